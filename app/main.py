@@ -15,6 +15,7 @@ from app import problems
 from app.deletion import JobDeletion
 from app.dependencies import Services
 from app.http.browsers import BrowserGuard
+from app.http.parameters import known_parameters
 from app.http.request_limits import RequestLimits
 from app.http.security import V1, KeyCheck, documented_key
 from app.images.decoding import Decoder
@@ -24,6 +25,7 @@ from app.prefer import Waits
 from app.reviews import Reviews
 from app.routes import (
     api_docs,
+    backlog,
     batches,
     captions,
     events,
@@ -35,6 +37,7 @@ from app.routes import (
     records,
     rows,
     search,
+    uploads,
 )
 from app.searches import Searches
 from app.shard_finder import ShardFinder
@@ -78,9 +81,9 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     problems.install(app)
     api_docs.install(app)
     # only routes below /v1 require the API key: probes and pages must work without one
-    v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key)])
+    v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key), Depends(known_parameters)])
     # the routes are tried in this order, so that those that are asked for most come first
-    for resource in (jobs, captions, batches, events, records, profiles, judgments, search, rows):
+    for resource in (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows, backlog):
         v1.include_router(resource.router)
     for router in (v1, health.router, pages.router):
         app.include_router(router)
@@ -137,7 +140,7 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(RequestLimits, most=settings.max_body_bytes)
     app.add_middleware(KeyCheck, key=settings.api_key)
     if settings.cors_origins:
-        methods, origins = ("GET", "POST", "DELETE"), settings.cors_origins
+        methods, origins = ("GET", "POST", "PUT", "DELETE"), settings.cors_origins
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=_SENT, expose_headers=_READ
         )

@@ -163,8 +163,17 @@ _TYPES = (
         422,
         "Invalid request",
         "The request can be parsed, but it is not valid: it has no image or more than one, malformed JSON, JSON with "
-        "more than 32 levels, 1,000 keys or 120,000 values, more than 64 parameters in the URL, a missing, unknown or "
-        "wrong field, or an invalid cursor. `errors` lists every location and what is wrong there.",
+        "more than 32 levels, 1,000 keys or 120,000 values, more than 64 parameters in the URL, a parameter there that "
+        "the route does not have or that is given twice and takes one value, a missing, unknown or wrong field, or an "
+        "invalid cursor. `errors` lists every location and what is wrong there, with the nearest name of an unknown "
+        "parameter.",
+    ),
+    ProblemType(
+        "uploads-missing",
+        422,
+        "Uploads missing",
+        "The batch names images that were never sent, or that were removed since (`STRATA_UPLOAD_DAYS`). `errors` has "
+        "the SHA-256 of some. `POST /v1/uploads` says which are missing; send them, then submit the batch again.",
     ),
     ProblemType(
         "invalid-image",

@@ -39,7 +39,10 @@ _DOCUMENTED: dict[str, Any] = {
     "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
 }
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    422: _DOCUMENTED,
+    422: {
+        **_DOCUMENTED,
+        "description": "A problem: the request is invalid, as with a parameter that is not known here",
+    },
     "4XX": _DOCUMENTED,
     "5XX": _DOCUMENTED,
 }

@@ -64,10 +64,14 @@ class Written(str):
 
 @dataclass(frozen=True)
 class CaptionRequest:
-    """The captioner's item: an upright RGB image. kind: "scene" captions a whole image, "crop" names one object."""
+    """The captioner's item: an upright RGB image. kind: "scene" captions a whole image, "crop" names one object.
+
+    of: the image that a crop is of, if it is known.
+    """
 
     image: Image.Image
     kind: Literal["scene", "crop"] = "scene"
+    of: Image.Image | None = None
 
 
 @dataclass(frozen=True)

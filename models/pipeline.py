@@ -341,7 +341,7 @@ def _set_layers(images: Sequence[Observed], pending: PendingLayers, matched: boo
 
 
 def _crop_requests(item: Observed) -> list[CaptionRequest]:
-    return [CaptionRequest(crop, "crop") for crop in item.crops]
+    return [CaptionRequest(crop, "crop", item.image) for crop in item.crops]
 
 
 def _crop_objects(images: Sequence[Observed]) -> None:

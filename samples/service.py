@@ -15,7 +15,7 @@ from strata.client import Client
 from strata.components import strata_command
 from strata.errors import ProcessFailed, ServiceUnavailable
 
-READY_SECONDS = 180.0
+READY_SECONDS = 600.0
 STOP_SECONDS = 30.0
 OURS = ("REDIS_URL", "STRATA_")  # the user's own settings are not passed on to this service
 KEPT = ("STRATA_MODELS",)

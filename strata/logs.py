@@ -15,8 +15,11 @@ class LogFormatter(logging.Formatter):
         return without_secrets(super().format(record))
 
 
-def begin_log(time_format: str | None = None) -> None:
-    """Send the log of this process to stderr, from the level INFO on. time_format: as for time.strftime."""
+def begin_log(time_format: str | None = None, quiet: bool = False) -> None:
+    """Send the log of this process to stderr, from the level INFO on. time_format: as for time.strftime.
+
+    quiet: from the level WARNING on, as of a command that shows its progress.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", time_format))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])

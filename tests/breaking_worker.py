@@ -19,8 +19,9 @@ from strata.core import Profile, Settings, StageSettings
 from strata.errors import StrataError
 from strata.images import DecodingPool
 from strata.store import Store
+from workers.engines.groups import real_group
 from workers.groups import Group, PipelineCache, VisionGroup
-from workers.process import real_group, work
+from workers.process import work
 from workers.profile_versions import ProfileVersions
 
 
@@ -40,7 +41,7 @@ class BreakingCaptioner(FakeCaptioner):
 
 
 def breaking_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings, after: int) -> Group:
-    """A `workers.process.GroupMaker`."""
+    """A `workers.engines.groups.GroupMaker`."""
     if name != "vision":
         return real_group(name, store, profiles, settings)
 

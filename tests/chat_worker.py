@@ -8,13 +8,14 @@ import logging
 from bench.fakes.worker import fake_group
 from strata.core.settings import Settings
 from strata.store.store import Store
+from workers.engines.groups import real_group
 from workers.groups import Group
-from workers.process import real_group, work
+from workers.process import work
 from workers.profile_versions import ProfileVersions
 
 
 def chat_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings) -> Group:
-    """A `workers.process.GroupMaker`."""
+    """A `workers.engines.groups.GroupMaker`."""
     if name == "vision":
         return fake_group(name, store, profiles, settings, 0.0)
     return real_group(name, store, profiles, settings)

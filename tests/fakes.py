@@ -25,6 +25,7 @@ from strata.jobs.scheduler import Scheduler
 from strata.queue.broker import Broker
 from strata.store import texts_of
 from workers import micro_batches, prepared
+from workers.engines.queue import QueueClaims
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
@@ -112,7 +113,7 @@ class FakeMachine:
         self.scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
         if not vision:
             groups = groups[1:]
-        loops = [Runner(group, jobs, self.leases, profiles, 2).run for group in groups]
+        loops = [Runner(group, QueueClaims(group.name, jobs, self.leases, profiles), 2).run for group in groups]
         loops += [Indexer(jobs, self.leases, roots).run, lambda stop: self.scheduler.run(stop, interval=0.02)]
         self.threads = [threading.Thread(target=loop, args=(self.stop,), daemon=True) for loop in loops]
 

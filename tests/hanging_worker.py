@@ -16,8 +16,9 @@ from models.pipeline import VisionPipeline
 from strata.core import Profile, Settings, StageSettings
 from strata.images import DecodingPool
 from strata.store import Store
+from workers.engines.groups import real_group
 from workers.groups import Group, PipelineCache, VisionGroup
-from workers.process import real_group, work
+from workers.process import work
 from workers.profile_versions import ProfileVersions
 
 ONCE_WIDTH = 120  # of the image that holds the interpreter
@@ -44,7 +45,7 @@ class HangingCaptioner(FakeCaptioner):
 def hanging_group(
     name: str, store: Store, profiles: ProfileVersions, settings: Settings, always: int, once: Path
 ) -> Group:
-    """A `workers.process.GroupMaker`."""
+    """A `workers.engines.groups.GroupMaker`."""
     if name != "vision":
         return real_group(name, store, profiles, settings)
 

@@ -33,9 +33,10 @@ from strata.store.parts import PartsOf
 from strata.store.store import Store
 from tests.checkout import CHECKOUT
 from tests.fakes import wait_for_end
+from workers.engines.groups import real_group
+from workers.engines.queue import QueueClaims
 from workers.indexer import Indexer
 from workers.leases import Leases
-from workers.process import real_group
 from workers.profile_versions import ProfileVersions
 from workers.runner import Runner
 
@@ -83,7 +84,7 @@ def describe(jobs: Jobs, profiles: dict[str, Profile]) -> list[JobRequest]:
         versions = ProfileVersions(profiles.__getitem__)
         groups = [real_group(name, jobs.store, versions, settings) for name in ("vision", "llm")]
         loops = [Indexer(jobs, leases).run, lambda stop: Scheduler(jobs.queue, jobs.store, 100).run(stop, 0.02)]
-        loops += [Runner(group, jobs, leases, versions, CHUNK).run for group in groups]
+        loops += [Runner(group, QueueClaims(group.name, jobs, leases, versions), CHUNK).run for group in groups]
         threads = [threading.Thread(target=loop, args=(stop,)) for loop in loops]
         for thread in threads:
             thread.start()

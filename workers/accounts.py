@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from strata.core import MILLION, Bill, Chunk, Cost, Profile, Record, Usage
 from strata.errors import StrataError
-from strata.queue import Ledger
+from strata.queue import Reservation
 
 BoundOf = Callable[[Record], Mapping[str, tuple[Usage, Usage]]]
+
+
+class Budgets(Protocol):
+    """What jobs may spend and have reserved. The service has `strata.queue.Ledger`, which says what the methods do."""
+
+    def reserve(self, job_id: str, chunk_id: str, entry: str, cost: Cost) -> Reservation: ...
+
+    def remaining(self, job_id: str) -> str: ...
+
+    def settle(self, chunk_id: str, bill: Bill) -> None: ...
 
 
 class NotAffordable(StrataError):
@@ -53,9 +64,9 @@ class Account:
     """
 
     def __init__(
-        self, ledger: Ledger, chunk: Chunk, meter: Meter | None, rows: Sequence[Record | None], micro_batch: int
+        self, budgets: Budgets, chunk: Chunk, meter: Meter | None, rows: Sequence[Record | None], micro_batch: int
     ) -> None:
-        self.ledger, self.chunk, self.meter, self.rows, self.micro_batch = ledger, chunk, meter, rows, micro_batch
+        self.budgets, self.chunk, self.meter, self.rows, self.micro_batch = budgets, chunk, meter, rows, micro_batch
         self.entry = f"{chunk.id}#{secrets.token_hex(4)}"
         self.payer: str | None = None
         self._bounds: list[tuple[Cost, Cost]] = []
@@ -92,13 +103,13 @@ class Account:
         spent: dict[str, str] = {}
         # ids sort by time: the oldest job that can afford the chunk pays for it
         for job_id in jobs:
-            reservation = self.ledger.reserve(job_id, self.chunk.id, self.entry, need)
+            reservation = self.budgets.reserve(job_id, self.chunk.id, self.entry, need)
             if reservation == "granted":
                 self.payer, self._reserved, self._settled = job_id, need, False
                 return
             if reservation == "refused":
                 cost = f"{need.tokens:,} tokens" + (f" or {need.money / MILLION:.6g} in money" if need.money else "")
-                left = self.ledger.remaining(job_id)
+                left = self.budgets.remaining(job_id)
                 spent[job_id] = f"budget spent: the next chunk may cost up to {cost}, left: {left}"
         raise NotAffordable(spent)
 
@@ -149,5 +160,5 @@ class Account:
         """
         bill = self.bill
         if bill is not None and not self._settled:
-            self.ledger.settle(self.chunk.id, bill)
+            self.budgets.settle(self.chunk.id, bill)
             self._settled = True

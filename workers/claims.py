@@ -1,73 +1,57 @@
-"""Claims: how a group's runner gets its chunks, and the ways in which the work on a chunk can end."""
+"""Claims: what a runner asks of the engine that gives it chunks. `workers.engines` has an implementation for each.
+
+All that is computed of a chunk lies in front of this wall, and is the same for every engine. Behind it lies what an
+engine keeps: which chunks are next, what was in flight when a process ended, and what a job may spend.
+"""
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from strata.core import GROUPS, Chunk, JobStatus
-from strata.errors import QueueUnavailable
-from strata.jobs import Jobs
+from strata.core import Chunk
 from strata.queue import PRIORITIES, Claim
-from workers.accounts import NotAffordable
-from workers.isolation import watched_storage
-from workers.leases import Leases
-from workers.profile_versions import ProfileVersions
+from strata.store import Store
+from workers.accounts import Budgets, NotAffordable
+from workers.isolation import KeptNotes, watched_storage
 from workers.retry import Result, retry_until_done
 
-log = logging.getLogger(__name__)
-
-RECLAIM_SECONDS = 1.0  # between two searches for chunks whose leases have lapsed, or whose holders have ended
 MAX_REFUSALS = 8  # attempts in a row that a server refuses, about a minute, after which the waiting jobs fail
-REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued because other chunks have reserved the rest of the budget
 
 
-class Claims:
-    """The chunks of one group in this process. stop: set when the worker is to end.
+class Claims(ABC):
+    """The chunks of one group in this process. stop: set when the work is to end.
 
-    Every method raises QueueUnavailable, except where it says that it goes on without Redis.
+    Every method raises QueueUnavailable if the engine needs Redis, except where it says that it goes on without Redis.
     """
 
-    def __init__(self, group: str, jobs: Jobs, leases: Leases, profiles: ProfileVersions) -> None:
-        self.group, self.jobs, self.leases, self.profiles = group, jobs, leases, profiles
-        self.broker, self.waits = jobs.queue.broker, jobs.queue.waits
+    def __init__(self, group: str, store: Store, budgets: Budgets, notes: KeptNotes) -> None:
+        self.group, self.store, self.budgets, self.notes = group, store, budgets, notes
         self.stop = threading.Event()
-        self._next_reclaim = 0.0
 
     # claiming
 
+    @abstractmethod
     def take(self, priorities: Sequence[str], block: float = 0.0) -> Claim | None:
-        """One chunk: reclaimed if a lease has lapsed or its holder has ended, else the next in the streams; or None.
+        """One chunk, one whose holder has died before others; None if there is none.
 
         block: how many seconds to wait for a chunk.
         """
-        # search for lapsed leases from time to time only: each search reads the pending messages of both streams
-        if time.monotonic() >= self._next_reclaim:
-            self.jobs.queue.release_ended()
-            claims = self.broker.reclaim(self.group, self.leases.name, self.leases.seconds)
-            if claims:  # a worker that died may have held more chunks, so the next call searches again
-                self.leases.add(claims)
-                return claims[0]
-            self._next_reclaim = time.monotonic() + min(RECLAIM_SECONDS, self.leases.seconds / 4)
-        claims = self.claim(1, priorities, block)
-        return claims[0] if claims else None
 
+    @abstractmethod
     def claim(self, count: int, priorities: Sequence[str] = PRIORITIES, block: float = 0.0) -> list[Claim]:
-        """The next chunks in the streams, at most count."""
-        claims = self.broker.claim(self.group, self.leases.name, count, block, priorities)
-        self.leases.add(claims)
-        return claims
+        """The next chunks, at most count."""
 
     # while chunks are in flight
 
+    @abstractmethod
+    def waiting_jobs(self, chunk: Chunk) -> Collection[str]:
+        """The ids of the jobs that wait for the chunk."""
+
+    @abstractmethod
     def is_wanted(self, claim: Claim) -> bool:
-        """Whether a job waits for the chunk. While Redis is away this is not known, and the work goes on."""
-        with suppress(QueueUnavailable):
-            return bool(self.broker.waiting_jobs(claim.chunk))
-        return True
+        """Whether a job waits for the chunk. While this is not known, the work goes on."""
 
     def retry(self, claim: Claim, act: Callable[[], Result], error: type[Exception]) -> Result:
         """The result of act, called again while it raises error and the chunk is wanted. Raises WorkInterrupted.
@@ -75,125 +59,73 @@ class Claims:
         While the store is away, the jobs that wait for the chunk show it.
         """
         watched = watched_storage(claim, act)
-        try:
-            return retry_until_done(watched, (error,), self.stop, lambda: self.is_wanted(claim), self._tell(claim))
-        finally:
-            self.leases.go_on(claim.chunk)
-
-    def _tell(self, claim: Claim) -> Callable[[Exception, int], None]:
-        """What `retry` does before each pause."""
 
         def tell(error: Exception, attempts: int) -> None:
             if isinstance(error, OSError):
-                self.leases.hold_up(claim.chunk, "store", error, attempts)
+                self.hold_up(claim.chunk, error, attempts)
 
-        return tell
+        try:
+            return retry_until_done(watched, (error,), self.stop, lambda: self.is_wanted(claim), tell)
+        finally:
+            self.go_on(claim.chunk)
+
+    @abstractmethod
+    def hold_up(self, chunk: Chunk, error: OSError, attempts: int) -> None:
+        """The chunk waits for the store or for its shard: tell it where the jobs show it."""
+
+    @abstractmethod
+    def go_on(self, chunk: Chunk) -> None:
+        """The chunk waits no longer. Harmless if it did not wait."""
+
+    @abstractmethod
+    def show_layers(self, layers: Mapping[str, Mapping[str, str]]) -> None:
+        """Show the layers of single images so far, by the ids of their chunks, to people who watch, if any can."""
 
     # ends
 
+    @abstractmethod
     def finish(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
-        """The part is written: count it for the waiting jobs, and queue the next group's chunk.
+        """The part is written: count it for the waiting jobs, and make the next group's chunk ready.
 
         statuses: the number of images by status. reused: how many images had a part before.
         """
-        chunk = claim.chunk
-        counts = {"images": chunk.images, "chunks": 1, "reused": reused, **statuses}
-        next_groups = GROUPS[GROUPS.index(chunk.group) + 1 :]
-        following = None
-        if next_groups:
-            profile = self.profiles.of(chunk.profile, chunk.group, chunk.fingerprint)
-            following = chunk.of_group(next_groups[0], profile.fingerprint(next_groups[0]))
-        self._end(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following))
-        # a part that existed before says nothing about the stages
-        if not reused:
-            self.stage_works(claim)
 
+    @abstractmethod
     def step_aside(self, claim: Claim, stage: str, reason: str, refused: bool = False, pause: float = 0.0) -> None:
         """The stage does not work now: let the chunk and the others of its fingerprint wait, and go on with others.
 
         reason: one line without secrets. refused: its server refuses every request; after MAX_REFUSALS attempts the
-        waiting jobs end as failed. pause: seconds that the server asks to wait. Without Redis the lease lapses.
+        waiting jobs end as failed. pause: seconds that the server asks to wait.
         """
-        self.leases.remove(claim)
-        log.warning("chunk %s steps aside, because %s does not work: %s", claim.chunk.id, stage, reason)
-        with suppress(QueueUnavailable):
-            refusals = self.waits.step_aside(claim, self.leases.name, stage, reason[:300], refused, pause)
-            if refusals is not None and refusals >= MAX_REFUSALS:
-                self._fail_refused(claim, f"{stage}: {reason}")
 
-    def _fail_refused(self, claim: Claim, reason: str) -> None:
-        """End the jobs that wait for a stage whose server refuses everything, with the server's words."""
-        group, fingerprint = claim.chunk.group, claim.chunk.fingerprint
-        log.error("%s", reason)
-        for job_id in self.waits.jobs(group, fingerprint):
-            self.jobs.set_status(job_id, JobStatus.FAILED, error=reason[:300])
-            # else the next claims would try its chunks before the scheduler has seen that it ended
-            self.broker.withdraw(job_id)
-        self.waits.end(group, fingerprint)
-
+    @abstractmethod
     def stage_works(self, claim: Claim) -> None:
-        """Images of a trial were computed: the stage works, and the chunks that stepped aside return."""
-        if claim.trial:
-            self.waits.end(claim.chunk.group, claim.chunk.fingerprint)
+        """Images were computed: if they were a trial, the stage works, and the chunks that stepped aside return."""
 
+    @abstractmethod
     def fail(self, claim: Claim, reason: str) -> None:
-        """No worker can compute the chunk: end the waiting jobs as failed, with the reason.
+        """No process can compute the chunk: end the waiting jobs as failed, with the reason."""
 
-        A job that was cancelled or has ended in the meantime stays as it is.
-        """
-        log.error("%s", reason)
-        for job_id in self.broker.waiting_jobs(claim.chunk):
-            self.jobs.set_status(job_id, JobStatus.FAILED, error=reason[:300])
-        self._end(claim, self.broker.drop)
-
+    @abstractmethod
     def requeue(self, claim: Claim, refusal: NotAffordable) -> None:
-        """End the jobs whose budgets are spent, and queue the chunk again for the other waiting jobs."""
-        waiting = self.broker.waiting_jobs(claim.chunk)
-        # end the jobs that cannot pay; a job that was cancelled or has ended in the meantime stays as it is
-        for job_id, reason in refusal.spent.items():
-            self.jobs.set_status(job_id, JobStatus.FAILED, error=reason)
-        # move the chunk to the end of its stream: chunks in flight may return budget before its turn comes
-        self._end(claim, self.broker.drop)
-        for job_id in sorted(waiting - refusal.spent.keys()):
-            self.broker.enqueue(claim.chunk, job_id, claim.priority)
-        self.stop.wait(REQUEUE_SECONDS)
+        """End the jobs whose budgets are spent; the chunk's turn comes again if others wait for it."""
 
+    @abstractmethod
     def replace(self, claim: Claim, other: Chunk) -> None:
-        """Queue another chunk, without whose part this one cannot be computed, for the same jobs, and drop this one.
+        """Another chunk is needed, without whose part this one cannot be computed: its turn comes first."""
 
-        It is queued again after the other one, or when its jobs are planned again.
-        """
-        waiting = self.broker.waiting_jobs(claim.chunk)
-        self._end(claim, self.broker.drop)
-        for job_id in sorted(waiting):
-            self.broker.enqueue(other, job_id, claim.priority)
-
+    @abstractmethod
     def release(self, claim: Claim) -> None:
-        """Let another worker have the chunk, or drop it if no job waits for it. Without Redis, its lease lapses."""
-        self.leases.remove(claim)
-        with suppress(QueueUnavailable):
-            if self.is_wanted(claim):
-                self.broker.release(claim, self.leases.name)
-            else:
-                self.broker.drop(claim, self.leases.name)
+        """Give the chunk back as it was."""
 
+    @abstractmethod
     def release_held(self, claims: Sequence[Claim]) -> None:
         """Release those of the claims that are still held: this process ends."""
-        held = self.leases.in_flight()
-        for claim in claims:
-            if claim in held:
-                self.release(claim)
 
+    @abstractmethod
     def hand_over(self, claim: Claim) -> None:
-        """Let another worker have the chunk and its isolation notes, because this process ends over it."""
-        self.leases.remove(claim)
-        self.broker.release(claim, self.leases.name, counted=True)
+        """Let another process have the chunk and its isolation notes, because this one ends over it."""
 
+    @abstractmethod
     def stop_renewing(self, claim: Claim) -> None:
-        """Stop renewing a chunk's lease: the chunk is finished, or another worker may reclaim it."""
-        self.leases.remove(claim)
-
-    def _end(self, claim: Claim, end: Callable[[Claim, str], bool]) -> None:
-        self.leases.remove(claim)
-        if not end(claim, self.leases.name):
-            log.warning("chunk %s was reclaimed by another worker; it is counted once nevertheless", claim.chunk.id)
+        """The chunk is finished, or another process may have it."""

@@ -20,7 +20,7 @@ from models.faults import free_memory
 from models.items import MOST_PIXELS, ComposeRequest
 from models.weights.cache import FETCH
 from strata.core import LAYERS, Chunk, Profile, Record, Status, TextSettings, Usage
-from strata.core.parameters import needs_metadata
+from strata.core.parameters import metadata_fields
 from strata.images import DecodingPool
 from strata.store import READERS, BrokenPart, Source, Store
 from workers.accounts import Meter
@@ -80,7 +80,7 @@ class PipelineCache:
 
     def load(self, group: str, name: str) -> None:
         """Load the newest version of a profile. Raises the errors of `get`, and ValueError for its settings."""
-        self._pipeline(self.profiles.newest(name), group)
+        self.of(self.profiles.newest(name), group)
 
     def get(self, chunk: Chunk) -> Pipeline:
         """The pipeline of a chunk's profile, loaded on first use.
@@ -88,7 +88,7 @@ class PipelineCache:
         Raises ProfileError, WeightsMissing, StageNotLoaded and StageBroken.
         """
         try:
-            return self._pipeline(self.profile(chunk), chunk.group)
+            return self.of(self.profile(chunk), chunk.group)
         except ValueError as error:
             raise StageNotLoaded(chunk.profile, error) from error
 
@@ -96,7 +96,12 @@ class PipelineCache:
         """The version of a chunk's profile that the chunk was made with. Raises ProfileError if it is unknown."""
         return self.profiles.of(chunk.profile, chunk.group, chunk.fingerprint)
 
-    def _pipeline(self, profile: Profile, group: str) -> Pipeline:
+    def drop_all(self) -> None:
+        """Drop all pipelines."""
+        self._drop_others("")
+
+    def of(self, profile: Profile, group: str) -> Pipeline:
+        """The pipeline of a profile, loaded on first use. Raises the errors of `get`, and ValueError for settings."""
         # jobs that want other texts of the same stages share a pipeline
         fingerprint = _stages_fingerprint(profile, group)
         loaded = self._loaded.pop(fingerprint, None)
@@ -285,7 +290,8 @@ class LlmGroup:
         if self.store.is_upload(chunk.shard):
             return items
         items = self._with_index(chunk, items)
-        return self.reader.with_metadata(chunk, items) if needs_metadata(profile.texts.prompt) else items
+        names = metadata_fields(profile.texts.prompt)
+        return self.reader.with_metadata(chunk, items, chunk.number * profile.chunk_size, names) if names else items
 
     def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
         """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""

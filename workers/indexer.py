@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from strata.core import Chunk, FailureNote, ShardSummary, growing_pause
 from strata.errors import QueueUnavailable
@@ -16,16 +16,19 @@ from strata.jobs import Jobs
 from strata.queue import Claim
 from strata.shards import index_shard, shard_stamps
 from strata.shards.stamps import Stamps
-from strata.store import BrokenPart
+from strata.store import BrokenPart, Store
 from workers.isolation import watched_storage, watching_storage
 from workers.leases import Leases
-from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, Result, WorkInterrupted, retry_until_done
+from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, WorkInterrupted, retry_until_done
 
 log = logging.getLogger(__name__)
 
 MAX_DELIVERIES = 4  # of a shard; after as many workers have died while they read it, it is reported as poison
 
 TURN_SECONDS = 0.1  # to wait before a shard whose time has not come is passed over
+
+
+Retry = Callable[[Callable[[], Any]], Any]  # calls a function, again while the store is away; returns its result
 
 
 class _Deferred(NamedTuple):
@@ -51,7 +54,8 @@ class Indexer:
     """Indexes shards until it is stopped. roots: the folders and buckets in which the images of a list must lie."""
 
     def __init__(self, jobs: Jobs, leases: Leases, roots: Sequence[str] = ()) -> None:
-        self.jobs, self.leases, self.roots = jobs, leases, roots
+        self.jobs, self.leases = jobs, leases
+        self.shards = ShardIndexer(jobs.store, roots)
         self.broker = jobs.queue.broker
         self._deferred: dict[str, _Deferred] = {}  # by chunk id: shards whose storage did not answer
 
@@ -117,39 +121,60 @@ class Indexer:
             stalled = self.jobs.queue.isolation_notes.stalled_by(chunk.id)
             why = f"{stalled}; " if stalled else ""
             return _failed(chunk, "poison", f"{why}{claim.deliveries - 1} workers died while they read it")
+        # a store that is away or full is waited for, because the shard is not the cause
+        tell = functools.partial(self.leases.hold_up, chunk, "store")
+        return self.shards.summary(claim, lambda act: retry_until_done(act, (OSError,), stop, lambda: True, tell))
+
+
+class ShardIndexer:
+    """Reads shards and writes their index parts, for every engine. roots: as of Indexer."""
+
+    def __init__(self, store: Store, roots: Sequence[str] = ()) -> None:
+        self.store, self.roots = store, roots
+
+    def summary(self, claim: Claim, retry: Retry) -> ShardSummary:
+        """The summary of a shard, whose index part exists then unless it cannot be read.
+
+        retry: calls a function that reads or writes the store until it succeeds. Raises what retry raises, and OSError
+        if the shard's storage is away.
+        """
+        chunk = claim.chunk
+
+        def stored(act: Callable[[], Any]) -> Any:
+            return retry(watched_storage(claim, act))
+
         try:
             stamps = watched_storage(claim, functools.partial(shard_stamps, chunk.shard))()
             # a shard with the same time stamp need not be read again
-            found = self._known(claim, stamps, stop) or self._read(claim, stop)
+            found = self._known(chunk, stamps, stored) or self._read(claim, stored)
         except ValueError as error:  # SourceError is one
             return _failed(chunk, type(error).__name__, str(error))
         identity, images, failure, left_out = found
         note = FailureNote(stage="index", error_type="damaged_shard", detail=failure) if failure else None
         return ShardSummary(shard=chunk.shard, identity=identity, images=images, failure=note, left_out=dict(left_out))
 
-    def _known(self, claim: Claim, stamps: Stamps, stop: threading.Event) -> _Found | None:
+    def _known(self, chunk: Chunk, stamps: Stamps, stored: Retry) -> _Found | None:
         """What is known of a shard with its stamps; None if it must be read."""
-        store, stamp = self.jobs.store, stamps.now
+        stamp = stamps.now
         # its storage does not tell whether the shard was replaced
         if stamp is None:
             return None
         # earlier versions named the index part by the stamp
-        for identity in (self._retry(lambda: store.read_identity(stamp), claim, stop), stamps.earlier):
-            if identity is not None and (found := self._stored(identity, claim, stop)):
+        for identity in (stored(lambda: self.store.read_identity(stamp)), stamps.earlier):
+            if identity is not None and (found := self._stored(identity, chunk, stored)):
                 return found
         return None
 
-    def _read(self, claim: Claim, stop: threading.Event) -> _Found:
+    def _read(self, claim: Claim, stored: Retry) -> _Found:
         """Read a shard, and write its index part if there is none of its identity. Raises SourceError and OSError."""
         # while rows are found, its time begins anew
         with watching_storage(claim, "index") as progress:
             index = index_shard(claim.chunk.shard, self.roots, progress=progress)
-        store = self.jobs.store
         part = replace(claim.chunk, identity=index.identity)
         # a copy of the shard, or the shard with another time stamp, has the same identity
-        if self._stored(index.identity, claim, stop) is None:
+        if self._stored(index.identity, claim.chunk, stored) is None:
             write = functools.partial(
-                store.write_index,
+                self.store.write_index,
                 part,
                 index.table,
                 index.failure,
@@ -157,32 +182,26 @@ class Indexer:
                 index.left_out,
                 index.size,
             )
-            self._retry(write, claim, stop)
-        self._retry(lambda: store.join_families(index.families, index.identity), claim, stop)
+            stored(write)
+        stored(lambda: self.store.join_families(index.families, index.identity))
         # a list, or a shard of unknown version, is read again for each job
         if index.stamp is not None:
-            keep = functools.partial(store.keep_identity, index.stamp, index.identity)
-            self._retry(keep, claim, stop)
+            stored(functools.partial(self.store.keep_identity, index.stamp, index.identity))
         # the part of an earlier version does not tell what it has left out
         return _Found(index.identity, index.table.num_rows, index.failure, index.left_out)
 
-    def _stored(self, identity: str, claim: Claim, stop: threading.Event) -> _Found | None:
+    def _stored(self, identity: str, chunk: Chunk, stored: Retry) -> _Found | None:
         """What the index part of an identity says; None if there is no part yet."""
-        part = replace(claim.chunk, identity=identity)
+        part = replace(chunk, identity=identity)
         try:
-            table, footer = self._retry(lambda: self.jobs.store.read_part(part), claim, stop)
+            table, footer = stored(lambda: self.store.read_part(part))
         except FileNotFoundError:
             return None
         except BrokenPart as error:
             # the shard is read again, and the part written anew
-            self._retry(functools.partial(self.jobs.store.set_aside, error), claim, stop)
+            stored(functools.partial(self.store.set_aside, error))
             return None
         return _Found(identity, table.num_rows, footer.failure, footer.left_out)
-
-    def _retry(self, act: Callable[[], Result], claim: Claim, stop: threading.Event) -> Result:
-        """The result of act. A store that is away or full is waited for, because the shard is not the cause."""
-        tell = functools.partial(self.leases.hold_up, claim.chunk, "store")
-        return retry_until_done(watched_storage(claim, act), (OSError,), stop, lambda: True, tell)
 
 
 def _failed(chunk: Chunk, kind: str, detail: str) -> ShardSummary:

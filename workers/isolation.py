@@ -19,18 +19,36 @@ import pickle
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from models.deadlines import DEADLINES, Activity
 from strata.addresses import without_secrets
 from strata.errors import QueueUnavailable
-from strata.queue import Claim, IsolationNotes, Notes, Queue
+from strata.queue import Claim, Notes, Queue
 
 Result = TypeVar("Result")
 ROW_DEATHS = 2  # with a row alone in flight, after which it is poison
 CHUNK_DEATHS = 4  # with nobody knows how many rows in flight, after which the chunk itself is in doubt
 MAX_POISON = 3  # images of a chunk of which all may be poison: too few to show that the machine computes others
 MAX_IN_A_ROW = ROW_DEATHS * (MAX_POISON + 1)
+
+
+class KeptNotes(Protocol):
+    """The notes on all chunks. The service has `strata.queue.IsolationNotes`, which says what the methods do."""
+
+    def take_over(self, chunk_id: str) -> Notes: ...
+
+    def mark(self, chunk_id: str, row: int | None = None) -> None: ...
+
+    def clear(self, chunk_id: str) -> None: ...
+
+    def computed(self, chunk_id: str, row: int | None = None) -> None: ...
+
+    def ended(self, chunk_id: str, suspects: Collection[int], alone: int | None, reason: str, saved: bool) -> None: ...
+
+    def go_on(self, chunk_id: str) -> None: ...
+
+    def try_again(self, chunk_id: str, notes: Notes, in_a_row: int, chunk_deaths: int) -> None: ...
 
 
 class Blame(NamedTuple):
@@ -153,7 +171,7 @@ class Hang:
 class Isolation:
     """The notes on one claimed chunk. Only `begin` raises QueueUnavailable: a missing note costs at most a death."""
 
-    def __init__(self, notes: IsolationNotes, claim: Claim) -> None:
+    def __init__(self, notes: KeptNotes, claim: Claim) -> None:
         self._notes, self._claim, self._chunk = notes, claim, claim.chunk
         # a chunk that had stepped aside comes back as a new message
         self._known = claim.deliveries > 1 or claim.returned

@@ -150,20 +150,22 @@ class ItemReader:
         pairs = zip(items, unread, strict=True)
         return [_with_bytes(item, next(remaining)) if wants else item for item, wants in pairs]
 
-    def with_metadata(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """The items with the JSON files of their samples; without them if the shard has changed or is gone.
+    def with_metadata(
+        self, chunk: Chunk, items: Sequence[WorkItem], first: int, names: Sequence[str]
+    ) -> list[WorkItem]:
+        """The items with those fields of their samples; without them if the shard has changed or is gone.
 
-        Raises OSError if the storage fails.
+        first: the number of the first item in the shard. Raises OSError if the storage fails.
         """
-        wanted = [item.record.image for item in items if not item.settled]
+        samples = [item.record for item in items]
         try:
-            if any(image.offset for image in wanted):
-                self.images.verify(chunk.shard, chunk.identity)
-            found = iter(self.metadata.read(wanted))
+            found = self.metadata.read(chunk.shard, chunk.identity, first, samples, names)
         except (SourceError, FileNotFoundError) as error:
             log.warning("the metadata of %s cannot be read: %s", chunk.shard, reason_of(error))
             return list(items)
-        return [item if item.settled else replace(item, metadata=next(found)) for item in items]
+        return [
+            item if item.settled else replace(item, metadata=fields) for item, fields in zip(items, found, strict=True)
+        ]
 
     def _await_shard(self, shard: str, results: Sequence[bytes | Exception]) -> None:
         """Raise OSError if images are missing because their whole shard is gone, and not longer than GONE_SECONDS."""

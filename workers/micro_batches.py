@@ -13,7 +13,7 @@ import logging
 import math
 import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
@@ -182,7 +182,7 @@ class MicroBatches:
     @contextmanager
     def _watched(self, rows: Sequence[Row]) -> Iterator[None]:
         """Publish the layers of single images while they are computed, for people who watch; of shards none."""
-        store, layers = self.claims.jobs.store, self.claims.jobs.queue.image_layers
+        store = self.claims.store
         chunks: dict[tuple[str, str | None], list[str]] = {}
         for row in rows:
             claim, record = row[0].claim, _item(row).record
@@ -198,8 +198,7 @@ class MicroBatches:
             for one in records:
                 news = told.changed(one)
                 changed |= {chunk: news for chunk in chunks.get((one.key, one.alt_text), ()) if news}
-            with suppress(QueueUnavailable):  # who watches sees the record at the end
-                layers.put(changed)
+            self.claims.show_layers(changed)
 
         watch([_item(row).record for row in rows])
         with watched(watch):

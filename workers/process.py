@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import os
 import secrets
@@ -14,19 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-import pyarrow as pa
-
-from models.base import StageNotLoaded
 from models.deadlines import DEADLINES, Limits
 from strata.cli.exits import PROCESS_BROKEN
 from strata.core import GROUPS, Settings, load_profile
-from strata.errors import InvalidInput, ProcessBroken, QueueUnavailable, RedisUnavailable, StrataError
+from strata.errors import InvalidInput, ProcessBroken, QueueUnavailable, RedisUnavailable
 from strata.garbage import collector_spared
-from strata.images import DecodingPool
 from strata.jobs import Jobs, pair
 from strata.queue import Queue
-from strata.store import Store, texts_of
-from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
+from strata.store import Store, import_ahead, texts_of
+from workers.engines.groups import GroupMaker, loaded_group, quiet_libraries
+from workers.engines.queue import QueueClaims
 from workers.indexer import Indexer
 from workers.leases import Leases
 from workers.profile_versions import ProfileVersions
@@ -37,7 +33,6 @@ from workers.watchdog import Watchdog
 log = logging.getLogger("workers")
 
 STOP_SECONDS = 8.0  # for the micro-batch in progress at SIGTERM; container engines and `strata serve` kill after 10
-GroupMaker = Callable[[str, Store, ProfileVersions, Settings], Group]
 Loop = Callable[[threading.Event], None]
 
 
@@ -68,9 +63,9 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     # The watchdog watches the loading already; the lease thread publishes heartbeats meanwhile, which can take minutes.
     url = settings.redis_url.get_secret_value()
     with Watchdog(name, url) as watchdog, Leases(jobs.queue, name, groups, settings.lease_seconds) as leases:
+        import_ahead()
         DEADLINES.report(watchdog.publish, Limits(settings.hang_seconds))
         loops = [_loop(group, group_of, jobs, leases, settings, profiles) for group in groups]
-        _import_ahead()
         with collector_spared():
             # Everything is loaded: report ready, and run a thread for each group until a signal.
             if not _is_announced(jobs, leases, stop):
@@ -105,12 +100,6 @@ def _is_announced(jobs: Jobs, leases: Leases, stop: threading.Event) -> bool:
     except WorkInterrupted:
         return False
     return True
-
-
-def _import_ahead() -> None:
-    """Import what pyarrow imports at its first array and first read, pandas among it: 0.4 s less in the first job."""
-    pa.array([""])
-    importlib.import_module("pyarrow.dataset")
 
 
 def _end(threads: list[threading.Thread], leases: Leases, broken: list[ProcessBroken]) -> None:
@@ -153,44 +142,6 @@ def _loop(
     """The group's loop, its models loaded. Raises StrataError."""
     if name == "index":
         return Indexer(jobs, leases, settings.shard_roots).run
-    try:
-        group = group_of(name, jobs.store, profiles, settings)
-        group.load(settings.profile)
-        micro_batch = profiles.newest(settings.profile).micro_batch
-    except StageNotLoaded as error:
-        # a package that is missing is told at once; for any other error a new process may have better luck
-        kind = InvalidInput if isinstance(error.__cause__, ImportError) else ProcessBroken
-        raise kind(str(error)) from error
-    except StrataError:
-        raise
-    except ValueError as error:
-        raise InvalidInput(str(error)) from error
-    return Runner(group, jobs, leases, profiles, micro_batch).run
-
-
-def real_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings) -> Group:
-    """The group with the models of its profiles."""
-    from models.pipeline import LlmPipeline, VisionPipeline  # slow imports
-
-    if name == "vision":
-        return VisionGroup(store, PipelineCache(VisionPipeline, profiles), _decoder(settings.max_pixels))
-    return LlmGroup(store, PipelineCache(LlmPipeline, profiles), _decoder(settings.max_pixels))
-
-
-@functools.cache
-def _decoder(max_pixels: int) -> DecodingPool:
-    """The pool of this process: its groups share the memory that decoding may take."""
-    return DecodingPool(max_pixels)
-
-
-def quiet_libraries(threads: int) -> None:
-    """Set the libraries' threads; keep their progress bars and advice out of the log; keep them from asking the hub."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `strata models fetch` has fetched and checked the weights
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    # open_clip reports each step of loading through the root logger
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(lambda record: record.name != "root" or record.levelno >= logging.WARNING)
+    group = loaded_group(name, group_of, jobs.store, profiles, settings, settings.profile)
+    micro_batch = profiles.newest(settings.profile).micro_batch
+    return Runner(group, QueueClaims(name, jobs, leases, profiles), micro_batch).run

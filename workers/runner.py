@@ -22,14 +22,12 @@ from typing import TypeVar
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
 from strata.core import ProfileError
 from strata.errors import ProcessBroken, QueueUnavailable
-from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
 from strata.store import Store, count_of, remove_progress
 from workers.accounts import NotAffordable
 from workers.claims import Claims
 from workers.groups import Group
-from workers.handover import hand_over, keep_paid, step_aside
-from workers.leases import Leases
+from workers.handover import hand_over, keep_computed, step_aside
 from workers.micro_batches import (
     MachineFault,
     MicroBatch,
@@ -41,7 +39,6 @@ from workers.micro_batches import (
     using_storage,
 )
 from workers.prepared import ChunkPreparer, PreparedChunk
-from workers.profile_versions import ProfileVersions
 from workers.retry import WorkInterrupted
 
 Item = TypeVar("Item")
@@ -65,14 +62,11 @@ class Runner:
     def __init__(
         self,
         group: Group,
-        jobs: Jobs,
-        leases: Leases,
-        profiles: ProfileVersions,
+        claims: Claims,
         micro_batch: int,
     ) -> None:
-        self.group, self.micro_batch = group, micro_batch
-        self.store: Store = jobs.store
-        self.claims = Claims(group.name, jobs, leases, profiles)
+        self.group, self.claims, self.micro_batch = group, claims, micro_batch
+        self.store: Store = claims.store
         self.preparer = ChunkPreparer(group, self.claims, micro_batch)
         self.batches = MicroBatches(group, self.claims)
         # beside the decoding, one prepares the next chunk and one reads the next images of a large chunk
@@ -265,7 +259,7 @@ class Runner:
         # chunks that are computed together have one image each, which is counted at the end
         if len(chunks) == 1:
             chunks[0].account.computed(chunks[0].costs([row for _, row in rows]))
-            keep_paid(chunks[0], self.store)
+            keep_computed(chunks[0], self.store)
 
     def _compute_on_server(self, rows: Sequence[Row], chunks: Sequence[PreparedChunk]) -> None:
         """Compute rows whose stages ask a server, and single images of other fingerprints as long as it takes."""
@@ -309,7 +303,7 @@ class Runner:
     def _reserve(self, prepared: PreparedChunk) -> None:
         """Reserve the cost of the next micro-batch in the ledger. Raises NotAffordable and WorkInterrupted."""
         chunk = prepared.claim.chunk
-        reserve = functools.partial(prepared.account.reserve_next, lambda: self.claims.broker.waiting_jobs(chunk))
+        reserve = functools.partial(prepared.account.reserve_next, lambda: self.claims.waiting_jobs(chunk))
         self.claims.retry(prepared.claim, reserve, QueueUnavailable)
 
     def _is_paid(self, prepared: PreparedChunk) -> bool:

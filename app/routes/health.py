@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
@@ -14,7 +13,6 @@ from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.addresses import without_secrets
 from strata.core import GROUPS
 from strata.errors import QueueUnavailable
-from strata.queue import Queue
 
 router = APIRouter()
 
@@ -49,7 +47,7 @@ def readyz(request: Request, given: ServicesDep) -> Readiness:
     reasons = {"store": given.store_probe.reason(is_authorized(request.headers, given.settings.api_key))}
     workers: Counter[str] = Counter()
     try:
-        workers = ready_workers(given.queue)
+        workers = given.queue.heartbeats.ready_workers()
         reasons |= {f"workers/{group}": "" if workers[group] else f"no ready worker for {group}" for group in GROUPS}
     except QueueUnavailable as error:
         reasons["redis"] = f"Redis cannot be used: {without_secrets(str(error))}"
@@ -59,12 +57,3 @@ def readyz(request: Request, given: ServicesDep) -> Readiness:
         errors = [{"type": "not_ready", "location": [name], "message": reason} for name, reason in wrong.items()]
         raise ProblemError("not-ready", "; ".join(wrong.values()), errors)
     return Readiness(workers={group: workers[group] for group in GROUPS})
-
-
-def ready_workers(queue: Queue, pids: Collection[int] | None = None) -> Counter[str]:
-    """The number of ready workers of each group, according to their heartbeats. Raises QueueUnavailable.
-
-    pids: only these processes count; None: all.
-    """
-    ready = [heartbeat for heartbeat in queue.heartbeats.live() if heartbeat.ready]
-    return Counter(group for one in ready if pids is None or one.pid in pids for group in one.groups)

@@ -6,13 +6,13 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Services, ServicesDep
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from app.searches import Target
-from strata.core import Facets, SearchPage, Status
+from strata.core import CutReason, Facets, SearchPage, Status
 from strata.search import BadSearchCursor, Order, Search, facets, words_of
 from strata.search import Query as RowQuery
 
@@ -28,8 +28,6 @@ Length = Annotated[int, Field(ge=0, le=2**31 - 1)]
 class Filters(BaseModel):
     """What rows are searched for, and where. Of `status` one value must hold, of the other lists all of them."""
 
-    model_config = ConfigDict(extra="ignore")
-
     job: str | None = Field(None, max_length=64, description="only rows of this job")
     snapshot: str | None = Field(None, max_length=100, description="only rows of this snapshot: its name or id")
     q: str = Field("", max_length=500, description="words of the texts; `-word`: not this word")
@@ -43,14 +41,19 @@ class Filters(BaseModel):
     thing: Labels = []
     tag: Labels = []
     dropped: Labels = []
-    cut: Labels = []
+    cut: Annotated[list[CutReason], Field(max_length=16)] = []
     failure: Labels = []
 
     def query(self) -> RowQuery:
         """The conditions for rows. Raises ProblemError."""
         if len(words_of(self.q)) > MAX_WORDS:
-            message = f"at most {MAX_WORDS} words can be searched for"
-            raise ProblemError("invalid-request", message, [_error("q", message)])
+            raise _refusal("q", f"at most {MAX_WORDS} words can be searched for")
+        if self.q.strip() and not words_of(self.q):
+            raise _refusal("q", "there is no word in it: a word has letters or digits")
+        for name in ("score", "words"):
+            least, most = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if least is not None and most is not None and least > most:
+                raise _refusal(f"{name}_min", f"{name}_min is above {name}_max, so that no row is found")
         return RowQuery(
             text=self.q,
             key=self.key,
@@ -93,12 +96,13 @@ async def search_rows(
             waiting=waiting,
             broken=search.broken(),
             note=given.searches.index.note,
+            hints=search.hints(),
         )
 
     try:
         found = await given.searches.run(target, asked.query(), page, request.is_disconnected)
     except BadSearchCursor as error:
-        raise ProblemError("invalid-request", str(error), [_error("cursor", str(error))]) from error
+        raise _refusal("cursor", str(error)) from error
     if found.next:
         also = asked.model_copy(update={"cursor": found.next}).model_dump(mode="json", exclude_defaults=True)
         response.headers["Link"] = f'</v1/search?{urlencode(also, doseq=True)}>; rel="next"'
@@ -114,11 +118,11 @@ async def count_rows(asked: Annotated[Filters, Query()], given: ServicesDep, req
 
 async def _target(given: Services, asked: Filters) -> Target:
     if asked.job is not None and asked.snapshot is not None:
-        message = "a job and a snapshot exclude each other"
-        raise ProblemError("invalid-request", message, [_error("snapshot", message)])
+        raise _refusal("snapshot", "a job and a snapshot exclude each other")
     job = None if asked.job is None else (await given.views.find(asked.job)).view
     return await run_in_threadpool(given.searches.target, job, asked.snapshot)
 
 
-def _error(name: str, message: str) -> dict[str, object]:
-    return {"type": "value_error", "location": ["query", name], "message": message}
+def _refusal(name: str, message: str) -> ProblemError:
+    errors = [{"type": "value_error", "location": ["query", name], "message": message}]
+    return ProblemError("invalid-request", f"query.{name}: {message}", errors)

@@ -61,7 +61,7 @@ class NullGroup:
 
 
 def null_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings) -> Group:
-    """A `workers.process.GroupMaker`."""
+    """A `workers.engines.groups.GroupMaker`."""
     return NullGroup(name)
 
 

@@ -29,7 +29,7 @@ def run_worker(groups: list[str], stages: FaultyStages) -> int:
 
 
 def _group(name: str, store: Store, profiles: ProfileVersions, settings: Settings, stages: FaultyStages) -> Group:
-    """A `workers.process.GroupMaker`."""
+    """A `workers.engines.groups.GroupMaker`."""
     decoder = DecodingPool(settings.max_pixels)
     if name == "vision":
         return VisionGroup(store, PipelineCache(_building(VisionPipeline, stages), profiles), decoder)

@@ -138,13 +138,9 @@ def write_architectures(scale: Scale, folder: Path) -> dict[str, Path]:
     return {stage: folder / stage for stage in writers}
 
 
-def _captioner(scale: Scale, folder: Path) -> None:
-    # a small tokenizer is enough: the model's vocabulary has its full size
-    trained = build_processor(FLORENCE_TEXTS, image_size=32, image_tokens=5).tokenizer
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=trained.backend_tokenizer, bos_token="<s>", pad_token="<pad>", eos_token="</s>"
-    )
-    config = Blip2Config(
+def captioner_config(scale: Scale, image_token: int = 50265) -> Blip2Config:
+    """BLIP-2 with OPT. image_token: its index; the published one by default."""
+    return Blip2Config(
         vision_config={**scale.tower, "image_size": 224, "patch_size": 14, "qkv_bias": True},
         qformer_config={**scale.qformer, "encoder_hidden_size": scale.tower["hidden_size"]},
         text_config={
@@ -157,16 +153,23 @@ def _captioner(scale: Scale, folder: Path) -> None:
             "eos_token_id": 2,
         },
         num_query_tokens=32,
-        image_token_index=tokenizer.get_vocab()["<image>"],
+        image_token_index=image_token,
     )
-    config.save_pretrained(folder)
+
+
+def _captioner(scale: Scale, folder: Path) -> None:
+    # a small tokenizer is enough: the model's vocabulary has its full size
+    trained = build_processor(FLORENCE_TEXTS, image_size=32, image_tokens=5).tokenizer
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained.backend_tokenizer, bos_token="<s>", pad_token="<pad>", eos_token="</s>"
+    )
+    captioner_config(scale, tokenizer.get_vocab()["<image>"]).save_pretrained(folder)
     Blip2Processor(BlipImageProcessor(size=_square(224)), tokenizer, num_query_tokens=32).save_pretrained(folder)
 
 
-def _matcher(scale: Scale, folder: Path) -> None:
-    # the same tower and Q-Former as the captioner's, with text input
-    (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
-    config = Blip2Config(
+def matcher_config(scale: Scale) -> Blip2Config:
+    """BLIP-2's image-text matching."""
+    return Blip2Config(
         vision_config={**scale.tower, "image_size": 224, "patch_size": 14, "qkv_bias": True},
         qformer_config={
             **scale.qformer,
@@ -178,18 +181,20 @@ def _matcher(scale: Scale, folder: Path) -> None:
         image_text_hidden_size=256,
         image_token_index=None,
     )
-    config.save_pretrained(folder)
+
+
+def _matcher(scale: Scale, folder: Path) -> None:
+    # the same tower and Q-Former as the captioner's, with text input
+    (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    matcher_config(scale).save_pretrained(folder)
     (folder / "model.safetensors").touch()  # the stage checks that the file exists; its content is not read
     processor = Blip2Processor(BlipImageProcessor(size=_square(224)), BertTokenizer(str(folder / "vocab.txt")))
     processor.save_pretrained(folder)
 
 
-def _detector(scale: Scale, folder: Path) -> None:
-    # DaViT reduces the image by 32 per side; one more token is their mean
-    tokens = (scale.florence_side // 32) ** 2 + 1
-    plain: Any = build_processor(FLORENCE_TEXTS, image_size=scale.florence_side, image_tokens=tokens)
-    plain.tokenizer.add_tokens([f"<loc_{index}>" for index in range(1000)])
-    config = Florence2Config(
+def detector_config(scale: Scale, words: int = 0, image_token: int = 51289) -> Florence2Config:
+    """Florence-2. words: the least size of its vocabulary."""
+    return Florence2Config(
         vision_config={
             **scale.davit,
             "patch_size": [7, 3, 3, 3],
@@ -202,23 +207,35 @@ def _detector(scale: Scale, folder: Path) -> None:
         text_config={
             **scale.bart,
             "model_type": "bart",
-            "vocab_size": max(scale.vocabulary[2], len(plain.tokenizer)),
+            "vocab_size": max(scale.vocabulary[2], words),
             "max_position_embeddings": 1024,
         },
-        image_token_id=plain.image_token_id,
+        image_token_id=image_token,
     )
-    config.save_pretrained(folder)
+
+
+def _detector(scale: Scale, folder: Path) -> None:
+    # DaViT reduces the image by 32 per side; one more token is their mean
+    tokens = (scale.florence_side // 32) ** 2 + 1
+    plain: Any = build_processor(FLORENCE_TEXTS, image_size=scale.florence_side, image_tokens=tokens)
+    plain.tokenizer.add_tokens([f"<loc_{index}>" for index in range(1000)])
+    detector_config(scale, len(plain.tokenizer), plain.image_token_id).save_pretrained(folder)
     rules: dict[str, dict[str, str]] = {"pure_text": {}, "description_with_bboxes": {}}
     Florence2Processor(plain.image_processor, plain.tokenizer, post_processor_config=rules).save_pretrained(folder)
 
 
-def _segmenter(scale: Scale, folder: Path) -> None:
+def segmenter_config(scale: Scale) -> SamConfig:
+    """SAM."""
     side = scale.sam_side
-    config = SamConfig(
+    return SamConfig(
         vision_config={**scale.sam, "image_size": side, "patch_size": 16, "output_channels": 256, "window_size": 14},
         prompt_encoder_config={"image_size": side, "patch_size": 16},
     )
-    config.save_pretrained(folder)
+
+
+def _segmenter(scale: Scale, folder: Path) -> None:
+    side = scale.sam_side
+    segmenter_config(scale).save_pretrained(folder)
     SamImageProcessor(size={"longest_edge": side}, pad_size=_square(side)).save_pretrained(folder)
 
 

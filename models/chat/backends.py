@@ -6,26 +6,22 @@ import base64
 import io
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
 from models.base import GROUP_OF
+from models.chat.asking import CaptionQuestions, ComposeQuestions, shrunk
 from models.chat.client import ChatClient
 from models.chat.questions import ChatAnswer, Question, prompt_bound
-from models.crops import widened
 from models.deadlines import DEADLINES, Activity
-from models.guards import Asked, language_of
 from models.items import CaptionRequest, ComposeRequest, Failure, Written
-from models.prompts import load_prompt
-from models.prompts.messages import asked_by, messages_of
 from models.writers import WriterStage
 from strata.core import ChatCaptionerParameters, ChatComposerParameters, ChatParameters, StageSettings, Usage
 from strata.errors import StrataError
 
 ChatItem = TypeVar("ChatItem", CaptionRequest, ComposeRequest)
 JPEG_QUALITY = 90  # of 100
-LEAST_SIDE = 28  # pixels; the image processors of Qwen2-VL, which many servers run, refuse less
 PROBE = "Answer with the one word: yes."  # the text of the question that tests the server
 
 
@@ -127,74 +123,25 @@ class _ChatStage(WriterStage[ChatItem], Generic[ChatItem]):
 
 
 def _data_url(image: Image.Image, parameters: ChatParameters) -> str:
-    """Encode the image as a `data:` URL, reduced to the parameters' longest side; its content is never enlarged."""
-    image = widened(image)
-    scale = min(1.0, parameters.longest_side / max(image.size))
-    if scale < 1:
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        image = image.resize(size, Image.Resampling.BICUBIC)
-    image = widened(image, LEAST_SIDE)
+    """Encode the image as a `data:` URL, reduced to the parameters' longest side."""
     buffer = io.BytesIO()
-    image.save(buffer, parameters.image_format, quality=JPEG_QUALITY)
+    shrunk(image, parameters.longest_side).save(buffer, parameters.image_format, quality=JPEG_QUALITY)
     return f"data:image/{parameters.image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-class OpenAICaptioner(_ChatStage[CaptionRequest]):
+class OpenAICaptioner(CaptionQuestions[Question], _ChatStage[CaptionRequest]):
     """Captions of whole images and crops by a server whose model accepts images."""
 
-    name: ClassVar[str] = "captioner"
-
     def __init__(self, settings: StageSettings) -> None:
-        self._own_parameters = ChatCaptionerParameters.model_validate(settings.parameters)
-        super().__init__(settings, self._own_parameters, with_image=True)
-
-    def asked(self, item: CaptionRequest) -> Asked:
-        """The prompt, which the text must not repeat, and its language."""
-        p = self._own_parameters
-        if item.kind == "scene":
-            return Asked.by(p.scene_prompt, "text", p.language)
-        return Asked.by(p.crop_prompt, "phrase", p.language)
-
-    def _question(self, item: CaptionRequest) -> Question:
-        p = self._own_parameters
-        if item.kind == "scene":
-            return self._build_question([], p.scene_prompt, item.image, p.scene_tokens)
-        return self._build_question([], p.crop_prompt, item.image, p.crop_tokens)
+        own = ChatCaptionerParameters.model_validate(settings.parameters)
+        self.prompts, self.text_language = own, own.language
+        super().__init__(settings, own, with_image=True)
 
 
-class OpenAIComposer(_ChatStage[ComposeRequest]):
+class OpenAIComposer(ComposeQuestions[Question], _ChatStage[ComposeRequest]):
     """Descriptions by a server."""
 
-    name: ClassVar[str] = "composer"
-
     def __init__(self, settings: StageSettings) -> None:
-        self._own_parameters = ChatComposerParameters.model_validate(settings.parameters)
-        self._prompt = load_prompt(
-            self._own_parameters.prompt, self._own_parameters.prompt_sha256, settings.prompt_text
-        )
-        super().__init__(settings, self._own_parameters, self._own_parameters.with_image)
-
-    @property
-    def heeds_errors(self) -> bool:
-        """It writes freely."""
-        return True
-
-    @property
-    def language(self) -> str:
-        """That of the parameters, else of the prompt."""
-        return self._own_parameters.language or language_of(self._prompt.system)
-
-    def asked(self, item: ComposeRequest) -> Asked | None:
-        """The prompt, which the text must not repeat, and its language; None if there is nothing to describe."""
-        asks = self._question(item) is not None
-        return asked_by(self._prompt, item, self._own_parameters.language) if asks else None
-
-    def _question(self, item: ComposeRequest) -> Question | None:
-        p = self._own_parameters
-        image = item.image if p.with_image and not item.original else None
-        notes = self._prompt.notes(item.record, p.max_notes)
-        if not notes and image is None and not item.original:
-            return None
-        # the prompt's last message is the user's; the image, if any, goes into it
-        *before, last = messages_of(self._prompt, item, notes)
-        return self._build_question(before, last["content"], image, p.max_new_tokens)
+        own = ChatComposerParameters.model_validate(settings.parameters)
+        self._set(settings, own)
+        super().__init__(settings, own, own.with_image)

@@ -31,7 +31,7 @@ from models.verifier.lexicon import lexicon
 from models.verifier.stage import known_facts
 from models.verifier.structure import Structure
 from models.verifier.verifying import Reading
-from strata.core import ChatVerifierParameters, StageSettings, Usage, Verification
+from strata.core import ChatVerifierParameters, StageSettings, Usage, Verification, VllmVerifierParameters
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ Told = Mapping[str, Sequence[ToldClaim]]  # claims by their sentence
 
 
 @dataclass(frozen=True)
-class _Answered:
+class Answered:
     """What became of a text's question. told: null if the rules read the text; note: why, "" if nothing was asked."""
 
     told: Told | None = None
@@ -47,7 +47,30 @@ class _Answered:
     usage: Usage = field(default_factory=Usage)
 
 
-class OpenAIVerifier(Stage[VerifyRequest, Verification]):
+class ClaimsVerifier(Stage[VerifyRequest, Verification]):
+    """What the back ends share whose model finds the claims. judging: the parameters of the checks."""
+
+    judging: ChatVerifierParameters | VllmVerifierParameters
+
+    def questions(self, request: VerifyRequest) -> list[CropQuestion]:
+        """What there is to ask a second opinion about a text: of the claims that the rules find in it."""
+        reading = self.reading(request, {})
+        reading.read(request.text)
+        return list(reading.questions)
+
+    def reading(self, request: VerifyRequest, told: Told) -> Reading:
+        """The checks of a text with the claims that a model has told of its sentences."""
+        facts, p = known_facts(request, self.judging), self.judging
+        return Reading(facts, p.strict, reader=_reader(told, facts), opinions=request.opinions, match=p.match or 0.0)
+
+    def content(self, sentences: Sequence[str]) -> str | None:
+        """The sentences for the model; None if there are none, or too many or too long ones."""
+        text = numbered(sentences)
+        long = len(sentences) > MOST_SENTENCES or len(text.encode()) > self.judging.longest_text
+        return None if long or not sentences else text
+
+
+class OpenAIVerifier(ClaimsVerifier):
     """Claims by a chat model, as JSON, with one question for each text; checks and cuts as of the rules.
 
     A text whose answer cannot be used is read by the rules alone, and its record gets a warning (`notes`).
@@ -57,11 +80,11 @@ class OpenAIVerifier(Stage[VerifyRequest, Verification]):
 
     def __init__(self, settings: StageSettings) -> None:
         super().__init__(settings)
-        self._parameters = ChatVerifierParameters.model_validate(settings.parameters)
+        self.judging = self._own = ChatVerifierParameters.model_validate(settings.parameters)
         # as an answer of the probe any word will do: it has no schema, which a server may refuse
         probe = [{"role": "user", "content": PROBE}]
-        bound = prompt_bound([PROBE], 0, self._parameters)
-        self._client = chat_client(settings, self._parameters, Question(probe, 1, bound), self.name)
+        bound = prompt_bound([PROBE], 0, self._own)
+        self._client = chat_client(settings, self._own, Question(probe, 1, bound), self.name)
         self._structured = True  # until the server has refused a question with a schema and answered it without
 
     def load(self) -> None:
@@ -83,7 +106,7 @@ class OpenAIVerifier(Stage[VerifyRequest, Verification]):
             reasons = ", ".join(f"{reason} ({count})" for reason, count in noted.most_common())
             log.info("verifier: %d of %d texts were read by the rules: %s", noted.total(), len(batch), reasons)
         return [
-            self._reading(request, one.told or {}).read(request.text)
+            self.reading(request, one.told or {}).read(request.text)
             for request, one in zip(batch, answered, strict=True)
         ]
 
@@ -92,7 +115,7 @@ class OpenAIVerifier(Stage[VerifyRequest, Verification]):
 
     def bound(self, item: VerifyRequest) -> tuple[Usage, Usage]:
         """As `Stage.bound`, of the longest text that is asked about: its own is not written yet."""
-        question = self._question("x" * self._parameters.longest_text)
+        question = self._question("x" * self.judging.longest_text)
         # with a schema, and once more without
         return question.bound, self._client.upper_bound(question) * 2
 
@@ -104,19 +127,9 @@ class OpenAIVerifier(Stage[VerifyRequest, Verification]):
         """As `Stage.keep`."""
         return self._client.keep()
 
-    def questions(self, request: VerifyRequest) -> list[CropQuestion]:
-        """What there is to ask a second opinion about a text: of the claims that the rules find in it."""
-        reading = self._reading(request, {})
-        reading.read(request.text)
-        return list(reading.questions)
-
-    def _reading(self, request: VerifyRequest, told: Told) -> Reading:
-        facts, p = known_facts(request, self._parameters), self._parameters
-        return Reading(facts, p.strict, reader=_reader(told, facts), opinions=request.opinions, match=p.match or 0.0)
-
-    def _answered(self, texts: Sequence[Sequence[str]]) -> list[_Answered]:
+    def _answered(self, texts: Sequence[Sequence[str]]) -> list[Answered]:
         """The claims of texts, given as sentences; and the usage."""
-        contents = [self._content(sentences) for sentences in texts]
+        contents = [self.content(sentences) for sentences in texts]
         questions = [self._question(content) for content in contents if content is not None]
         seconds = 2 * self._client.seconds_at_most(len(questions))
         with DEADLINES.watch(Activity(GROUP_OF[self.name], self.name, seconds)):
@@ -124,9 +137,9 @@ class OpenAIVerifier(Stage[VerifyRequest, Verification]):
         found = []
         for sentences, content in zip(texts, contents, strict=True):
             if content is None:
-                found.append(_Answered(note="the text is too long" if sentences else ""))
+                found.append(Answered(note="the text is too long" if sentences else ""))
             else:
-                found.append(_told(next(answers), sentences))
+                found.append(told_by(next(answers), sentences))
         return found
 
     def _asked(self, questions: Sequence[Question]) -> list[ChatAnswer]:
@@ -145,34 +158,28 @@ class OpenAIVerifier(Stage[VerifyRequest, Verification]):
                 log.info("verifier: the server takes no JSON schema; it is asked without from now on")
         return answers
 
-    def _content(self, sentences: Sequence[str]) -> str | None:
-        """The sentences for the model; None if there are none, or too many or too long ones."""
-        text = numbered(sentences)
-        long = len(sentences) > MOST_SENTENCES or len(text.encode()) > self._parameters.longest_text
-        return None if long or not sentences else text
-
     def _question(self, content: str) -> Question:
         fields = {"response_format": response_format()} if self._structured else {}
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
         # servers count a schema as part of the prompt
-        bound = prompt_bound([SYSTEM, content, json.dumps(response_format())], 0, self._parameters)
-        return Question(messages, self._parameters.max_new_tokens, bound, fields=fields)
+        bound = prompt_bound([SYSTEM, content, json.dumps(response_format())], 0, self._own)
+        return Question(messages, self.judging.max_new_tokens, bound, fields=fields)
 
 
-def _told(answer: ChatAnswer, sentences: Sequence[str]) -> _Answered:
+def told_by(answer: ChatAnswer, sentences: Sequence[str]) -> Answered:
     """What an answer says of a text's sentences."""
     if answer.fault is not None:
-        return _Answered(note=f"no answer: {answer.fault}", usage=answer.usage)
+        return Answered(note=f"no answer: {answer.fault}", usage=answer.usage)
     try:
         claims = claims_in(answer.text, sentences)
     except BadAnswer as bad:
         reason = "the answer was cut at its token limit" if answer.cut else f"the answer cannot be used, {bad}"
-        return _Answered(note=reason, usage=answer.usage)
+        return Answered(note=reason, usage=answer.usage)
     # a sentence that stands there twice has the claims of both
     told: dict[str, list[ToldClaim]] = {}
     for sentence, own in zip(sentences, claims, strict=True):
         told.setdefault(sentence, []).extend(own)
-    return _Answered(told, usage=answer.usage)
+    return Answered(told, usage=answer.usage)
 
 
 def _reader(told: Told, facts: Facts) -> Callable[[str], Callable[[Structure], list[Statement]]]:

@@ -3,14 +3,16 @@
 A phrase that describes another image is wrong for a crop, nearly always. So the share of such mismatched pairs that
 reaches a threshold tells how many wrong phrases it keeps, and the threshold that a given share of them reaches is found
 from the user's own images. What is lost by it only labelled pairs can tell: the share of right phrases that it keeps.
+What people said in review gives such pairs: then a threshold is raised until enough of the judged phrases that reach it
+are right.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,11 +24,14 @@ from models.building import build_stage, load_stages
 from models.crops import crop_box, crop_segment, decode_mask
 from models.items import Failure, Pair, Segment
 from strata.core import Box, Profile, Record
+from strata.counts import counted
 from strata.errors import InvalidInput
+from strata.evaluation.intervals import Rate, wilson
 
 LAYERS = ("region", "object")  # the thresholds of a profile that are found
 PER_CROP = 8  # mismatched phrases of a crop
-LEAST_PASSING = 10  # mismatched pairs above a threshold, of which fewer would make it a matter of chance
+LEAST_PASSING = 10  # pairs above a threshold, of which fewer would make it a matter of chance
+LEAST_JUDGED = 20  # judged pairs of a layer, of which fewer say too little: of 20 right ones, 16 % may be wrong
 LONGEST = 768  # pixels of a side of a crop
 DIGITS = 4  # significant ones of a threshold
 _SEED = 0  # of the choice of phrases, so that the same job gives the same thresholds
@@ -38,12 +43,73 @@ Advance = Callable[[int, int], None]  # pairs that are scored, and all
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A crop as the matcher sees it, the phrase that it got, its layer ("region", "object"), and its image's number."""
+    """A crop as the matcher sees it, the phrase that it got, its layer ("region", "object"), and its image's number.
+
+    entry: its name in the record ("regions/0").
+    """
 
     image: Image.Image
     phrase: str
     layer: str
     number: int
+    entry: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Crops with phrases that people have judged: whether each is right. judgments: how many were used.
+
+    The others were not: stale ones judge sentences that the description has no more, other ones the description of
+    another version of a profile (fingerprint).
+    """
+
+    crops: list[tuple[Crop, bool]]
+    judgments: int
+    stale: int = 0
+    other: int = 0
+
+    @classmethod
+    def of(
+        cls, images: Iterable[tuple[Record, Image.Image, tuple[Mapping[str, bool], int, int]]], other: int
+    ) -> Judged:
+        """From records, their images, and what `strata.judgments.labels_of` says of each. Raises what images raises."""
+        crops: list[tuple[Crop, bool]] = []
+        judgments = stale = 0
+        for number, (record, image, (right, used, unused)) in enumerate(images):
+            found = [crop for crop in crops_of(record, image, number) if crop.entry in right]
+            crops += [(crop, right[crop.entry]) for crop in found]
+            judgments += used if found else 0
+            stale += unused
+        return cls(crops, judgments, stale, other)
+
+    def of_layer(self, layer: str) -> list[tuple[Crop, bool]]:
+        return [(crop, right) for crop, right in self.crops if crop.layer == layer]
+
+    def refused(self) -> str | None:
+        """Why they cannot be used, in one line; None if one layer has enough."""
+        counts = {layer: len(self.of_layer(layer)) for layer in LAYERS}
+        if max(counts.values()) >= LEAST_JUDGED:
+            return None
+        told = " and ".join(f"{count} of {layer}s" for layer, count in counts.items())
+        return f"too few judgments: {LEAST_JUDGED} judged phrases are needed, and there are {told}{self.unused()}"
+
+    def unused(self) -> str:
+        """How many judgments were not used, and why."""
+        notes = [f"; {self.stale} more are of sentences that the descriptions do not have"] if self.stale else []
+        notes += [f"; {self.other} more are of other versions of these images' descriptions"] if self.other else []
+        return "".join(notes)
+
+
+class JudgedRates(BaseModel):
+    """What people's judgments say of a threshold, each with its interval of 95 %.
+
+    precision: of the judged phrases that reach it, those that are right; recall: of the right ones, those that reach
+    it; wrong_passing: of the wrong ones, those that reach it.
+    """
+
+    precision: Rate
+    recall: Rate
+    wrong_passing: Rate
 
 
 class Threshold(BaseModel):
@@ -51,7 +117,8 @@ class Threshold(BaseModel):
 
     pairs: mismatched pairs; passing: the share of them that reaches it. own_pairs, own_passing: the same of crops with
     their own phrases, of which nobody knows how many are right. recall: the share of labelled right pairs that reaches
-    it; wrong_passing: that of labelled wrong ones; null without labels.
+    it; wrong_passing: that of labelled wrong ones; null without labels. judged: the same of what people judged in
+    review; null without enough of it.
     """
 
     threshold: float
@@ -61,25 +128,30 @@ class Threshold(BaseModel):
     own_passing: float
     recall: float | None = None
     wrong_passing: float | None = None
+    judged: JudgedRates | None = None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The probabilities of a layer: of mismatched pairs, of own ones, and of labelled ones with their labels."""
+    """The probabilities of a layer: of mismatched pairs, of own ones, of labelled and of judged ones with their labels.
+
+    judged: empty if people have judged too few.
+    """
 
     mismatched: list[float]
     own: list[float]
     labelled: list[tuple[float, bool]]
+    judged: list[tuple[float, bool]] = field(default_factory=list)
 
 
 def crops_of(record: Record, image: Image.Image, number: int) -> Iterator[Crop]:
     """The crops of a record's regions and objects that have phrases, whether they were kept or not."""
-    for region in record.regions or ():
-        yield Crop(_reduced(crop_box(image, region.box)), region.phrase, "region", number)
-    for thing in record.objects or ():
+    for place, region in enumerate(record.regions or ()):
+        yield Crop(_reduced(crop_box(image, region.box)), region.phrase, "region", number, f"regions/{place}")
+    for place, thing in enumerate(record.objects or ()):
         if thing.phrase is not None:
             crop = crop_segment(image, Segment(decode_mask(thing.mask), thing.box, 1.0))
-            yield Crop(_reduced(crop), thing.phrase, "object", number)
+            yield Crop(_reduced(crop), thing.phrase, "object", number, f"objects/{place}")
 
 
 def _reduced(crop: Image.Image) -> Image.Image:
@@ -103,7 +175,12 @@ def mismatched(crops: Sequence[Crop]) -> list[Pair]:
 
 
 def scores_of(
-    profile: Profile, crops: Sequence[Crop], labels: Sequence[LabelledPair], share: float, advance: Advance
+    profile: Profile,
+    crops: Sequence[Crop],
+    labels: Sequence[LabelledPair],
+    share: float,
+    advance: Advance,
+    judged: Judged | None = None,
 ) -> dict[str, Scores]:
     """Score the pairs of each layer that has enough phrases with the profile's matcher.
 
@@ -117,16 +194,22 @@ def scores_of(
     stage: MatcherStage = build_stage("matcher", profile.stages["matcher"])
     load_stages({"matcher": stage})
     told = {layer: [(_pair(*one), one[3]) for one in labels if one[4] == layer] for layer in layers}
-    total = sum(len(pairs[layer]) for pairs in (wrong, by_layer, told) for layer in layers)
+    said = {layer: _judged_pairs(judged, layer) for layer in layers}
+    total = sum(len(pairs[layer]) for pairs in (wrong, by_layer, told, said) for layer in layers)
     advance(0, total)
     run = _Scorer(stage, total, advance)
     result = {}
     for layer in layers:
         own = run.scores([Pair(crop.image, crop.phrase) for crop in by_layer[layer]])
-        answers = run.scores([pair for pair, _ in told[layer]])
-        known = [(score, right) for score, (_, right) in zip(answers, told[layer], strict=True) if score is not None]
-        result[layer] = Scores(_known(run.scores(wrong[layer])), _known(own), known)
+        known, answers = run.labelled(told[layer]), run.labelled(said[layer])
+        result[layer] = Scores(_known(run.scores(wrong[layer])), _known(own), known, answers)
     return result
+
+
+def _judged_pairs(judged: Judged | None, layer: str) -> list[tuple[Pair, bool]]:
+    """The judged pairs of a layer; none if they are too few."""
+    found = judged.of_layer(layer) if judged is not None else []
+    return [(Pair(crop.image, crop.phrase), right) for crop, right in found] if len(found) >= LEAST_JUDGED else []
 
 
 def _scored(wrong: Mapping[str, Sequence[Pair]], needed: int, share: float) -> list[str]:
@@ -166,24 +249,28 @@ class _Scorer:
             self._advance(self._done, self._total)
         return found
 
+    def labelled(self, pairs: Sequence[tuple[Pair, bool]]) -> list[tuple[float, bool]]:
+        """The probability of each pair with its label; without those that the matcher cannot judge."""
+        scores = self.scores([pair for pair, _ in pairs])
+        return [(score, right) for score, (_, right) in zip(scores, pairs, strict=True) if score is not None]
 
-def threshold_of(scores: Scores, share: float) -> Threshold:
-    """The least threshold of DIGITS digits that at most this share of the mismatched pairs reaches.
+
+def threshold_of(scores: Scores, share: float, precision: float = 0.0) -> Threshold:
+    """The least threshold that at most this share of the mismatched pairs reaches, and from which at least `precision`
+    of the judged pairs that reach it are right.
 
     Raises InvalidInput if there is none: then the matcher is sure of too many wrong pairs.
     """
     ordered = sorted(scores.mismatched, reverse=True)
     # the best score that must not pass; a threshold just above it
-    first = ordered[math.floor(share * len(ordered))]
-    step = 10.0 ** (math.floor(math.log10(max(first, 1e-12))) + 1 - DIGITS)
-    units = math.floor(first / step) + 1
-    # 0.15 / 0.0001 is less than 1500 in floating point
-    threshold = next(value for value in (round(more * step, 15) for more in (units, units + 1)) if value > first)
+    threshold = just_above(ordered[math.floor(share * len(ordered))])
     if threshold > 1:
         reached = _share(ordered, 1.0)
         raise InvalidInput(
             f"the matcher gives {reached:.1%} of the wrong pairs a probability of 1: no threshold parts them"
         )
+    if scores.judged:
+        threshold = _precise(scores.judged, threshold, precision)
     right, wrong = ([score for score, is_right in scores.labelled if is_right is told] for told in (True, False))
     return Threshold(
         threshold=threshold,
@@ -193,6 +280,40 @@ def threshold_of(scores: Scores, share: float) -> Threshold:
         own_passing=_share(scores.own, threshold),
         recall=_share(right, threshold) if right else None,
         wrong_passing=_share(wrong, threshold) if wrong else None,
+        judged=_rates(scores.judged, threshold) if scores.judged else None,
+    )
+
+
+def just_above(score: float) -> float:
+    """The least number of DIGITS significant digits above a probability."""
+    step = 10.0 ** (math.floor(math.log10(max(score, 1e-12))) + 1 - DIGITS)
+    units = math.floor(score / step) + 1
+    # 0.15 / 0.0001 is less than 1500 in floating point
+    return next(value for value in (round(more * step, 15) for more in (units, units + 1)) if value > score)
+
+
+def _precise(judged: Sequence[tuple[float, bool]], least: float, precision: float) -> float:
+    """The least threshold, not below `least`, with this precision. Raises InvalidInput."""
+    wrong = sorted({just_above(score) for score, right in judged if not right and score >= least})
+    rates = [(threshold, _rates(judged, threshold).precision) for threshold in (least, *wrong)]
+    enough = [(threshold, rate) for threshold, rate in rates if rate.judged >= LEAST_PASSING]
+    for threshold, rate in enough:
+        if rate.right >= precision * rate.judged:
+            return threshold
+    told = f"too few of them pass {least:g}"
+    if enough:
+        best, rate = max(enough, key=lambda one: one[1].right / one[1].judged)
+        told = f"at best {rate.right} of {rate.judged} are, from {best:g}"
+    raise InvalidInput(f"no threshold has {precision:.0%} right phrases of those that people judged: {told}")
+
+
+def _rates(judged: Sequence[tuple[float, bool]], threshold: float) -> JudgedRates:
+    passing = [right for score, right in judged if score >= threshold]
+    good, bad = (sum(right is kind for _, right in judged) for kind in (True, False))
+    return JudgedRates(
+        precision=wilson(sum(passing), len(passing)),
+        recall=wilson(sum(passing), good),
+        wrong_passing=wilson(len(passing) - sum(passing), bad),
     )
 
 
@@ -201,7 +322,10 @@ def _share(scores: Sequence[float], threshold: float) -> float:
 
 
 class Origin(BaseModel):
-    """Where thresholds come from. source: the job or data set; share: the one that was asked for; labels: the file."""
+    """Where thresholds come from. source: the job or data set; share: the one that was asked for; labels: the file.
+
+    judgments: how many judgments of people were used; precision: what was asked of what they judged.
+    """
 
     source: str
     date: str
@@ -210,6 +334,8 @@ class Origin(BaseModel):
     matcher: str
     revision: str
     labels: str | None = None
+    judgments: int = 0
+    precision: float | None = None
 
     @classmethod
     def of(cls, profile: Profile, source: str, images: int, share: float, labels: Path | None) -> Origin:
@@ -226,6 +352,9 @@ def note_of(origin: Origin, thresholds: Mapping[str, Threshold]) -> str:
         f"{origin.share:.2%} of the mismatched pairs pass.",
         f"Matcher: {origin.matcher}, revision {origin.revision or 'not given'}.",
     ]
+    if origin.precision is not None:
+        used = f"{counted(origin.judgments, 'judgment')} of people"
+        lines.append(f"{used}: at least {origin.precision:.0%} of the judged phrases that pass are right.")
     for layer, one in thresholds.items():
         line = f"{layer} = {one.threshold!r}: {one.passing:.2%} of {one.pairs} mismatched pairs pass, "
         line += f"and {one.own_passing:.1%} of {one.own_pairs} phrases with their own crops"
@@ -233,5 +362,24 @@ def note_of(origin: Origin, thresholds: Mapping[str, Threshold]) -> str:
             line += f"; of the right pairs in {origin.labels}: {one.recall:.1%}"
         if one.wrong_passing is not None:
             line += f"; of its wrong pairs: {one.wrong_passing:.1%}"
-        lines.append(f"{line}.")
+        lines += [f"{line}.", *_judged_lines(layer, one, origin)]
     return "".join(f"# {line}\n" for line in lines)
+
+
+def _judged_lines(layer: str, one: Threshold, origin: Origin) -> list[str]:
+    """What people's judgments say of a layer's threshold, in lines; none where they were not asked for."""
+    if origin.precision is None:
+        return []
+    if one.judged is None:
+        return [f"{layer}: fewer than {LEAST_JUDGED} of its phrases are judged; the mismatched pairs alone decide."]
+    told = {
+        "of the judged phrases that pass are right": one.judged.precision,
+        "of the right ones pass": one.judged.recall,
+        "of the wrong ones pass": one.judged.wrong_passing,
+    }
+    parts = [
+        f"{rate.right} of {rate.judged} {words} ({rate.low:.3f} to {rate.high:.3f})"
+        for words, rate in told.items()
+        if rate.judged
+    ]
+    return [f"{layer}: {'; '.join(parts)}."]

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel
 
 from models.evidence.calibration import (
+    Judged,
     Origin,
     Scores,
     Threshold,
@@ -20,7 +21,7 @@ from models.evidence.calibration import (
     threshold_of,
 )
 
-__all__ = ["Calibration", "Origin", "crops_of", "draw", "scores_of", "threshold_of", "written"]
+__all__ = ["Calibration", "Judged", "Origin", "crops_of", "draw", "scores_of", "threshold_of", "written"]
 
 WIDTH, HEIGHT, MARGIN = 640, 360, 56  # pixels of one panel
 TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)

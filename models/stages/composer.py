@@ -11,9 +11,9 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from models.demo.grounding import Encode, Guide
+from models.demo.grounding import Encode, Fact, Guide, Relation
 from models.generation import search_settings, were_cut
 from models.guards import Asked, language_of
 from models.items import ComposeRequest, Written
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from models.demo.decoding import GuidedDecoder
+
+
+class _Told(NamedTuple):
+    """What a grounded text tells. sentences: how many may hold the facts."""
+
+    facts: tuple[Fact, ...]
+    relations: tuple[Relation, ...]
+    sentences: int
 
 
 class TransformersComposer(ComposerStage):
@@ -108,23 +116,33 @@ class TransformersComposer(ComposerStage):
         return request.original or self._prompt.notes(request.record, self._parameters.max_notes, request.length)
 
     def _write_grounded(self, requests: Sequence[ComposeRequest], prompts: Sequence[str]) -> list[str]:
+        # one text for all requests of which the same is told, such as two lengths of a record with few facts
+        told = [(prompt, self._told(request)) for request, prompt in zip(requests, prompts, strict=True)]
+        places = {one: place for place, one in enumerate(dict.fromkeys(told))}
         # one guide per text: it allows only words that the facts of the record support
         encode = functools.cache(self._encode)
-        guides = [self._guide(request, encode) for request in requests]
+        guides = [self._guide(facts, encode) for _, facts in places]
         # decode from the end of the shared prompt start
         most = self._parameters.max_new_tokens * max(LENGTHS[request.length].budget for request in requests)
-        tokens = [self._shortened(encode(self._chat(prompt))[len(self._start) :], most) for prompt in prompts]
+        tokens = [self._shortened(encode(self._chat(prompt))[len(self._start) :], most) for prompt, _ in places]
         self._decoder.write(tokens, guides, most)
-        return [Written(str(self._tokenizer.decode(guide.tokens)).strip()) for guide in guides]
+        texts = [str(self._tokenizer.decode(guide.tokens)).strip() for guide in guides]
+        return [Written(texts[places[one]]) for one in told]
 
-    def _guide(self, request: ComposeRequest, encode: Encode) -> Guide:
+    def _told(self, request: ComposeRequest) -> _Told:
         wording, most, length = self._prompt.wording, self._parameters.max_notes, LENGTHS[request.length]
         assert wording is not None  # checked in __init__
         facts = facts_of(request.record, most, request.length)
         relations = relations_of(request.record, most, wording, request.length)
-        if length.sentences is not None:
-            wording = replace(wording, sentences=length.sentences)
-        return Guide(wording, facts, encode, int(self._tokenizer.eos_token_id), relations)
+        sentences = wording.sentences if length.sentences is None else length.sentences
+        # a sentence has a fact: more sentences than facts are never written; one sentence has settings in it
+        bounded = min(sentences, max(2, len(facts))) if len(facts) > 1 else 2
+        return _Told(tuple(facts), tuple(relations), bounded)
+
+    def _guide(self, told: _Told, encode: Encode) -> Guide:
+        assert self._prompt.wording is not None  # checked in __init__
+        wording = replace(self._prompt.wording, sentences=told.sentences)
+        return Guide(wording, told.facts, encode, int(self._tokenizer.eos_token_id), told.relations)
 
     def _shortened(self, tokens: Sequence[int], most: int) -> Sequence[int]:
         """A prompt's tokens after the start; of notes that the model has no room for (a page of text) the beginning.

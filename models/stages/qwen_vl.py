@@ -161,7 +161,7 @@ class QwenVLMatcher(_QwenVL, MatcherStage):
     def prepare(self, batch: Sequence[Pair]) -> Any:
         """Make the model's input for the pairs, a BatchFeature."""
         chosen = self.parameters
-        questions = [chosen.question.replace("{}", _asked_of(pair.phrase)) for pair in batch]
+        questions = [chosen.question.replace("{}", asked_of(pair.phrase)) for pair in batch]
         return self._chats([pair.crop for pair in batch], questions, (chosen.min_pixels, chosen.max_pixels))
 
     @torch.inference_mode()
@@ -193,7 +193,7 @@ def first_tokens(tokenizer: Any, word: str) -> set[int]:
     return {tokenizer(spelling, add_special_tokens=False).input_ids[0] for spelling in spellings}
 
 
-def _asked_of(phrase: str) -> str:
+def asked_of(phrase: str) -> str:
     """A phrase within a question: without the full stop that some captioners write."""
     return " ".join(phrase.split()).rstrip(".")
 

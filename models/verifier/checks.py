@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
 
 from models.verifier.attributes import compared, group_of, shown
 from models.verifier.claims import Statement, is_visible
 from models.verifier.entities import Entity, Entry, Facts, has_letters, letters_of
-from models.verifier.lexicon import is_kind_of, is_part_of, verb_of
+from models.verifier.lexicon import is_kind_of, is_part_of, lexicon, lineage, singular, verb_of
 from models.verifier.phrases import NounPhrase
 from models.verifier.places import lies, related
-from strata.core import ClaimKind, CutReason
+from strata.core import Box, ClaimKind, CutReason
 
 _BODY = frozenset(
     "head face eye ear nose mouth hair beard arm hand finger leg foot tail paw wing beak fur feather horn neck back "
@@ -28,26 +28,71 @@ _ROLES: Mapping[str, frozenset[str]] = {
         "skateboarder": "skateboard", "swimmer": "swim", "runner": "run", "passenger": "ride", "walker": "walk",
     }.items()
 }  # fmt: skip
-_CARRIERS = frozenset("sign signboard signage label poster banner placard board plaque sticker billboard".split())
+_YOUNG = frozenset("baby adult calf cub youngster".split())  # of persons and animals: "a baby elephant"
+# persons by sex and age, which a detector tells; all other nouns of persons are roles
+_PERSONS = frozenset(
+    "person people man woman boy girl child kid baby toddler infant lady gentleman guy individual human figure "
+    "teenager male female".split()
+)
+# nouns of what can carry text, besides what is a kind of them
+_CARRIERS = (
+    "sign", "signboard", "label", "tag", "poster", "banner", "placard", "board", "plaque", "sticker", "screen",
+    "display", "plate", "menu", "logo", "signage",
+)  # fmt: skip
+# parts that have the colour of the whole
+_COVERS = frozenset(
+    "fur coat wool hide skin feather plumage body hull exterior paint bodywork facade fabric upholstery petal "
+    "frame".split()
+)
 # surroundings that a picture has one of; those of different rows exclude one another
 _SCENES = (
-    "beach ocean sea coast shore shoreline harbor harbour pier",
-    "street road city town sidewalk pavement skyline parking lot",
+    "beach, ocean, sea, coast, shore, shoreline, harbor, harbour, pier",
+    "street, road, city, town, sidewalk, pavement, skyline, parking lot, highway, freeway, intersection, alley, "
+    "downtown",
     "kitchen",
-    "bathroom",
+    "bathroom, restroom, washroom",
     "bedroom",
-    "office classroom school library",
-    "restaurant cafe",
-    "forest woods",
+    "living room, lounge",
+    "dining room",
+    "office, classroom, school, library",
+    "restaurant, cafe",
+    "forest, woods, jungle",
     "desert",
-    "stadium court",
-    "farm barn field meadow",
-    "airport runway",
+    "stadium, court, arena",
+    "farm, barn, field, meadow, pasture, grassland, savanna",
+    "airport, runway, tarmac",
     "station",
     "church",
     "museum",
+    "hospital",
+    "gym",
+    "corridor, hallway",
 )
-_SCENE_OF = {word: number for number, words in enumerate(_SCENES) for word in words.split()}
+_SCENE_OF = {word: number for number, words in enumerate(_SCENES) for word in words.split(", ")}
+# pairs of rows of which one may lie in the other: a field in a stadium, a hall of a school
+_ALLOWED = (("stadium", "field"), ("hospital", "corridor"), ("office", "corridor"), ("museum", "corridor"),
+            ("airport", "corridor"), ("station", "corridor"), ("airport", "restaurant"), ("museum", "street"),
+            ("church", "street"), ("school", "corridor"))  # fmt: skip
+_TOGETHER = {frozenset(_SCENE_OF[word] for word in pair) for pair in _ALLOWED}
+# surroundings within a building, and under the sky
+_INSIDE = frozenset(
+    "kitchen bathroom restroom washroom bedroom room lounge office classroom library museum hospital gym corridor "
+    "hallway".split()
+)
+_OUTSIDE = frozenset(
+    "beach ocean sea coast shore shoreline harbor harbour pier street road highway freeway intersection alley "
+    "sidewalk skyline lot forest woods jungle desert farm field meadow pasture grassland savanna runway tarmac "
+    "mountain hill valley lake river park garden slope snow sky grass".split()
+)
+# nouns of things that stand in a building, and of those that are under the sky
+_INDOOR_THINGS = (
+    "bed", "couch", "toilet", "sink", "bathtub", "refrigerator", "oven", "microwave", "television", "desk",
+    "computer monitor", "keyboard", "bookshelf", "nightstand", "dining table",
+)  # fmt: skip
+_OUTDOOR_THINGS = ("vehicle", "tree", "elephant", "giraffe", "zebra", "horse", "cow", "traffic light", "skis", "kite")
+# what covers the ground; those of different rows exclude one another
+_COVERINGS = ("snow snowy icy", "sand sandy desert", "grass grassy")
+_COVERING_OF = {word: number for number, words in enumerate(_COVERINGS) for word in words.split()}
 _DAYTIMES = {"night": 0, "sunset": 1, "dusk": 1, "evening": 1, "sunrise": 1, "dawn": 1, "sunny": 2, "daylight": 2}
 _DAYTIMES |= {"sunlight": 2, "sunshine": 2, "sun": 2, "morning": 2}
 
@@ -96,9 +141,16 @@ def names(entry: Entry, phrase: NounPhrase) -> bool:
 
 def _plays(entry: Entry, role: str) -> bool:
     """Whether a person's entry tells what the noun of a role says: a man riding a bicycle, a cyclist."""
-    if role not in _ROLES or not is_kind_of(entry.noun, "person"):
+    if role in _YOUNG and role in entry.words:
+        return True
+    if not is_kind_of(entry.noun, "person"):
         return False
-    return any((verb_of(word) or word) in _ROLES[role] or word in _ROLES[role] for word in entry.words)
+    # "a skater" of "a man with a skateboard", "a reader" of one who reads
+    stem = role[:-2] if role.endswith("er") and len(role) > 5 else ""
+    if stem and is_kind_of(role, "person") and any(word.startswith(stem) for word in entry.words):
+        return True
+    known = _ROLES.get(role, frozenset())
+    return any((verb_of(word) or word) in known or word in known for word in entry.words)
 
 
 def _meant(phrase: NounPhrase, facts: Facts, quotes: Sequence[tuple[NounPhrase, str]] = ()) -> list[Entity]:
@@ -106,8 +158,15 @@ def _meant(phrase: NounPhrase, facts: Facts, quotes: Sequence[tuple[NounPhrase, 
     found = entities_named(phrase, facts)
     wanted = [letters_of(text) for carrier, text in quotes if carrier == phrase]
     found = [one for one in found if all(carries(one, text) for text in wanted)] or found
+    # "the man with the newspaper" is one of several men
+    found = [one for one in found if _has_with_it(one, phrase)] or found
     agreeing = [one for one in found if all(compared(word, one.words) is not False for word in _own(phrase))]
     return agreeing or found
+
+
+def _has_with_it(entity: Entity, phrase: NounPhrase) -> bool:
+    """Whether a thing's names tell of what a phrase says it wears or holds."""
+    return bool(set(phrase.carried) & {singular(word) for word in entity.words})
 
 
 def carries(entity: Entity, letters: str) -> bool:
@@ -139,13 +198,66 @@ def _thing(statement: Statement, facts: Facts) -> Verdict:
         return UNKNOWN
     if _is_known_role(phrase, facts) or _is_read(statement, facts) or not is_visible(phrase.noun):
         return UNKNOWN
-    return Verdict(False, "unsupported_object")
+    # a model saw it, and was not sure
+    if _unsure(phrase, facts):
+        return UNKNOWN
+    # "Exit 25" and "Springfield" may be what a line of text says
+    told = letters_of(statement.read)
+    lines = tuple(name for name, line in facts.lines.items() if told and has_letters(line, told))
+    return Verdict(True, None, lines) if lines else Verdict(False, "unsupported_object")
+
+
+def _unsure(phrase: NounPhrase, facts: Facts) -> list[Entity]:
+    """The things that a model saw without being sure which have the name of a phrase, and no other colour."""
+    found = [one for one in facts.unsure if any(names(entry, phrase) for entry in one.entries)]
+    return [one for one in found if all(compared(word, one.words) is not False for word in _own(phrase))]
 
 
 def _is_known_role(phrase: NounPhrase, facts: Facts) -> bool:
-    """Whether a phrase names a person by a role, and there is a person."""
-    entries = (entry for entity in (*facts.entities, *facts.told) for entry in entity.entries)
-    return phrase.noun in _ROLES and any(is_kind_of(entry.noun, "person") for entry in entries)
+    """Whether a phrase names one of the persons by a role: by what is known of it, it may be this person.
+
+    One person has a role if the text refers to somebody ("the spectator"), if what the person wears or holds fits an
+    entry ("a mechanic in blue overalls"), or if the role is of a thing that is there ("a tennis player"); of several,
+    as many must be there.
+    """
+    if phrase.noun in _YOUNG and phrase.definite:
+        return any(_is_living(entity) for entity in (*facts.entities, *facts.told))
+    if not _is_role(phrase.noun):
+        return False
+    persons = _persons(facts)
+    if phrase.definite or phrase.noun in _ROLES:
+        return bool(persons)
+    if phrase.many or (phrase.count or 1) > 1:
+        most = sum(2 if any(entry.many for entry in one.entries) else 1 for one in persons)
+        return most >= 2 and (phrase.count or 0) <= most
+    first = phrase.noun.partition(" ")[0] if " " in phrase.noun else "-"
+    of_thing = any(first in entity.words for entity in (*facts.entities, *facts.told))
+    return bool(persons) and (of_thing or any(_has_with_it(one, phrase) for one in persons))
+
+
+def _is_role(noun: str) -> bool:
+    """Whether a noun names persons by what they do: a mechanic, and commuters, which are trains first in WordNet."""
+    if noun in _PERSONS:
+        return False
+    agent = noun.endswith(("er", "or", "ist", "ian", "ant")) and any(
+        person in lineage(sense)
+        for person in lexicon().senses("person")[:1]
+        for sense in lexicon().senses(noun)[:2]
+        if sense
+    )
+    return is_kind_of(noun, "person") or agent
+
+
+def _persons(facts: Facts) -> list[Entity]:
+    """The persons with a box; those that a text names, if there is none."""
+    for entities in (facts.entities, facts.told):
+        if found := [one for one in entities if any(is_kind_of(entry.noun, "person") for entry in one.entries)]:
+            return found
+    return []
+
+
+def _is_living(entity: Entity) -> bool:
+    return any(is_kind_of(entry.noun, kind) for entry in entity.entries for kind in ("person", "animal"))
 
 
 def _is_read(statement: Statement, facts: Facts) -> bool:
@@ -153,7 +265,7 @@ def _is_read(statement: Statement, facts: Facts) -> bool:
     told = [text for carrier, text in statement.quotes if carrier == statement.phrase]
     return (
         statement.phrase is not None
-        and statement.phrase.noun in _CARRIERS
+        and any(is_kind_of(statement.phrase.noun, carrier) for carrier in _CARRIERS)
         and any(_quote(replace(statement, phrase=None, value=text), facts).supported for text in told)
     )
 
@@ -170,6 +282,11 @@ def _is_part(phrase: NounPhrase, facts: Facts) -> bool:
     # "a plant in a pot" is a potted plant
     if any(verb_of(word) == last for entity in facts.entities for word in entity.words if word != last):
         return True
+    # "the motorcycle's tank": what a thing has is small or hidden
+    if phrase.owner and not is_kind_of(phrase.noun, "living thing"):
+        owners = entities_named(replace(phrase, noun=phrase.owner), facts)
+        if owners and not any(map(_is_living, owners)):
+            return True
     return bool(wholes) and (last in _BODY or any(is_part_of(last, whole) for whole in wholes))
 
 
@@ -177,6 +294,9 @@ def _attribute(statement: Statement, facts: Facts) -> Verdict:
     phrase = statement.phrase
     assert phrase is not None
     found = entities_named(phrase, facts)
+    if not found and phrase.owner and phrase.noun in _COVERS:
+        # the dog's fur has the dog's colour
+        found = entities_named(replace(phrase, noun=phrase.owner), facts)
     opinions = [(_has(statement.value, entity), entity) for entity in found]
     if agreeing := [entity for opinion, entity in opinions if opinion]:
         return Verdict(True, None, _names_of(agreeing))
@@ -206,6 +326,15 @@ def _count(statement: Statement, facts: Facts) -> Verdict:
         known = sum(is_kind_of(phrase.noun, noun) for noun in facts.doubtful) + len(wider)
         several = any(entry.many for entity in wider for entry in entity.entries)
         return UNKNOWN if told <= known or several else Verdict(False, "wrong_count", _names_of(wider))
+    if not found and _is_role(phrase.noun) and told > 1:
+        persons = [one for one in _persons(facts) if one.box is not None]
+        several = any(entry.many for one in persons for entry in one.entries) or bool(facts.doubtful)
+        if persons and told > len(persons) and not several:
+            return Verdict(False, "wrong_count", _names_of(persons))
+        return UNKNOWN
+    if not found and (unsure := [one for one in _unsure(phrase, facts) if one.box is not None]):
+        wrong = told > len(unsure) and not any(entry.many for one in unsure for entry in one.entries)
+        return Verdict(False, "wrong_count", _names_of(unsure)) if wrong else UNKNOWN
     if not found:
         return _told_count(phrase, told, facts)
     many = any(entry.many and entry.count is None for entity in found for entry in entity.entries)
@@ -218,7 +347,7 @@ def _count(statement: Statement, facts: Facts) -> Verdict:
         return UNKNOWN
     if len(found) <= told <= most or (told == 0 and most > 1):
         return Verdict(True, None, evidence)
-    if most < told <= most + doubtful or (told == 0 and doubtful):
+    if most < told <= most + doubtful or (told == 0 and doubtful) or (statement.part and told < len(found)):
         return UNKNOWN
     return Verdict(False, "wrong_count", evidence)
 
@@ -238,7 +367,9 @@ def _told_count(phrase: NounPhrase, told: int, facts: Facts) -> Verdict:
     counts = {entry.count or (0 if entry.many else 1) for entry in entries}
     if not counts:
         return UNKNOWN
-    if told in counts or (told == 0 and max(counts) > 1):
+    # the phrase of each region may name one more: "a boy in a red shirt", twice
+    most = max([*counts, sum(entry.count or 1 for entry in entries if entry.layer != "caption")])
+    if told in counts or (told == 0 and most > 1) or 1 < told <= most:
         return Verdict(True, None, tuple(entry.name for entry in entries))
     # "dogs" in the caption leaves every number above one open
     if 0 in counts and told != 1:
@@ -257,13 +388,34 @@ def _relation(statement: Statement, facts: Facts) -> Verdict:
 
 
 def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Verdict:
+    if statement.names and (boxes := _boxes_of_text(subject, statement, facts)):
+        right = tuple(name for name, box in boxes.items() if lies(box, statement.names, facts.size))
+        return Verdict(True, None, right) if right else Verdict(False, "wrong_relation", tuple(boxes))
     own = [entity for entity in _meant(subject, facts, statement.quotes) if entity.box is not None]
+    own = own or [entity for entity in _unsure(subject, facts) if entity.box is not None]
     if statement.names:
         found = [(lies(entity.box, statement.names, facts.size), (entity,)) for entity in own if entity.box]
         return _decided(found)
-    meant = [entity for other in statement.others for entity in _meant(other, facts, statement.quotes)]
+    meant = [
+        entity
+        for other in statement.others
+        for entity in _meant(other, facts, statement.quotes) or _unsure(other, facts)
+    ]
     pairs = [(a, b) for a, b in product(own, meant) if a is not b]
     return _decided([(related(a.box, statement.value, b.box, facts.size), (a, b)) for a, b in pairs if a.box and b.box])
+
+
+def _boxes_of_text(subject: NounPhrase, statement: Statement, facts: Facts) -> Mapping[str, Box]:
+    """The boxes of the lines that a phrase for text quotes, or of a carrier that no entry names; else none."""
+    told = [letters_of(text) for phrase, text in statement.quotes if phrase == subject]
+    if any(entity.box for entity in entities_named(subject, facts)):
+        return {}
+    return {
+        name: box
+        for name, box in facts.line_boxes.items()
+        for letters in told
+        if letters and has_letters(facts.lines[name], letters)
+    }
 
 
 def _decided(found: Sequence[tuple[bool | None, tuple[Entity, ...]]]) -> Verdict:
@@ -327,16 +479,58 @@ def _setting(statement: Statement, facts: Facts) -> Verdict:
         return Verdict(False, "contradicts", evidence)
     if named:
         return Verdict(True, None, _names_of(named))
-    excluded = [entry for entry in facts.settings if excludes(entry.noun, phrase.noun)]
+    told = {phrase.noun, phrase.noun.rpartition(" ")[2], *phrase.attributes}
+    excluded = [entry for entry in facts.settings if excludes(entry.noun, phrase.noun) or _covered(entry.words, told)]
+    excluded += [] if excluded else _on_the_other_side(phrase.noun, facts)
+    # where no kept caption tells of it, a dropped one that tells otherwise is the only witness
+    unsure = [entry for one in facts.unsure for entry in one.entries if entry.noun == phrase.noun and one.box is None]
+    if not facts.settings and not _unsure(phrase, facts):
+        excluded += unsure
     if excluded:
-        return Verdict(False, "contradicts", tuple(entry.name for entry in excluded))
+        return Verdict(False, "contradicts", tuple(dict.fromkeys(entry.name for entry in excluded)))
     return UNKNOWN
+
+
+def _covered(known: Set[str], told: Set[str]) -> bool:
+    """Whether two grounds are covered by what excludes one another: snow, sand."""
+    a, b = ({_COVERING_OF[word] for word in words if word in _COVERING_OF} for words in (known, told))
+    return bool(a and b and not a & b)
+
+
+def _on_the_other_side(noun: str, facts: Facts) -> list[Entry]:
+    """The entries that show a picture taken under the sky, if the noun is of a room, or the reverse; else none.
+
+    Surroundings decide; two things do, where no surroundings are known and no thing speaks for the noun.
+    """
+    last = noun.rpartition(" ")[2]
+    if last not in _INSIDE | _OUTSIDE:
+        return []
+    same, other = (_INSIDE, _OUTSIDE) if last in _INSIDE else (_OUTSIDE, _INSIDE)
+    words = [(entry, entry.noun.rpartition(" ")[2]) for entry in facts.settings]
+    if any(word in same for _, word in words):
+        return []
+    if against := [entry for entry, word in words if word in other]:
+        return against
+    inside, outside = (
+        [
+            entry
+            for one in facts.entities
+            for entry in one.entries
+            if any(is_kind_of(entry.noun, kind) for kind in kinds)
+        ]
+        for kinds in (_INDOOR_THINGS, _OUTDOOR_THINGS)
+    )
+    own, others = (inside, outside) if same is _INSIDE else (outside, inside)
+    return others if not own and len(others) > 1 else []
 
 
 def excludes(known: str, told: str) -> bool:
     """Whether two nouns of surroundings exclude one another: a kitchen, a beach; night, sunlight."""
-    known, told = known.rpartition(" ")[2], told.rpartition(" ")[2]
-    return any(known in table and told in table and table[known] != table[told] for table in (_SCENE_OF, _DAYTIMES))
+    for table in (_SCENE_OF, _DAYTIMES):
+        a, b = (table.get(noun, table.get(noun.rpartition(" ")[2])) for noun in (known, told))
+        if a is not None and b is not None and a != b and not (table is _SCENE_OF and frozenset((a, b)) in _TOGETHER):
+            return True
+    return False
 
 
 def strict(verdict: Verdict, statement: Statement) -> Verdict:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from models.verifier.attributes import is_attribute
-from models.verifier.lexicon import lexicon
+from models.verifier.lexicon import is_compound, is_kind_of, is_object, lexicon, verb_of
 from models.verifier.phrases import PICTURES, NounPhrase
 from models.verifier.places import relation_at
 from models.verifier.structure import Structure
@@ -21,16 +21,18 @@ _EMPTY = PICTURES | frozenset(
     "hue tone texture shape outline size kind type sort variety number lot bit rest beauty charm moment time day "
     "everything nothing viewer angle perspective caption description profile letter word text message writing "
     "lettering inscription font width height line row pose expression direction addition layout surface space "
-    "combination mix blend touch hint hand use attention one other others whole total name scenery activity "
-    "overall high low home".split()
+    "combination mix blend touch hint hand use attention one other others whole total name scenery activity place "
+    "high low home".split()
 )
 # what follows "of" after these is felt, not seen: "a sense of calm"
 _FEELINGS = frozenset("sense feeling touch hint air atmosphere mood sign note impression moment feel state".split())
+_LIGHT_VERBS = frozenset("take make have give enjoy do keep share".split())  # of which the noun is the verb
 _PAINTED = frozenset("painted coloured colored dyed".split())
 _WRITTEN = frozenset("word words text letters lettering inscription message writing name title slogan label".split())
 _SAYING = frozenset(
-    "says say said reads read saying reading spells spelling labelled labeled titled marked states".split()
-)
+    "say read spell label title mark state show display indicate announce advertise warn list bear feature mention "
+    "write print paint engrave inscribe carry".split()
+)  # basic forms
 _CAPITALS = re.compile(r"[A-Z0-9][A-Z0-9&!?.'-]*")
 _SETTINGS = frozenset("background backdrop".split())
 
@@ -43,6 +45,7 @@ class Statement:
     the number (0: more than one), of a relation its name, of a quotation its letters; names: of a place.
     others: what the second phrase of a relation may stand for. subjects: those that a relation or place may be told of;
     every: it is told of all. quotes: of a relation, the phrases of its sentence that carry text, with the text.
+    part: a count of some of more things. read: whether the words may be text of the picture, as they have capitals.
     """
 
     kind: ClaimKind
@@ -55,13 +58,15 @@ class Statement:
     subjects: tuple[NounPhrase, ...] = ()
     every: bool = False
     quotes: tuple[tuple[NounPhrase, str], ...] = ()
+    part: bool = False
+    read: str = ""
 
 
 def statements_of(made: Structure) -> list[Statement]:
     """All claims of a sentence, in the order of its words."""
     quotes = list(_quotes(made))
     # "the sign that says OPEN" is one of several signs
-    carried = tuple((one.phrase, one.value) for one in quotes if one.phrase is not None)
+    carried = tuple((one.subjects[0], one.value) for one in quotes if one.subjects)
     positions = (replace(one, quotes=carried) for one in _positions(made))
     things = (replace(one, quotes=carried) for one in _things(made))
     found = [*things, *_predicates(made), *positions, *quotes]
@@ -70,17 +75,26 @@ def statements_of(made: Structure) -> list[Statement]:
 
 def is_empty(noun: str) -> bool:
     """Whether a noun tells of the picture or of nothing in particular: "view", "mood", "thing"."""
-    return noun in _EMPTY or noun.rpartition(" ")[2] in _EMPTY
+    return noun in _EMPTY or (noun.rpartition(" ")[2] in _EMPTY and not is_compound(noun))
 
 
 def is_visible(noun: str) -> bool:
-    """Whether a noun names something physical by WordNet, which could be seen."""
-    return any(lexicon().senses(noun) or lexicon().senses(noun.rpartition(" ")[2]))
+    """Whether a noun names something that could be seen, by WordNet."""
+    return is_object(noun if any(lexicon().senses(noun)) else noun.rpartition(" ")[2])
 
 
 def is_setting(noun: str) -> bool:
     """Whether a noun names a place or surroundings, such as "beach" and "sky"."""
-    return noun.rpartition(" ")[2] in SETTINGS
+    last = noun.rpartition(" ")[2]
+    return last in SETTINGS or (last not in _THINGS and any(is_kind_of(noun, wider) for wider in _PLACES))
+
+
+# what WordNet has above the names of places, and names below them that are things of their own
+_PLACES = (
+    "geographical area", "tract", "land", "geological formation", "body of water", "road", "thoroughfare",
+    "paved surface", "passage",
+)  # fmt: skip
+_THINGS = frozenset("bank goal post".split())
 
 
 SETTINGS = _SETTINGS | frozenset(
@@ -91,7 +105,7 @@ SETTINGS = _SETTINGS | frozenset(
     "studio court runway track coast shore shoreline countryside landscape skyline horizon night sunset "
     "sunrise dusk dawn evening morning daylight sunlight sunshine sun sunny cloud rain fog shade shadow sand "
     "wind air light lighting soil dirt breeze wave glow ray weather reflection surroundings environment "
-    "vegetation greenery foliage ceiling counter interior exterior outdoors indoors".split()
+    "vegetation greenery foliage ceiling counter interior exterior outdoors indoors workspace terrain tarmac".split()
 )
 
 
@@ -103,20 +117,41 @@ def _things(made: Structure) -> Iterator[Statement]:
         if (is_empty(phrase.noun) and phrase.noun not in _SETTINGS) or _is_unseen(phrase, made):
             continue
         kind: ClaimKind = "setting" if is_setting(phrase.noun) else "thing"
-        yield Statement(kind, phrase.start, phrase.end, phrase)
+        yield Statement(kind, phrase.start, phrase.end, phrase, read=_capitals(phrase, made))
         if phrase.noun in _SETTINGS:
             continue
         for at in range(phrase.start, phrase.end):
             word = made.tokens[at].lower
             if made.tokens[at].tag == "ADJ" and is_attribute(word):
                 yield Statement("attribute", at, phrase.end, phrase, word)
-        if (phrase.count is not None or phrase.many) and not phrase.negated:
-            yield Statement("count", phrase.start, phrase.end, phrase, str(phrase.count or 0))
+        # "another dog" is the second one
+        another = made.tokens[phrase.start].lower == "another"
+        if (phrase.count is not None or phrase.many or another) and not phrase.negated:
+            counted = replace(phrase, attributes=(), carried=()) if another else phrase
+            part = _is_part(phrase, made)
+            yield Statement("count", phrase.start, phrase.end, counted, str(phrase.count or 0), part=part)
+
+
+def _capitals(phrase: NounPhrase, made: Structure) -> str:
+    """The words of a phrase if they begin with capitals, as names and text of the picture do: "Exit 25"; else ""."""
+    words = [token for token in made.tokens[phrase.start : phrase.end + 1] if token.tag != "DET"]
+    named = [token.text for token in words if token.text[0].isupper() or token.text.isdecimal()]
+    whole = named and words[0].text == named[0] and words[0].start > 0
+    return " ".join(named) if whole else ""
+
+
+def _is_part(phrase: NounPhrase, made: Structure) -> bool:
+    """Whether a phrase is some of more things: "the two boys on the left"."""
+    after = made.tokens[phrase.end : phrase.end + 1]
+    return phrase.definite and bool(after) and after[0].tag in ("PREP", "PART", "THAT")
 
 
 def _is_unseen(phrase: NounPhrase, made: Structure) -> bool:
     """Whether a phrase is the camera that somebody looks at, or what there is a sense of."""
     before = made.tokens[phrase.start - 1].lower if phrase.start else ""
+    # "takes a ride", "having a conversation"
+    if verb_of(before) in _LIGHT_VERBS and (lexicon().senses(phrase.noun) or (0,))[0] == 0 and verb_of(phrase.noun):
+        return True
     if before == "of" and phrase.start > 1 and made.tokens[phrase.start - 2].lower in _FEELINGS:
         return True
     return phrase.noun == "camera" and phrase.definite and before in ("at", "to", "toward", "towards", "for")
@@ -205,14 +240,23 @@ def _quotes(made: Structure) -> Iterator[Statement]:
             # single quotes stand around names and doubtful words too: only letters after such a word are text
             told = token.text[0] in '"“„«' or _is_told(made, at)
             if inner and told:
-                yield Statement("quote", at, at + 1, _carrier(made, at), inner)
+                yield _quote(made, at, inner)
         elif at and _CAPITALS.fullmatch(token.text) and len(token.text) > 1 and _is_told(made, at):
-            yield Statement("quote", at, at + 1, _carrier(made, at), token.text)
+            yield _quote(made, at, token.text)
+
+
+def _quote(made: Structure, at: int, letters: str) -> Statement:
+    """A quotation. Its subject is what it stands on, or the "text" or "word" that quotes it; its phrase the first."""
+    carrier = _carrier(made, at)
+    subjects = () if carrier is None else (carrier,)
+    return Statement(
+        "quote", at, at + 1, None if carrier is None or is_empty(carrier.noun) else carrier, letters, subjects=subjects
+    )
 
 
 def _is_told(made: Structure, at: int) -> bool:
-    before = [token.lower for token in made.tokens[max(0, at - 3) : at]]
-    return bool(set(before) & (_WRITTEN | _SAYING))
+    before = {token.lower for token in made.tokens[max(0, at - 3) : at]}
+    return bool(before & _WRITTEN or {verb_of(word) for word in before} & _SAYING)
 
 
 def _carrier(made: Structure, at: int) -> NounPhrase | None:
@@ -225,4 +269,4 @@ def _carrier(made: Structure, at: int) -> NounPhrase | None:
     relative = any(token.tag == "THAT" for token in made.tokens[nearest.end : at])
     if clause.verb is not None and nearest.end <= clause.verb < at and clause.subjects and not relative:
         nearest = clause.subjects[-1]
-    return None if is_empty(nearest.noun) else nearest
+    return nearest

@@ -13,7 +13,7 @@ import gzip
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,23 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     "train": ("locomotive",), "drum": ("drums",), "heart": ("shape",), "star": ("shape",), "kite": ("toy",),
     "robot": ("machine", "toy"), "moon": ("crescent",), "sports ball": ("ball",), "cake": ("dessert",),
 }  # fmt: skip
+# wide words of everyday English, with what they are said of and WordNet does not have below them
+UNDER: Mapping[str, tuple[str, ...]] = {
+    "vehicle": ("bus", "train"), "boat": ("vessel",), "hat": ("hard hat",), "bag": ("suitcase",),
+    "clothing": ("hoodie", "jeans", "shoe"), "clothes": ("clothing",), "outfit": ("clothing",),
+    "attire": ("clothing",), "furniture": ("nightstand", "bookshelf"), "drink": ("juice", "water"),
+    "beverage": ("drink",), "building": ("lighthouse", "tower"), "flower": ("tulip", "daffodil", "rose", "lily"),
+    "utensil": ("cutlery", "spatula", "ladle"), "luggage": ("bag",), "fabric": ("blanket", "curtain", "towel"),
+    "livestock": ("cattle", "sheep", "goat", "pig"), "produce": ("fruit", "vegetable"), "meal": ("food",),
+    "dish": ("food",), "breakfast": ("food",), "lunch": ("food",), "dinner": ("food",), "snack": ("food",),
+    "treat": ("food",), "dessert": ("cake", "ice cream"), "electronics": ("computer", "television", "telephone"),
+    "device": ("computer", "television", "telephone", "camera"), "phone": ("smartphone",), "screen": ("monitor",),
+    "toy": ("ball",), "stall": ("stand",), "appliance": ("blender",),
+}  # fmt: skip
+# those of them that are meant in any sense of a noun: a table is furniture by its second sense
+_ANY_SENSE = frozenset("vehicle furniture food clothing appliance drink building headgear fruit vegetable".split())
+
+_ALSO_NAMES = frozenset(ALSO).union(*ALSO.values())
 
 
 @dataclass(frozen=True)
@@ -131,6 +148,21 @@ def lineage(sense: int) -> frozenset[int]:
     return frozenset({sense}).union(*map(lineage, lexicon().kinds(sense)))
 
 
+@functools.lru_cache(50_000)
+def _physical(noun: str) -> tuple[int, ...]:
+    """The physical senses of a noun; of a compound those of its last word's kind, if any: a hard hat is a hat."""
+    found = tuple(sense for sense in lexicon().senses(noun) if sense)
+    if " " not in noun:
+        return found
+    near = _near(_physical(noun.rpartition(" ")[2]))
+    return tuple(sense for sense in found if lineage(sense) & near) or found
+
+
+def _near(senses: Iterable[int]) -> set[int]:
+    """Senses, and what they are directly kinds of."""
+    return {one for sense in senses for one in (sense, *lexicon().kinds(sense))}
+
+
 @functools.lru_cache(100_000)
 def is_kind_of(noun: str, wider: str) -> bool:
     """Whether a noun is a synonym of another one or names a kind of it: a car, a vehicle.
@@ -142,11 +174,34 @@ def is_kind_of(noun: str, wider: str) -> bool:
         return True
     if not lexicon().senses(noun) and " " in noun:
         return is_kind_of(noun.partition(" ")[2], wider)
-    own = next((sense for sense in lexicon().senses(noun) if sense), 0)
-    meant = {sense for sense in lexicon().senses(wider)[:2] if sense}
+    if any(is_kind_of(noun, other) for other in UNDER.get(wider, ())):
+        return True
+    senses, owns = set(_physical(wider)), _physical(noun)
+    if not owns:
+        return False
+    if wider in _ANY_SENSE:
+        return any(lineage(own) & senses for own in owns)
+    # a compound is mostly of its last word's kind: a tennis racket, a racket; a fishing boat, as a boat is a vessel
+    if noun.endswith(f" {wider}"):
+        return bool(lineage(owns[0]) & _near(senses))
     # a synonym in any of its senses: a taxi, a cab
-    meant |= {own} & set(lexicon().senses(wider))
-    return bool(own and lineage(own) & meant)
+    first = {sense for sense in lexicon().senses(wider)[:2] if sense}
+    meant = first & senses | ({owns[0]} & senses)
+    return bool(lineage(owns[0]) & meant)
+
+
+@functools.lru_cache(20_000)
+def is_object(noun: str) -> bool:
+    """Whether a noun names something that a picture can show: by its first sense, or an artifact by any sense.
+
+    "A game" and "energy" are none: their first sense is abstract or a process. "A mug" is one: a later sense is an
+    artifact. Names that people give to things (`ALSO`) are objects too.
+    """
+    known = lexicon()
+    artifact, process = known.senses("artifact")[0], known.senses("physical process")[0]
+    senses = known.senses(noun)
+    first = bool(senses and senses[0]) and process not in lineage(senses[0])
+    return first or noun in _ALSO_NAMES or any(sense and artifact in lineage(sense) for sense in senses)
 
 
 def is_part_of(part: str, whole: str) -> bool:

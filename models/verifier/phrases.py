@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.verifier.attributes import is_attribute
 from models.verifier.lexicon import lexicon, singular
@@ -15,6 +16,7 @@ _GROUPS = frozenset(
 )
 _MANY_OF = {"pair": 2, "couple": 2}
 _AGES = frozenset("young old little new".split())
+_CARRYING = frozenset("in with wearing holding carrying".split())
 _LONGEST = 3  # words of a compound noun
 PICTURES = frozenset(
     "picture image photo photograph scene frame view shot drawing illustration composition photography snapshot "
@@ -28,7 +30,8 @@ class NounPhrase:
 
     count: the number that it tells, None if it tells none; many: whether it tells of more than one, without a number.
     attributes: the words before the noun. negated: "no cars", "without a hat". definite: "the", "its" and the like;
-    owned: "its". pronoun: "it" or "they", with the noun that it stands for.
+    owned: "its". owner: the noun of "the dog's". pronoun: "it" or "they", with the noun that it stands for.
+    carried: the nouns of "in a red shirt" and "holding a phone" right after it.
     """
 
     start: int
@@ -41,6 +44,8 @@ class NounPhrase:
     definite: bool = False
     owned: bool = False
     pronoun: bool = False
+    owner: str = ""
+    carried: tuple[str, ...] = ()
 
     def text(self, tokens: Sequence[Token], sentence: str) -> str:
         """Its words in the sentence."""
@@ -58,7 +63,14 @@ def phrases_of(tokens: Sequence[Token]) -> list[NounPhrase]:
         else:
             found.append(phrase)
             at = phrase.end
-    return _grouped(found, tokens)
+    grouped = _grouped(found, tokens)
+    return [_carrying(one, after, tokens) for one, after in zip(grouped, [*grouped[1:], None], strict=False)]
+
+
+def _carrying(phrase: NounPhrase, after: NounPhrase | None, tokens: Sequence[Token]) -> NounPhrase:
+    """A phrase with the noun of what it wears or holds, if that follows: "a man in a red shirt"."""
+    joined = after is not None and after.start == phrase.end + 1 and tokens[phrase.end].lower in _CARRYING
+    return replace(phrase, carried=(after.noun,)) if after is not None and joined else phrase
 
 
 def _phrase_at(tokens: Sequence[Token], start: int) -> NounPhrase | None:
@@ -97,8 +109,19 @@ def _phrase_at(tokens: Sequence[Token], start: int) -> NounPhrase | None:
         attributes=attributes,
         negated=negated,
         definite=definite,
-        owned=owned or any(word.lower.endswith(("'s", "s'")) for word in words[:-1]),
+        owned=owned or bool(_owner(words)),
+        owner=_owner(words),
     )
+
+
+def _owner(words: Sequence[Token]) -> str:
+    """The noun in the singular that owns the last one: of "the dog's fur" the dog; "" if there is none."""
+    for before, word in itertools.pairwise(words):
+        if before.lower.endswith(("'s", "s'")):
+            return singular(before.lower.removesuffix("'s").removesuffix("'"))
+        if word.text in ("'", "’"):
+            return singular(before.lower)
+    return ""
 
 
 def _is_count(word: Token) -> bool:

@@ -16,6 +16,7 @@ from models.verifier.places import Place, place_at, relation_at
 from models.verifier.words import Token, tokens_of
 
 _FINITE = ("VERB", "AUX")
+_LISTING = ("and", "or", "but")  # words that join items of a list
 _STANDS_FOR = ("it", "they", "them")
 
 
@@ -190,11 +191,16 @@ def _subjects(tokens: Sequence[Token], phrases: Sequence[NounPhrase], start: int
         governed = phrase.start > start and tokens[phrase.start - 1].tag in ("PREP", "PART", "THAT")
         if found:
             between = tokens[found[-1].end : phrase.start]
-            if not (between and all(token.tag in ("COMMA", "JOIN", "QUOTE") for token in between)):
+            if not (between and all(_lists(token) for token in between)):
                 continue
         if not governed:
             found.append(phrase)
     return tuple(found)
+
+
+def _lists(token: Token) -> bool:
+    """Whether a token may stand between two items of a list."""
+    return token.tag in ("COMMA", "QUOTE") or token.lower in _LISTING
 
 
 def _leading(made: Structure) -> list[Piece]:
@@ -294,7 +300,7 @@ def _listed(made: Structure) -> list[Piece]:
     for before, item in zip(made.phrases, made.phrases[1:], strict=False):
         between = made.tokens[before.end : item.start]
         joints = [at for at in range(before.end, item.start) if made.tokens[at].tag != "QUOTE"]
-        if joints and all(token.tag in ("COMMA", "JOIN", "QUOTE") for token in between):
+        if joints and all(_lists(token) for token in between):
             # the item with the joint before it, or the one before with the joint after it
             joint = joints[0]
             pieces += [Piece(joint, item.end), Piece(before.start, item.start)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.verifier.attributes import is_attribute
-from models.verifier.lexicon import is_compound, lexicon, singular, verb_of
+from models.verifier.lexicon import is_compound, is_kind_of, is_object, lexicon, singular, verb_of
 
 # DET: articles and possessives; NUM: counts; PART: participles; THAT: words that begin a relative clause; JOIN: words
 # that join clauses or phrases; MARK: other punctuation
@@ -59,7 +59,8 @@ BE = frozenset("is are was were be been being 's 're isn't aren't wasn't weren't
 _ADVERBS = frozenset(
     "very also too just slightly partially partly mostly quite rather clearly directly immediately closely together "
     "apart away nearby here there then only still almost nearly perhaps possibly probably likely maybe further well "
-    "outdoors indoors outside inside up down back forward upright ahead even once twice".split()
+    "outdoors indoors outside inside up down back forward upright ahead even once twice overhead downhill uphill "
+    "mid-air midair out".split()
 )
 # verbs of captions whose forms are nouns or adjectives too
 _CAPTION_VERBS = frozenset(
@@ -78,6 +79,7 @@ _QUOTED = re.compile(
     r"\"[^\"]*\"|“[^”\"]*[”\"]|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
 )
 _LONGEST = 3  # words of a compound noun
+_NEAR_TO = frozenset("next close adjacent opposite similar parallel near due".split())  # of "to" that is no infinitive
 _SINGLE = frozenset(("a", "an", "one", "this", "that", "each", "every", "another"))
 _BEFORE_IS = frozenset("there it that he she here what who they we you".split())
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:[-'’][^\W\d_]+)*|[^\w\s]|_")
@@ -114,9 +116,8 @@ def tokens_of(sentence: str, compounds: Set[str] = frozenset()) -> list[Token]:
     tagged: list[Token] = []
     nouns = 0  # up to here the words of a compound
     for i, token in enumerate(found):
-        following = found[i + 1] if i + 1 < len(found) else None
         nouns = max(nouns, _compound_end(found, i, tagged, compounds))
-        tag = "NOUN" if i < nouns else _tag(token, tagged, following)
+        tag = "NOUN" if i < nouns else _tag(token, tagged, found[i + 1 : i + 3])
         tagged.append(token if token.tag == "QUOTE" else replace(token, tag=tag))
     return tagged
 
@@ -125,7 +126,9 @@ def _compound_end(tokens: Sequence[Token], at: int, before: Sequence[Token], com
     """The token after a compound noun that begins at a token; 0 if none does."""
     for end in range(min(at + _LONGEST, len(tokens)), at + 1, -1):
         words = [token.lower for token in tokens[at:end]]
-        plain = not any(_is_closed(word) for word in words) and not is_attribute(words[0])
+        # "a watering can stands", but "the water can be seen"
+        named = words[-1] == "can" and (end == len(tokens) or verb_of(tokens[end].lower) != tokens[end].lower)
+        plain = not any(_is_closed(word) for word in words[: -1 if named else None]) and not is_attribute(words[0])
         if not plain or "QUOTE" in (token.tag for token in tokens[at:end]):
             continue
         single = " ".join([*words[:-1], singular(words[-1])])
@@ -174,8 +177,9 @@ def _parts(word: re.Match[str]) -> list[Token]:
     return [Token(text, start, word.end())]
 
 
-def _tag(token: Token, before: list[Token], after: Token | None) -> Tag:
-    word = token.lower
+def _tag(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
+    """The tag of a token, by the tokens before it and the two after it."""
+    word, after = token.lower, following[0] if following else None
     if word in ("'s", "'re"):
         return "AUX"
     if not word[0].isalnum():
@@ -187,7 +191,9 @@ def _tag(token: Token, before: list[Token], after: Token | None) -> Tag:
     if is_attribute(word):
         # "the orange lies", "a wine glass": a noun where nothing follows that it could belong to
         thing = before and before[-1].tag in ("DET", "NOUN") and is_compound(word) and not _is_nominal(after)
-        return "NOUN" if thing else "ADJ"
+        # "a black and white cow"
+        joined = len(following) > 1 and following[0].lower in ("and", "or", ",") and is_attribute(following[1].lower)
+        return "NOUN" if thing and not joined else "ADJ"
     return _open(word, before, after)
 
 
@@ -196,6 +202,8 @@ def _closed(word: str, before: list[Token], after: Token | None) -> Tag | None:
     previous = before[-1].tag if before else ""
     if word in NEGATIONS:
         return "NOT"
+    if word == "overall" and after is not None and after.text == ",":
+        return "ADV"
     if word in _THAT and previous in ("NOUN", "COMMA", "QUOTE", "ADJ", "PREP"):
         return "THAT"
     if word in _POSSESSIVE or word in _ARTICLES:
@@ -224,11 +232,8 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
         found = _verb_tag(word, verb, noun, before, after)
         if found is not None:
             return found
-    # "trying to catch a frisbee"
-    infinitive = (
-        verb == word and len(before) > 1 and before[-1].lower == "to" and before[-2].tag in ("PART", "VERB", "AUX")
-    )
-    if infinitive and _begins_phrase(after):
+    infinitive = verb == word and _after_infinitive_to(before)
+    if infinitive and (_begins_phrase(after) or known.speech(word).startswith("v")):
         return "PART"
     if previous == "AUX" and verb and _is_participle(word, verb):
         return "PART"
@@ -239,19 +244,36 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
         and previous in ("DET", "ADJ", "NUM", "PREP", "", "JOIN", "COMMA", "AUX")
     ):
         # "a parked car", or a phrase such as "sitting on a bench"
-        return "ADJ" if named and previous in ("DET", "ADJ", "NUM") else "NOUN" if _is_thing(word) else "PART"
-    speech = known.speech(word) or known.speech(singular(word))
+        # after a preposition too: "surrounded by blooming flowers"
+        modifies = named and (previous in ("DET", "ADJ", "NUM") or (previous == "PREP" and word.endswith("ing")))
+        return "ADJ" if modifies else "NOUN" if _is_thing(word) else "PART"
+    return _nominal(word, before, named, noun)
+
+
+def _nominal(word: str, before: Sequence[Token], named: bool, noun: bool) -> Tag:
+    """The tag of a word that is no participle. named: a noun or an adjective follows; noun: it can be a noun."""
+    previous = before[-1].tag if before else ""
+    speech = lexicon().speech(word) or lexicon().speech(singular(word))
     if word.endswith("ly") and "r" in speech:
         return "ADV"
+    # "appear calm and content"
+    joined = previous == "JOIN" and len(before) > 2 and before[-2].tag == "ADJ" and before[-3].tag in ("AUX", "ADV")
+    if joined and "a" in speech and not named:
+        return "ADJ"
     if "a" in speech and (named or not noun):
         return "NOUN" if noun and speech.startswith("n") else "ADJ"
     if "a" in speech and previous in ("AUX", "ADV") and not speech.startswith("n"):
         return "ADJ"
-    if not noun and verb:
+    if not noun and verb_of(word):
         return "VERB"
-    if not noun and "r" in speech:
-        return "ADV"
-    return "NOUN"
+    return "ADV" if not noun and "r" in speech else "NOUN"
+
+
+def _after_infinitive_to(before: Sequence[Token]) -> bool:
+    """Whether "to" stands before, and a verb or an adjective before that: "trying to catch", "ready to help"."""
+    if len(before) < 2 or before[-1].lower != "to" or before[-2].lower in _NEAR_TO:
+        return False
+    return before[-2].tag in ("PART", "VERB", "AUX", "ADJ")
 
 
 def _is_participle(word: str, verb: str) -> bool:
@@ -263,15 +285,21 @@ def _verb_tag(word: str, verb: str, noun: bool, before: list[Token], after: Toke
     previous = before[-1].tag
     # "a traffic light": the basic form follows a plural alone
     counted = len(before) > 1 and before[-2].tag == "NUM"
-    if word == verb and noun and _after_single(before):
+    listed = word == verb and verb in _CAPTION_VERBS and _after_list(before) and _begins_phrase(after)
+    if word == verb and noun and _after_single(before) and not listed:
         return None
     one = previous == "NOUN" and singular(before[-1].lower) == before[-1].lower and not counted
+    # "a phone and a notebook lie next to"
+    if listed:
+        return "VERB"
     if word == verb and noun and one:
         return None
     if not verb or (previous == "ADV" and word == verb and noun):
         return None
     if word.endswith("ing"):
-        return None if _is_thing(word) and not _begins_phrase(after) else "PART"
+        # "a man drinking coffee", but "a wooden building stands"
+        governs = _begins_phrase(after) or (_is_person_or_animal(before[-1].lower) and _is_nominal(after))
+        return None if _is_thing(word) and not governs else "PART"
     if word != verb and not word.endswith("s"):  # "parked", "worn"
         return "PART"
     ambiguous = noun and verb not in _CAPTION_VERBS
@@ -288,9 +316,23 @@ def _after_single(before: Sequence[Token]) -> bool:
     return False
 
 
+def _after_list(before: Sequence[Token]) -> bool:
+    """Whether two noun phrases with "and" between them have begun, as a plural subject does."""
+    tags = [token.tag for token in before]
+    joints = [at for at, token in enumerate(before) if token.lower == "and"]
+    return (
+        bool(joints) and set(tags[joints[-1] + 1 :]) <= {"DET", "ADJ", "NOUN", "NUM"} and "NOUN" in tags[: joints[-1]]
+    )
+
+
 def _is_thing(word: str) -> bool:
     """Whether a word in -ing or -ed is a noun of its own: a building, a painting, a bed."""
-    return lexicon().speech(word).startswith("n") and any(lexicon().senses(word))
+    return lexicon().speech(word).startswith("n") and is_object(word)
+
+
+def _is_person_or_animal(word: str) -> bool:
+    single = singular(word)
+    return is_kind_of(single, "person") or is_kind_of(single, "animal")
 
 
 def _begins_phrase(after: Token | None) -> bool:
@@ -299,7 +341,7 @@ def _begins_phrase(after: Token | None) -> bool:
         return True
     word = after.lower
     closed = word in _ARTICLES or word in _POSSESSIVE or word in PREPOSITIONS or word in COUNTS or word in SEVERAL
-    return closed or word in JOINS or word in _ADVERBS or word in PRONOUNS or word.endswith("ly")
+    return closed or word in JOINS or word in _NEAR_TO or word in _ADVERBS or word in PRONOUNS or word.endswith("ly")
 
 
 def _is_nominal(after: Token | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from strata.errors import InvalidInput, QualityDropped
 if TYPE_CHECKING:
     from strata.core import Profile, Record
     from strata.evaluation.evaluation import Evaluation, Tally
+    from strata.evaluation.references import References as ReferenceRows
     from strata.evaluation.report.page import Page
     from strata.evaluation.rows import Rows
     from strata.evaluation.truth import TruthSet
@@ -153,7 +154,7 @@ def _writable(out: Path | None) -> None:
 class Asked(NamedTuple):
     """What is measured. images: at most; truth: files of annotations; profile: whose matchers are asked, if any.
 
-    references: a file, and the folder of a parser's weights; judge: rates texts within its budget; model_images: at
+    references: what texts are compared with, if it is wanted; judge: rates texts within its budget; model_images: at
     most, that matchers and judge are asked about.
     """
 
@@ -161,17 +162,30 @@ class Asked(NamedTuple):
     truth: tuple[Path, ...]
     seed: int
     resamples: int
-    references: tuple[Path, Path | None] | None = None
+    references: Comparing | None = None
     model_images: int = 0
     profile: Profile | None = None
     judge: Any = None
 
 
-def _compared_by(references: Path | None, graphs: Path | None) -> tuple[Path, Path | None] | None:
-    """What texts are compared with. Raises InvalidInput for a parser without references."""
-    if graphs is not None and references is None:
-        raise InvalidInput("--graphs says how --references are read: add --references")
-    return None if references is None else (references, graphs)
+class Comparing(NamedTuple):
+    """References and the parser that reads them: the file, what it has, and what makes a scene graph of a text."""
+
+    path: Path
+    rows: ReferenceRows
+    parse: Callable[[str], Any]
+
+
+def _compared_by(references: Path | None, graphs: Path | None) -> Comparing | None:
+    """What texts are compared with. Raises InvalidInput for a parser without references, and for a bad file."""
+    if references is None:
+        if graphs is not None:
+            raise InvalidInput("--graphs says how --references are read: add --references")
+        return None
+    from strata.evaluation.references import read_references
+
+    rows = read_references(references)
+    return Comparing(references, rows, load("models.evaluation.graphs", "workers").parser_of(graphs))
 
 
 def _judge_of(name: str | None, tokens: int | None, money: float | None) -> Any:
@@ -206,11 +220,12 @@ def _asked_profile(name: str | None) -> Profile | None:
 
 
 class Run(NamedTuple):
-    """An evaluation with what it was made from. truths: of the chosen rows."""
+    """An evaluation with what it was made from. records: the chosen ones, by the evaluation's keys."""
 
     evaluation: Evaluation
     tally: Tally
     rows: Rows
+    records: dict[str, Record]
     truths: list[TruthSet]
 
 
@@ -219,6 +234,7 @@ def _evaluated(
 ) -> Run:
     """Choose rows, find their truth, and measure them. each: is called with every record that is measured."""
     from strata.evaluation.evaluation import Tally, finished
+    from strata.evaluation.references import references_of
     from strata.evaluation.rows import choose_rows, read_rows
     from strata.store import provenance_of
 
@@ -227,35 +243,36 @@ def _evaluated(
     if not rows.count:
         raise InvalidInput(f"{source}: none of its {counted(sum(rows.statuses.values()), 'image')} was described")
     support = load("models.evidence.support", "workers").support
-    truths = _truths(store, rows, asked.truth, show)
+    chosen = [record for part in read_rows(store, rows) for record in part]
+    # what is refused is refused before the work
+    known = references_of(asked.references.path, asked.references.rows, chosen) if asked.references else {}
+    truths = _truths(store, chosen, asked.truth, show)
     tally = Tally()
-    for records in read_rows(store, rows):
-        for record in records:
-            tally.add(record, support, truths)
-            each(record)
+    for record in chosen:
+        tally.add(record, support, truths)
+        each(record)
         show(f"{source}: measuring texts", len(tally.rows), rows.count)
+    records = dict(zip(tally.keys, chosen, strict=True))
     if asked.references is not None:
-        _add_references(store, rows, *asked.references, tally, show)
+        _add_references(records, known, asked.references.parse, tally, show)
     if asked.profile is not None:
-        _add_matchers(store, rows, asked.profile, asked.model_images, tally, show)
-    spent = _add_ratings(store, rows, asked.judge, asked.model_images, tally, show) if asked.judge is not None else {}
+        _add_matchers(store, records, asked.profile, asked.model_images, tally, show)
+    spent = _add_ratings(store, records, asked.judge, asked.model_images, tally, show) if asked.judge else {}
     show(f"{source}: resampling", 0, None)
     profiles = {provenance_of(store, one).profile for one in rows.fingerprints} - {None}
     about = {"kind": rows.kind, "fingerprints": list(rows.fingerprints), "statuses": dict(rows.statuses)}
     profile = profiles.pop() if len(profiles) == 1 else None
     found = finished(tally, asked.seed, asked.resamples, source=source, profile=profile, **about)
-    return Run(found.model_copy(update={"spent": spent}), tally, rows, truths)
+    return Run(found.model_copy(update={"spent": spent}), tally, rows, records, truths)
 
 
-def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[TruthSet]:
-    """The truths of the chosen rows: of drawn scenes, from their shards, and from files of annotations."""
+def _truths(store: Store, records: Sequence[Record], files: Sequence[Path], show: Show) -> list[TruthSet]:
+    """The truths of records: of drawn scenes, from their shards, and from files of annotations."""
     from strata.evaluation.annotations import annotated_truths
-    from strata.evaluation.rows import read_rows
     from strata.evaluation.shard_truth import scene_truths
     from strata.evaluation.truth import TruthSet
     from strata.shards import ImageReader
 
-    records = [record for part in read_rows(store, rows) for record in part]
     scenes = scene_truths(ImageReader(store), records, lambda done, total: show("looking for scenes", done, total))
     found = [TruthSet(scenes, load("samples.truth", "all").vocabulary(), "scenes")] if scenes else []
     for path in files:
@@ -263,50 +280,56 @@ def _truths(store: Store, rows: Any, files: Sequence[Path], show: Show) -> list[
     return found
 
 
-def _add_references(store: Store, rows: Rows, path: Path, weights: Path | None, tally: Tally, show: Show) -> None:
-    """Add the figures of texts against references."""
-    from strata.evaluation.references import against_references, read_references, told_by
-    from strata.evaluation.rows import read_rows
+def _add_references(
+    records: Mapping[str, Record],
+    known: Mapping[str, list[str]],
+    parse: Callable[[str], Any],
+    tally: Tally,
+    show: Show,
+) -> None:
+    """Add the figures of texts against references, which are known by the records' own keys."""
+    from strata.evaluation.references import against_references, told_by
     from strata.evaluation.texts import texts_of
 
-    graphs = load("models.evaluation.graphs", "workers")
-    parse = graphs.parser_of(weights)
-    records = dict(zip(tally.keys, (one for part in read_rows(store, rows) for one in part), strict=True))
-    known = read_references(path, list(records.values()))
+    alike = load("models.evaluation.graphs", "workers").alike
     wanted = told_by(known, parse)
     for number, (key, record) in enumerate(records.items(), 1):
         if record.key in wanted:
             texts = [one for one in texts_of(record) if one.text and not one.listed]
-            found = {one.name: against_references(parse(one.text), wanted[record.key], graphs.alike) for one in texts}
+            found = {one.name: against_references(parse(one.text), wanted[record.key], alike) for one in texts}
             tally.add_counts(key, found)
         show("comparing with references", number, len(records))
 
 
-def _add_matchers(store: Store, rows: Rows, profile: Profile, most: int, tally: Tally, show: Show) -> None:
+def _add_matchers(
+    store: Store, records: Mapping[str, Record], profile: Profile, most: int, tally: Tally, show: Show
+) -> None:
     """Add the figures of the profile's matchers, for at most so many images."""
     from strata.core import load_settings
     from strata.evaluation.rows import images_of
 
     settings = load_settings()
     # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
-    load("workers.process", "workers").quiet_libraries(settings.threads)
+    load("workers.engines.groups", "workers").quiet_libraries(settings.threads)
     matching = load("models.evaluation.matching", "workers")
     show("loading the matcher", 0, None)
-    most = min(most, rows.count)
-    images = (matching.Seen(*one) for one in images_of(store, rows, list(tally.keys), most, settings.max_pixels))
+    most = min(most, len(records))
+    images = (matching.Seen(*one) for one in images_of(store, records, most, settings.max_pixels))
     for key, found in matching.matched(profile, images, lambda done: show("asking the matcher", done, most)):
         tally.add_counts(key, found)
 
 
-def _add_ratings(store: Store, rows: Rows, judge: Any, most: int, tally: Tally, show: Show) -> dict[str, float]:
+def _add_ratings(
+    store: Store, records: Mapping[str, Record], judge: Any, most: int, tally: Tally, show: Show
+) -> dict[str, float]:
     """Add the judge's ratings, as far as its budget goes; returns what it cost. Raises ServiceUnavailable."""
     from strata.core import load_settings
     from strata.errors import ServiceUnavailable
     from strata.evaluation.rows import images_of
 
     judging, base = load("models.evaluation.judging", "workers"), load("models.base", "workers")
-    most = min(most, rows.count)
-    images = images_of(store, rows, list(tally.keys), most, load_settings().max_pixels)
+    most = min(most, len(records))
+    images = images_of(store, records, most, load_settings().max_pixels)
     seen = (judging.Seen(*one) for one in images)
     try:
         for key, found in judging.judged(judge, seen, lambda done: show("asking the judge", done, most)):
@@ -347,17 +370,15 @@ def _page(store: Store, source: str, asked: Asked, each: int, show: Show) -> Pag
     from strata.evaluation.report.content import Content
     from strata.evaluation.report.page import Page
     from strata.evaluation.report.pictures import pictures
-    from strata.evaluation.rows import read_rows, rejections
+    from strata.evaluation.rows import rejections
     from strata.shards import ImageReader
     from strata.store import provenance_of
 
     content = Content()
     run = _evaluated(store, source, asked, show, content.add)
     content.choose(run.tally, each, asked.seed)
-    # the records once more, in the order in which they were measured
     shown = {key for group in content.groups.values() for key, _ in group}
-    records = (record for part in read_rows(store, run.rows) for record in part)
-    chosen = {key: record for key, record in zip(run.tally.keys, records, strict=True) if key in shown}
+    chosen = {key: record for key, record in run.records.items() if key in shown}
     found = pictures(ImageReader(store), chosen, load_settings().max_pixels, functools.partial(show, "reading images"))
     truths = {
         key: one.truths[record.key].scaled(record.width, record.height)

@@ -16,9 +16,11 @@ import typer
 
 import strata
 from strata import environment
-from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, snapshot, training
+from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, search, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
+from strata.cli.images.caption import caption
+from strata.cli.running import command as running
 
 app = typer.Typer(
     name="strata",
@@ -64,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 # The help lists commands in this order: requests to the service, the processes, then data for training.
 for _command in (
-    jobs.caption,
+    caption,
     jobs.submit,
     jobs.jobs,
     jobs.status,
@@ -73,8 +75,10 @@ for _command in (
     jobs.retry,
     jobs.results,
     jobs.failures,
+    search.search,
     processes.serve,
     processes.worker,
+    running.run,
 ):
     app.command()(_command)
 app.add_typer(models.app)

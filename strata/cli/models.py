@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +13,12 @@ from strata.cli.exits import WEIGHTS_MISSING
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, Moved, Show, StoreUri, open_store, output, steps
 from strata.components import load
+from strata.counts import counted
 from strata.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from strata.core import Profile as ProfileContent
+    from strata.store import Store
 
 app = typer.Typer(
     name="models",
@@ -37,6 +43,10 @@ Described = Annotated[
 Share = Annotated[float, typer.Option(min=0.0001, max=0.5, help="Share of the mismatched pairs that passes.")]
 Labels = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Labelled pairs as JSON lines: image, box, phrase, right, layer.")
+]
+ByPeople = Annotated[bool, typer.Option("--judgments", help="Also use what people said of the images in review.")]
+Precision = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="With --judgments: least share of right ones of the judged that pass.")
 ]
 NewFolder = Annotated[
     Path | None,
@@ -87,7 +97,7 @@ def prove(
     from strata.store import keep_proof
 
     # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
-    load("workers.process", "workers").quiet_libraries(load_settings().threads)
+    load("workers.engines.groups", "workers").quiet_libraries(load_settings().threads)
     report = load("models.prove.report", "workers")
     proof = report.prove_with_progress(profile, profiles, images, world, seconds)
     if as_json:
@@ -109,6 +119,8 @@ def calibrate(
     source: Described,
     share: Share = 0.02,
     labels: Labels = None,
+    judgments: ByPeople = False,
+    precision: Precision = 0.95,
     images: Annotated[int, typer.Option(min=2, help="Most images that are read.")] = 500,
     name: Annotated[str | None, typer.Option(help="The new profile's name; none: PROFILE-calibrated.")] = None,
     folder: NewFolder = None,
@@ -120,40 +132,73 @@ def calibrate(
 
     No labels are needed: phrases of other images are the wrong pairs.
     """
-    from strata.cli.profiles import file_of, target_of
-    from strata.core import load_settings, read_profile
+    from strata.core import load_settings
     from strata.data.described_images import labelled_pairs
-    from strata.profiles import new_file, new_profile
 
     # what can be refused is refused before images are read
-    file, target, settings = file_of(profile), target_of(folder), load_settings()
-    found = read_profile(file)
-    if "matcher" not in found.stages:
-        raise InvalidInput(f"profile {found.name} has no matcher: it has no threshold to calibrate")
-    name = name or f"{found.name}-calibrated"
-    new_file(name, target)
+    settings = load_settings()
+    found, write = _to_calibrate(profile, name, folder)
     known = labelled_pairs(labels, settings.max_pixels) if labels else []
     with steps() as show:
         show("loading libraries", 0, None)
         calibration = _calibration(settings.threads)
         described = open_store(store, root), source, images, settings.max_pixels
-        scores, count = _scores(calibration, found, described, known, share, show)
-    thresholds = {layer: calibration.threshold_of(one, share) for layer, one in scores.items()}
+        judged = _judged(calibration, described, show) if judgments else None
+        scores, count = _scores(calibration, found, described, known, judged, share, show)
+    thresholds = {layer: calibration.threshold_of(one, share, precision) for layer, one in scores.items()}
     # the new profile, with the source of its numbers, and the curve beside it
-    values = {f"evidence.{layer}": repr(one.threshold) for layer, one in thresholds.items()}
     origin = calibration.Origin.of(found, source, count, share, labels)
-    result = calibration.written(new_profile(name, file, target, values).path, origin, thresholds, scores)
+    if judged is not None:
+        origin = origin.model_copy(update={"judgments": judged.judgments, "precision": precision})
+    path = write({f"evidence.{layer}": repr(one.threshold) for layer, one in thresholds.items()})
+    result = calibration.written(path, origin, thresholds, scores)
     print(result.model_dump_json() if as_json else result.told())
+
+
+def _to_calibrate(
+    profile: str, name: str | None, folder: Path | None
+) -> tuple[ProfileContent, Callable[[dict[str, str]], Path]]:
+    """A profile, and what writes it anew with other values. Raises InvalidInput if that is not possible."""
+    from strata.cli.profiles import file_of, target_of
+    from strata.core import read_profile
+    from strata.profiles import new_file, new_profile
+
+    file, target = file_of(profile), target_of(folder)
+    found = read_profile(file)
+    if "matcher" not in found.stages:
+        raise InvalidInput(f"profile {found.name} has no matcher: it has no threshold to calibrate")
+    new_name = name or f"{found.name}-calibrated"
+    new_file(new_name, target)
+    return found, lambda values: new_profile(new_name, file, target, values).path
 
 
 def _calibration(threads: int) -> Any:
     # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
-    load("workers.process", "workers").quiet_libraries(threads)
+    load("workers.engines.groups", "workers").quiet_libraries(threads)
     return load("models.evidence.curve", "workers")
 
 
+Read = tuple["Store", str, int, int]  # a store, a source in it, the most images, and the largest of them in pixels
+
+
+def _judged(calibration: Any, described: Read, show: Show) -> Any:
+    """What people said of entries of a source. Raises InvalidInput if that is too little."""
+    from strata.evaluation.judged import judged_images, judged_rows
+
+    store, source, most, max_pixels = described
+    rows = judged_rows(store, source)
+    total = min(most, len(rows.rows))
+    images = judged_images(store, rows, most, max_pixels, lambda done: show("reading judged images", done, total))
+    judged = calibration.Judged.of(images, rows.other)
+    if refused := judged.refused():
+        raise InvalidInput(refused)
+    if unused := judged.unused():
+        print(f"strata: {counted(judged.judgments, 'judgment')} used{unused}", file=sys.stderr)
+    return judged
+
+
 def _scores(
-    calibration: Any, profile: Any, described: tuple[Any, str, int, int], labels: Any, share: float, show: Show
+    calibration: Any, profile: Any, described: Read, labels: Any, judged: Any, share: float, show: Show
 ) -> tuple[Any, int]:
     """The scores of the pairs of each layer, and the number of images. described: as for `described_images`."""
     from strata.data.described_images import described_images
@@ -167,6 +212,6 @@ def _scores(
     show("reading images", count, count)
     show("loading the matcher", 0, None)
     scores = calibration.scores_of(
-        profile, crops, labels, share, lambda done, total: show("scoring pairs", done, total)
+        profile, crops, labels, share, lambda done, total: show("scoring pairs", done, total), judged
     )
     return scores, count

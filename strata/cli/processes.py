@@ -54,4 +54,5 @@ def worker(
     settings = load_settings(profile=profile, moved_roots=root)
     begin_log()
     process = load("workers.process", "workers")
-    process.work(settings, groups.split(","), process.real_group)
+    groups_module = load("workers.engines.groups", "workers")
+    process.work(settings, groups.split(","), groups_module.real_group)

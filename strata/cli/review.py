@@ -219,7 +219,9 @@ def _store(store: Store, found: Sequence[Imported]) -> tuple[int, int, int]:
 
     judgments, parts_of = Judgments(store), PartsOf(store)
     fresh: list[Judgment] = []
-    known = left_out = 0
+    # what nobody has changed since Strata wrote it is known
+    known, left_out = sum(one.unchanged for one in found), 0
+    found = [one for one in found if not one.unchanged]
     for job in dict.fromkeys(one.job for one in found):
         members = [one for one in found if one.job == job]
         if not is_job_id(job) or parts_of.request(job) is None:

@@ -243,7 +243,10 @@ def show(
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
-    """Show a snapshot: its selection, its composition before and after, and its provenance."""
+    """Show a snapshot: its selection, its composition before and after, and its provenance.
+
+    Exit code 14 if parts with its rows are lost.
+    """
     snapshot = _snapshots(store).open(name)
     if plot:
         from strata.snapshots import plot_composition
@@ -252,6 +255,7 @@ def show(
         plot_composition(snapshot.manifest.composition, selected, plot)
         print(f"plot: {plot}", file=sys.stderr)
     _show(snapshot, as_json)
+    snapshot.check_parts()
 
 
 def _show(snapshot: Snapshot, as_json: bool) -> None:

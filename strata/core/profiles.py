@@ -18,7 +18,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from strata.components import components_folder
-from strata.core.parameters import LAYERED, PromptParameters, TextSettings
+from strata.core.parameters import LANGUAGES, LAYERED, PromptParameters, TextSettings, language_asked
+from strata.core.parameters.vllm import LOAD_ONLY
 from strata.core.profile_checks import SECOND_OPINION, Fault, Prompts, combination_faults, shape_faults, stage_faults
 from strata.core.registry import STAGES, installed
 from strata.core.rules import Rules
@@ -108,6 +109,9 @@ class StageSettings(BaseModel):
             # the same model at another address or price gives the same output
             parameters = {name: value for name, value in self.parameters.items() if name not in _NOT_DECIDING}
             settings |= {"model": _SERVER, "parameters": parameters}
+        # nor does it matter how much room an engine has, or how many GPUs
+        if self.backend == "vllm":
+            settings["parameters"] = {name: value for name, value in self.parameters.items() if name not in LOAD_ONLY}
         return settings
 
 
@@ -264,7 +268,7 @@ class Profile(BaseModel):
             return f"{named} in {asked.language!r}: what is made of the layers by rules is English, as their phrases"
         parameters = installed().back_end("composer", composer.backend).parameters.model_validate(composer.parameters)
         if parameters.follows_instructions:
-            return None
+            return _prompt_fault(asked.prompt)
         if asked.prompt is not None:
             return "its composer writes sentences of a fixed form and takes no prompt"
         if asked.language not in (None, "en"):
@@ -306,6 +310,19 @@ class Profile(BaseModel):
         """Whether a stage of the group needs the image beside the record, by one of the parameters `_SEEING`."""
         used = [self.stages[name].parameters for name in STAGES_OF[group] if name in self.stages]
         return any(parameters.get(name) for parameters in used for name in _SEEING)
+
+
+def _prompt_fault(prompt: str | None) -> str | None:
+    """Why a job's own prompt cannot be used; None if it can. The texts are verified in English, then translated."""
+    asked = None if prompt is None else language_asked(prompt)
+    if asked is None:
+        return None
+    name = LANGUAGES.get(asked, "another language")
+    code = f"the language {asked!r}" if asked else "the language by its code"
+    return (
+        f"its prompt asks for {name}, but texts are written and verified in English and then translated: "
+        f"write the prompt in English, name no language in it, and give {code}"
+    )
 
 
 def load_profile(name: str, folder: Path, *, pinned: bool = True) -> Profile:

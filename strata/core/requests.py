@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pydantic import BaseModel
 
@@ -62,6 +62,27 @@ class JobEnd(JobView):
     """
 
     written: dict[str, list[int]] | None = None
+
+
+RUN_SECONDS = 60.0  # a run whose file is older than this has ended: it is written every few seconds
+
+
+class JobRun(BaseModel):
+    """A job that `strata run` computes now, without Redis. The process writes it every few seconds.
+
+    engine: `local` or `ray`. host, pid: of the process. view: the job as it is at this time.
+    """
+
+    engine: str
+    host: str
+    pid: int
+    updated_at: datetime
+    view: JobView
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process was there lately. The clocks of two machines may differ by some seconds."""
+        return (datetime.now(UTC) - self.updated_at).total_seconds() < RUN_SECONDS
 
 
 class Cancellation(BaseModel):

@@ -1,17 +1,24 @@
-"""Bootstrap intervals of figures that are ratios of sums over images (Efron, "Bootstrap Methods", 1979).
+"""Intervals: by bootstrap of figures that are ratios of sums over images, and of plain shares.
 
-The images are resampled with replacement, and all figures of an evaluation on the same resamples. The interval is the
-percentile interval: of 95 % of the resamples' values.
+Bootstrap (Efron, "Bootstrap Methods", 1979): the images are resampled with replacement, and all figures of an
+evaluation on the same resamples. The interval is the percentile interval: of 95 % of the resamples' values.
+
+Shares: E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (Journal of the American
+Statistical Association, 1927), at 95 %: it holds for few judgments, and for rates near 0 and 1.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from pydantic import BaseModel
 
 Floats = np.typing.NDArray[np.float64]
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+Z = 1.959964  # of the normal distribution, for 95 %
 AT_ONCE = 64  # resamples whose weights are in memory: 64 rows of as many numbers as there are images
 
 
@@ -50,3 +57,23 @@ def certain(images: int, tail: float) -> float:
     each are wholly right or wrong; Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983.
     """
     return float(1 - tail ** (1 / images)) if images else 1.0
+
+
+class Rate(BaseModel):
+    """A share with its interval. right: of `judged` many; rate, low and high: 0 to 1, null if none was judged."""
+
+    right: int
+    judged: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+def wilson(right: int, judged: int) -> Rate:
+    """A share with its interval of 95 %."""
+    if not judged:
+        return Rate(right=0, judged=0, rate=None, low=None, high=None)
+    share, square = right / judged, Z * Z / judged
+    middle = (share + square / 2) / (1 + square)
+    half = math.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
+    return Rate(right=right, judged=judged, rate=share, low=max(0.0, middle - half), high=min(1.0, middle + half))

@@ -37,23 +37,33 @@ class SceneGraph(NamedTuple):
         )
 
 
-def read_references(path: Path, records: Sequence[Record]) -> dict[str, list[str]]:
-    """The references of those records that a file has: COCO's captions, or JSON lines with an image and its texts.
+References = Sequence[tuple[Any, list[str]]]  # what names an image, and texts about it
 
-    Raises InvalidInput for another file, or one with none of the images, and OSError.
+
+def read_references(path: Path) -> References:
+    """What a file has: COCO's captions, or JSON lines with an image and its texts.
+
+    Raises InvalidInput for another file, and OSError.
     """
-    names = Names(records)
-    found: defaultdict[str, list[str]] = defaultdict(list)
     try:
         content = path.read_text(encoding="utf-8-sig")
         rows = _coco(content) if content.lstrip().startswith('{"') and '"annotations"' in content else _lines(content)
-        for image, texts in rows:
-            key = names.of(str(image) if isinstance(image, str) else None, image)
-            if key is not None:
-                found[key] += texts
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InvalidInput(f"{path}: it cannot be read as references: {reason}") from error
+    if not rows:
+        raise InvalidInput(f"{path}: it has no references")
+    return rows
+
+
+def references_of(path: Path, rows: References, records: Sequence[Record]) -> dict[str, list[str]]:
+    """The references of records by their keys. Raises InvalidInput for a file with none of the images."""
+    names = Names(records)
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for image, texts in rows:
+        key = names.of(str(image) if isinstance(image, str) else None, image)
+        if key is not None:
+            found[key] += texts
     if not found:
         example = records[0].key if records else "none"
         raise InvalidInput(f"{path}: it has references of none of the images, such as {example[:100]!r}")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -50,7 +51,7 @@ class Rows:
 def choose_rows(store: Store, source: str, most: int, seed: int, advance: Advance) -> Rows:
     """Choose at most `most` described rows of a job, a snapshot, a profile or a fingerprint.
 
-    Raises UnknownSource, InvalidInput for a source without such rows, BrokenPart, LostPart and OSError.
+    Raises UnknownSource, InvalidInput for a source without such rows, BrokenPart, LostPart, LostRows and OSError.
     """
     kind, parts, selected = _parts(store, source)
     statuses: Counter[str] = Counter()
@@ -91,6 +92,7 @@ def _parts(store: Store, source: str) -> tuple[str, Sequence[Part], dict[int, li
     if not is_job:
         with suppress(UnknownSnapshot):
             snapshot = Snapshots(store).open(source)
+            snapshot.check_parts()
             rows = snapshot.rows()
             selected: defaultdict[int, list[int]] = defaultdict(list)
             for part, row in zip(rows.column("part").to_pylist(), rows.column("row").to_pylist(), strict=True):
@@ -119,23 +121,23 @@ def read_rows(store: Store, rows: Rows) -> Iterator[list[Record]]:
 
 
 def images_of(
-    store: Store, rows: Rows, keys: Sequence[str], most: int, max_pixels: int
+    store: Store, records: Mapping[str, Record], most: int, max_pixels: int
 ) -> Iterator[tuple[str, Record, Image.Image]]:
-    """At most `most` of the chosen records with their images, spread evenly; those that cannot be read are left out.
+    """At most `most` of some records with their images, spread evenly; those that cannot be read are left out.
 
-    keys: of the chosen records in order, as the evaluation names them. Raises BrokenPart and OSError.
+    records: by their keys, as the evaluation names them. Raises OSError.
     """
     reader = ImageReader(store)
-    step = max(1, rows.count // most)
+    step = max(1, len(records) // most)
     count = 0
-    places = enumerate(record for part in read_rows(store, rows) for record in part)
-    for place, record in places:
-        if place % step == 0 and count < most:
-            (data,) = reader.read([record.image])
-            if not isinstance(data, Exception):
-                with suppress(ImageError):
-                    yield keys[place], record, decode(data, max_pixels)
-                    count += 1
+    for key, record in itertools.islice(records.items(), 0, None, step):
+        if count == most:
+            return
+        (data,) = reader.read([record.image])
+        if not isinstance(data, Exception):
+            with suppress(ImageError):
+                yield key, record, decode(data, max_pixels)
+                count += 1
 
 
 class Rejection(NamedTuple):

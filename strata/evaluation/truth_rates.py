@@ -1,34 +1,17 @@
-"""What people said in review, as rates with intervals: how many descriptions and sentences are right.
-
-The intervals are those of E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (Journal
-of the American Statistical Association, 1927), at 95 %: they hold for few judgments, and for rates near 0 and 1.
-"""
+"""What people said in review, as rates with intervals: how many descriptions and sentences are right."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel
 
-from strata.evaluation.rows import choose_rows
-from strata.judgments import Judgment, Judgments, Subject, current, reviews, sentences_of
-from strata.snapshots import find_rows, records_of
+from strata.evaluation.intervals import Rate, wilson
+from strata.evaluation.judged import judged_rows
+from strata.judgments import Judgment, Subject, reviews, sentences_of
+from strata.snapshots import records_of
 from strata.store import Store
-
-Z = 1.959964  # of the normal distribution, for 95 %
-ALL = 2**62  # rows: all
-
-
-class Rate(BaseModel):
-    """A share with its interval. right: of `judged` many; rate, low and high: 0 to 1, null if none was judged."""
-
-    right: int
-    judged: int
-    rate: float | None
-    low: float | None
-    high: float | None
 
 
 class TruthRates(BaseModel):
@@ -47,30 +30,17 @@ class TruthRates(BaseModel):
     reasons: dict[str, int]
 
 
-def wilson(right: int, judged: int) -> Rate:
-    """A share with its interval of 95 %."""
-    if not judged:
-        return Rate(right=0, judged=0, rate=None, low=None, high=None)
-    share, square = right / judged, Z * Z / judged
-    middle = (share + square / 2) / (1 + square)
-    half = math.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
-    return Rate(right=right, judged=judged, rate=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
-
-
 def truth_rates(store: Store, source: str) -> TruthRates:
     """What people said of the rows of a job, a snapshot, a profile or a fingerprint.
 
-    Raises LostJudgments if some judgments are lost, and what `choose_rows` raises.
+    Raises what `judged_rows` raises.
     """
-    rows = choose_rows(store, source, ALL, 0, lambda done, total: None)
-    judgments = current(Judgments(store).of_fingerprints(rows.fingerprints).whole())
-    found = find_rows(store, list(rows.chosen), {one.subject for one in judgments})
-    # only the rows of the source, which a snapshot has not all of its parts
-    chosen = {part.path: set(indices) for part, indices in rows.chosen.items()}
-    inside = {subject: row for subject, row in found.items() if row.row in chosen[row.part]}
-    records = records_of(store, list(inside.values()))
-    counts = {subject: len(sentences_of(record.description)) for subject, record in zip(inside, records, strict=True)}
-    return rates_of([one for one in judgments if one.subject in inside], counts)
+    found = judged_rows(store, source)
+    records = records_of(store, list(found.rows.values()))
+    counts = {
+        subject: len(sentences_of(record.description)) for subject, record in zip(found.rows, records, strict=True)
+    }
+    return rates_of(found.judgments, counts)
 
 
 def rates_of(judgments: Iterable[Judgment], counts: Mapping[Subject, int]) -> TruthRates:

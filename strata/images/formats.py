@@ -167,26 +167,27 @@ def _jpeg(data: bytes) -> Header | None:
     return Header("JPEG", width, height, memory, scans=scans, ended=ended, whole=sent.all_of(components))
 
 
+_UNSENT = b"\xff" * 64  # of a component, of which no scan was seen
+_SENT = bytes(64)
+
+
 class _SentBits:
     """Which coefficients the scans of a JPEG send in full, by component (ITU-T T.81, section G.1.1.1)."""
 
     def __init__(self) -> None:
-        self._missing: dict[int, list[int | None]] = {}  # bits of each coefficient that are still to be sent
+        self._missing: dict[int, bytearray] = {}  # bits of each coefficient that are still to be sent
 
     def add(self, scan: bytes) -> None:
         """Note the header of a scan."""
         count = scan[0]
-        first, last, bits = scan[1 + 2 * count], scan[2 + 2 * count], scan[3 + 2 * count]
+        first, end, bits = scan[1 + 2 * count], min(scan[2 + 2 * count], 63) + 1, scan[3 + 2 * count]
+        sent = bytes((bits & 15,)) * (end - first)
         for component in scan[1 : 1 + 2 * count : 2]:
-            missing = self._missing.setdefault(component, [None] * 64)
-            for coefficient in range(first, min(last, 63) + 1):
-                missing[coefficient] = bits & 15
+            self._missing.setdefault(component, bytearray(_UNSENT))[first:end] = sent
 
     def all_of(self, components: int) -> bool:
         """Whether nothing is missing of so many components."""
-        return len(self._missing) >= components and not any(
-            value != 0 for one in self._missing.values() for value in one
-        )
+        return len(self._missing) >= components and all(one == _SENT for one in self._missing.values())
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:

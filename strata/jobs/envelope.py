@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from strata.addresses import without_secrets
@@ -10,6 +10,7 @@ from strata.core import (
     FINAL_GROUP,
     GROUPS,
     LEFT_OUT,
+    GroupBacklog,
     GroupProgress,
     JobRequest,
     JobStatus,
@@ -111,3 +112,30 @@ def _progress(numbers: Mapping[str, int], group: str) -> GroupProgress:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
+
+
+def backlog(views: Iterable[JobView], now: datetime) -> tuple[int, dict[str, GroupBacklog]]:
+    """How many of these jobs are unfinished, and what each group has still to compute for them."""
+    jobs, groups = 0, {group: GroupBacklog() for group in GROUPS}
+    for view in views:
+        if view.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS):
+            jobs += 1
+            _add_to_backlog(groups, view, (now - view.created_at).total_seconds())
+    return jobs, groups
+
+
+def _add_to_backlog(groups: Mapping[str, GroupBacklog], view: JobView, age: float) -> None:
+    index, *others = groups
+    shards = view.shards.total - view.shards.indexed - view.shards.failed
+    groups[index].shards += shards
+    waits = {index: shards}
+    # what one group has done is ready for the next one
+    before = view.request_counts.total
+    for group in others:
+        done = view.groups[group].images
+        waits[group] = view.request_counts.total - done
+        groups[group].images += waits[group]
+        groups[group].ready += max(0, before - done)
+        before = done
+    for group in filter(waits.get, waits):
+        groups[group].oldest_seconds = max(groups[group].oldest_seconds or 0.0, age)

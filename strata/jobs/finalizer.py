@@ -10,9 +10,9 @@ import logging
 from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from strata.core import FINAL_GROUP, GROUPS, JobRequest, JobStatus, ShardSummary
+from strata.jobs.job_parts import Written
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
 from strata.store import count_of
@@ -20,13 +20,6 @@ from strata.store import count_of
 log = logging.getLogger(__name__)
 
 FEW_CHUNKS = 1000  # a job that has no more does not wait for the counts of bigger ones
-
-
-class Written(NamedTuple):
-    """What exists of a job in the store: its images by status, and the numbers of its chunks, see `JobEnd.written`."""
-
-    counts: Counter[str]
-    numbers: dict[str, list[int]]
 
 
 class Finalizer:
@@ -65,7 +58,9 @@ class Finalizer:
         """Start to count the images in a job's parts, unless the job was cancelled or has failed in this moment."""
         if self.jobs.set_status(request.id, JobStatus.FINALIZING) is JobStatus.FINALIZING:
             summaries = list(self.jobs.summaries(request.id).values())
-            self._counting[request.id] = self._pool_for(request, summaries).submit(self._count, request, summaries)
+            self._counting[request.id] = self._pool_for(request, summaries).submit(
+                self.parts.counts, request, summaries
+            )
 
     def is_counting(self, request: JobRequest) -> bool:
         """Whether `begin` was called for a job that has not ended yet."""
@@ -92,17 +87,10 @@ class Finalizer:
         if reasons and not any(summary.images for summary in summaries.values()):
             status, fields = JobStatus.FAILED, {"error": f"no shard could be read: {reasons[0]}"}
         else:
-            status, fields = JobStatus.COMPLETED, _final_counts(counts)
+            status, fields = JobStatus.COMPLETED, final_counts(counts)
         # a job that was cancelled while it was counted ends on the next tick, as cancelled
         stands = self.jobs.set_status(job_id, status, finished_at=_now(), **fields)
         return stands is status and self.jobs.write_end(job_id, status, None)
-
-    def _count(self, request: JobRequest, summaries: list[ShardSummary]) -> Counter[str]:
-        counts: Counter[str] = Counter()
-        for summary in summaries:
-            for footer in self.parts.footers(request, summary):
-                counts += footer.counts
-        return counts
 
     def _restart(self, plan: Plan) -> bool:
         """Rebuild the job's working copy and compare its plan with the store again. False: the job has not ended."""
@@ -129,7 +117,7 @@ class Finalizer:
         if job_id not in self._ending:
             self.queue.broker.withdraw(job_id)
             summaries = list(self.jobs.summaries(job_id).values())
-            self._ending[job_id] = self._pool_for(request, summaries).submit(self._find_written, request, summaries)
+            self._ending[job_id] = self._pool_for(request, summaries).submit(self.parts.all_written, request, summaries)
         if not self._ending[job_id].done():
             return False
         return self._write_end(job_id, status, self._ending.pop(job_id).result())
@@ -142,26 +130,17 @@ class Finalizer:
         summaries = list(self.jobs.summaries(request.id).values())
         chunks = [chunk for one in summaries for group in GROUPS[1:] for chunk in request.chunks(one, group)]
         self.queue.broker.withdraw(request.id, chunks)
-        self._write_end(request.id, status, self._find_written(request, summaries))
+        self._write_end(request.id, status, self.parts.all_written(request, summaries))
 
     def _write_end(self, job_id: str, status: JobStatus, written: Written) -> bool:
         # a status that is final already only gets the counts
         final = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
         change = self.queue.job_states.set_fields if final is status else self.jobs.set_status
-        stands = change(job_id, final, finished_at=_now(), **_final_counts(written.counts))
+        stands = change(job_id, final, finished_at=_now(), **final_counts(written.counts))
         return stands is final and self.jobs.write_end(job_id, final, written.numbers)
 
-    def _find_written(self, request: JobRequest, summaries: list[ShardSummary]) -> Written:
-        counts, numbers = Counter[str](), dict[str, list[int]]()
-        for summary in summaries:
-            written = self.parts.written(request, summary)
-            numbers[summary.identity] = [chunk.number for chunk, _ in written]
-            for _, footer in written:
-                counts += footer.counts
-        return Written(counts, numbers)
 
-
-def _final_counts(counts: Counter[str]) -> dict[str, str]:
+def final_counts(counts: Counter[str]) -> dict[str, str]:
     """The fields of a job's hash for the counts of its images by status."""
     numbers = {"images": sum(counts.values()), **count_of(counts)}
     return {f"{FINAL_GROUP}:{name}": str(number) for name, number in numbers.items()}

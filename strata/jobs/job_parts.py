@@ -6,19 +6,37 @@ it accepts. A broken part is set aside where it is found, and is missing from th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 from strata.core import FINAL_GROUP, GROUPS, Chunk, JobRequest, ShardSummary
-from strata.queue import Queue
 from strata.store import Attempts, BrokenPart, Footer, Part, Store, count_of
 
 
-class JobParts:
-    """Compares jobs with the parts in the store. Every method raises QueueUnavailable and OSError."""
+class CountedChunks(Protocol):
+    """Which chunks a job has counted. The service has `strata.queue.JobStates`, which says what the methods do."""
 
-    def __init__(self, queue: Queue, store: Store) -> None:
-        self.store, self.states = store, queue.job_states
+    def recorded(self, job_id: str, group: str, fields: Sequence[str]) -> set[str]: ...
+
+    def record(self, job_id: str, chunk: Chunk, counts: Mapping[str, int]) -> bool: ...
+
+    def set_request(self, request: JobRequest) -> None: ...
+
+
+class Written(NamedTuple):
+    """What exists of a job in the store: its images by status, and the numbers of its chunks, see `JobEnd.written`."""
+
+    counts: Counter[str]
+    numbers: dict[str, list[int]]
+
+
+class JobParts:
+    """Compares jobs with the parts in the store. Every method raises OSError, and QueueUnavailable if `states` does."""
+
+    def __init__(self, states: CountedChunks, store: Store) -> None:
+        self.store, self.states = store, states
 
     def missing(
         self, request: JobRequest, summary: ShardSummary, numbers: Iterable[int] | None = None
@@ -65,6 +83,24 @@ class JobParts:
             for group in GROUPS[1:]:
                 statuses = count_of(footer.counts) if group == FINAL_GROUP else {}
                 self._count(request, replace(copy, group=group), statuses)
+
+    def counts(self, request: JobRequest, summaries: Iterable[ShardSummary]) -> Counter[str]:
+        """The images of a job by status, from the footers of its parts. Raises FileNotFoundError if one is missing."""
+        counts: Counter[str] = Counter()
+        for summary in summaries:
+            for footer in self.footers(request, summary):
+                counts += footer.counts
+        return counts
+
+    def all_written(self, request: JobRequest, summaries: Iterable[ShardSummary]) -> Written:
+        """What exists of a job, of which parts may be missing."""
+        counts, numbers = Counter[str](), dict[str, list[int]]()
+        for summary in summaries:
+            written = self.written(request, summary)
+            numbers[summary.identity] = [chunk.number for chunk, _ in written]
+            for _, footer in written:
+                counts += footer.counts
+        return Written(counts, numbers)
 
     def footers(self, request: JobRequest, summary: ShardSummary) -> list[Footer]:
         """The footers of a shard's final parts, in order. Raises FileNotFoundError if one is missing or broken."""

@@ -12,10 +12,13 @@ from datetime import UTC, datetime
 
 from strata.core import (
     FINAL_GROUP,
+    GROUPS,
+    Backlog,
     Cancellation,
     Chunk,
     JobEnd,
     JobRequest,
+    JobRun,
     JobStatus,
     JobView,
     ShardSummaries,
@@ -24,13 +27,14 @@ from strata.core import (
     is_job_id,
 )
 from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
-from strata.jobs.envelope import damaged_envelope, envelope
+from strata.jobs.envelope import backlog, damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.new_jobs import NewJobs
 from strata.jobs.waiting import Activity
 from strata.queue import NO_COPY, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
 
+READ_AT_ONCE = 100  # working copies, when those of all unfinished jobs are read
 _FINAL = frozenset(status.value for status in JobStatus if status.final)
 
 
@@ -61,7 +65,7 @@ class Jobs:
     def __init__(self, queue: Queue, store: Store) -> None:
         self.queue, self.store = queue, store
         self.ledger = queue.ledger
-        self.parts = JobParts(queue, store)
+        self.parts = JobParts(queue.job_states, store)
         self.new = NewJobs(queue, store, self.parts)
 
     def activate(self, request: JobRequest, pinned: Iterable[ShardSummary] = ()) -> None:
@@ -80,6 +84,9 @@ class Jobs:
         It also completes a retry whose process died, and runs a job again whose end `strata verify` has removed. Raises
         UnknownJob and DamagedFile.
         """
+        # a process of `strata run` computes it; when that has died, the next review takes the job over
+        if self._run(job_id) is not None:
+            return
         request, states = self.request(job_id), self.queue.job_states
         status, has_end = self.status(job_id), self.store.read_job_file(job_id, "end") is not None
         if status is not None and not status.final and has_end:
@@ -120,6 +127,10 @@ class Jobs:
         view = self.view(job_id)
         if view.status.final:
             return view
+        # `strata run` looks for the file from time to time
+        if self._run(job_id) is not None:
+            self.store.write_job_file(job_id, "cancel", Cancellation(requested_at=datetime.now(UTC)))
+            return view.model_copy(update={"status": JobStatus.CANCELLING})
         if self.set_status(job_id, JobStatus.CANCELLING) is JobStatus.CANCELLING:
             # keep the request in the store
             self.store.write_job_file(job_id, "cancel", Cancellation(requested_at=datetime.now(UTC)))
@@ -283,6 +294,20 @@ class Jobs:
         activity = Activity(self.queue) if running else None
         return [self._view(job_id, copies.get(job_id, NO_COPY), activity) for job_id in job_ids]
 
+    def backlog(self) -> Backlog:
+        """What all unfinished jobs have still to do, and how many workers are ready for it."""
+        unfinished = sorted(self.queue.job_states.active())
+        # some jobs at a time: a request may have 100,000 shards
+        views = (
+            view
+            for start in range(0, len(unfinished), READ_AT_ONCE)
+            for view in self.views(unfinished[start : start + READ_AT_ONCE])
+            if view is not None
+        )
+        jobs, groups = backlog(views, datetime.now(UTC))
+        workers = self.queue.heartbeats.ready_workers()
+        return Backlog(jobs=jobs, groups=groups, workers={group: workers[group] for group in GROUPS})
+
     def _view(self, job_id: str, copy: WorkingCopy, activity: Activity | None) -> JobView | None:
         fields = copy.fields
         try:
@@ -314,8 +339,17 @@ class Jobs:
         # without its request too the job was deleted; otherwise Redis was emptied, or the job is run again
         if self.store.read_job_file(job_id, "request") is None:
             raise UnknownJob(job_id)
+        if (run := self._run(job_id)) is not None:
+            return run.view
         self.restore(job_id)
         return self.view(job_id)
+
+    def _run(self, job_id: str) -> JobRun | None:
+        """What `strata run` says of a job that it computes now, and of which Redis has no copy; None if it does not."""
+        if self.status(job_id) is not None:
+            return None
+        run = self.store.parse_job_file(job_id, "run", JobRun)
+        return run if run is not None and run.is_alive else None
 
     def _envelope(self, fields: dict[str, str], activity: Activity | None = None) -> JobView:
         """An envelope. activity: what the workers do; None: not shown, as nothing is in flight of a job that ends."""

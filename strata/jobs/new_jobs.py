@@ -60,7 +60,7 @@ class NewJobs:
         indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
         queue takes. Raises QueueFull.
         """
-        request = _request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller)
+        request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller)
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
         limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
@@ -94,7 +94,7 @@ class NewJobs:
         uri = self.store.upload_uri(digest)
         identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
         summary = ShardSummary(shard=uri, identity=identity, images=1)
-        request = _request("image", [uri], profile, "hi", {}, [summary], None, caller)
+        request = new_request("image", [uri], profile, "hi", {}, [summary], None, caller)
         # the index part is that which the group `index` would write
         index = Chunk("index", profile.name, request.fingerprints["index"], uri, identity)
         table = index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)])
@@ -177,7 +177,7 @@ class NewJobs:
             states.record(request.id, request.index_chunk(summary.shard), summary.counts, summary)
 
 
-def _request(
+def new_request(
     kind: JobKind,
     shards: list[str],
     profile: Profile,

@@ -21,6 +21,7 @@ from strata.judgments.judgment import (
     stored,
 )
 from strata.judgments.judgments import Found, Judgments, LostJudgments, batches_of_job, remove_judgments
+from strata.judgments.labels import Labels, labels_of
 
 __all__ = [
     "Agreement",
@@ -28,6 +29,7 @@ __all__ = [
     "JudgedSentence",
     "Judgment",
     "Judgments",
+    "Labels",
     "LostJudgments",
     "NoSuchSentence",
     "Opinion",
@@ -41,6 +43,7 @@ __all__ = [
     "batches_of_job",
     "current",
     "distinct",
+    "labels_of",
     "now",
     "remove_judgments",
     "reviewed_texts",

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from strata.core import is_hash, is_job_id
@@ -204,9 +205,11 @@ class Judgments:
         for name, batch in folder.batches.items():
             gone = [one for one in batch.replaces if one in folder.batches or one in folder.unreadable]
             place = self.store.path(FOLDER, fingerprint, job)
-            if gone and self.store.age(f"{place}/{name}") > KEPT_SECONDS:
-                for one in gone:
-                    self.store.remove(f"{place}/{one}")
+            # another process may remove this batch too, because a newer one replaces it
+            with suppress(FileNotFoundError):
+                if gone and self.store.age(f"{place}/{name}") > KEPT_SECONDS:
+                    for one in gone:
+                        self.store.remove(f"{place}/{one}")
 
     def _write(
         self, fingerprint: str, job: str, judgments: Sequence[Judgment], after: Iterable[str], replaces: Iterable[str]

@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from strata.addresses import without_secrets
 from strata.components import components_folder
-from strata.core import FINAL_GROUP, GROUPS, LAYERS, STAGES_OF, InvalidProfile, Profile, Proof, load_profile
+from strata.core import (
+    FINAL_GROUP,
+    GROUPS,
+    LAYERS,
+    STAGES_OF,
+    InvalidProfile,
+    Profile,
+    Proof,
+    TextSettings,
+    load_profile,
+)
 from strata.core.profiles import profile_names
 
 KNOWN = components_folder() / "models" / "weights" / "known.toml"
@@ -63,8 +73,9 @@ class MemoryView(_Part):
 class ProfileView(_Part):
     """One profile. summary: what it is for; needs: the machine.
 
-    layers: those that it computes. warnings: what a user must know before believing it. memory: by group, of the
-    weights whose size is known. download_bytes: the sum of those that are known; the others have null. proof: what
+    layers: those that it computes. texts: what it writes besides the description, in which language, and with which
+    prompt of its own (its table `[texts]`). warnings: what a user must know before believing it. memory: by group, of
+    the weights whose size is known. download_bytes: the sum of those that are known; the others have null. proof: what
     `strata models prove` has found with these fingerprints, null if it has not run. faults: why the profile cannot be
     used; then the other fields are empty. default: whether requests that name no profile use it.
     """
@@ -76,6 +87,7 @@ class ProfileView(_Part):
     stages: list[StageView] = Field(default_factory=list)
     models: list[WeightsView] = Field(default_factory=list)
     layers: list[str] = Field(default_factory=list)
+    texts: TextSettings = TextSettings()
     download_bytes: int = 0
     memory: dict[str, MemoryView] = Field(default_factory=dict)
     fingerprints: dict[str, str] = Field(default_factory=dict)
@@ -129,6 +141,7 @@ def view_of(profile: Profile, default: bool = False, proof_of: ProofOf = lambda 
         ],
         models=models,
         layers=[layer.name for layer in LAYERS.values() if layer.stage in profile.stages],
+        texts=profile.texts,
         download_bytes=sum(one.download_bytes or 0 for one in models),
         memory={group: _memory(profile, group, models) for group in GROUPS if _names(profile, group)},
         fingerprints=fingerprints,

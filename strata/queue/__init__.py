@@ -13,7 +13,7 @@ from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
 from strata.queue.job_events import ImageLayers
 from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
 from strata.queue.job_states import NO_COPY, Bounds, JobProgress, Limit, WorkingCopy
-from strata.queue.ledger import Ledger
+from strata.queue.ledger import Ledger, Reservation
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LockState
 
@@ -39,6 +39,7 @@ __all__ = [
     "Notes",
     "Queue",
     "Queued",
+    "Reservation",
     "WorkingCopy",
     "entry_of",
     "image_of",

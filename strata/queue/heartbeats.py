@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -81,6 +83,11 @@ class Heartbeats:
         if expired:
             self._redis.srem(keys.WORKERS, *expired)
         return [heartbeat for text in texts if text is not None and (heartbeat := _parsed(text)) is not None]
+
+    def ready_workers(self, pids: Collection[int] | None = None) -> Counter[str]:
+        """The number of ready workers of each group. pids: only these processes count; None: all."""
+        ready = [heartbeat for heartbeat in self.live() if heartbeat.ready]
+        return Counter(group for one in ready if pids is None or one.pid in pids for group in one.groups)
 
 
 def _parsed(text: str) -> Heartbeat | None:

@@ -24,19 +24,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from strata.errors import StrataError
-from strata.search.extraction import Extract
+from strata.search.extraction import LABELS, WORD, Extract, bitmap_table
 from strata.search.listing import LISTED
+from strata.search.postings import divided, pairs_of
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of the tables below, and of what `extraction` keeps: an index of another version is made anew
+VERSION = 2  # of the tables below, and of what `extraction` keeps: an index of another version is made anew
 MEMORY = "384MB"  # that DuckDB may use, for its cache too
 THREADS = 2
 SPILL = "2GB"  # on the disk, of what does not fit into the memory
-COPIED_ROWS = 2**17  # rows of the index that are copied together when it is made smaller
+COPIED_ROWS = 2**16  # rows of the index that are copied together when it is made smaller
 _FILE = re.compile(r"index-(\d+)\.duckdb")
 _TABLES = """
-create table meta (version integer, runs integer, removed bigint);
+create table meta (version integer, runs integer, removed bigint, rows bigint);
 create table parts (
     id integer, path varchar, fingerprint varchar, identity varchar, number integer, attempt integer, size bigint,
     first_id uinteger, images integer, latest boolean, broken varchar
@@ -47,6 +48,7 @@ create table images (
 );
 create table words (term bigint, row uinteger);
 create table labels (kind utinyint, term bigint, row uinteger);
+create table bitmaps (kind utinyint, term bigint, first uinteger, number uinteger, bits blob);
 create table names (kind utinyint, term bigint, name varchar);
 """
 Cursor = duckdb.DuckDBPyConnection
@@ -78,7 +80,7 @@ class Database:
         self._connection = duckdb.connect(str(path), config={name: str(value) for name, value in options.items()})
         if not self.fetch("select 1 from information_schema.tables where table_name = 'meta'"):
             self._connection.execute(_TABLES)
-            self._connection.execute("insert into meta values (?, 0, 0)", [VERSION])
+            self._connection.execute("insert into meta values (?, 0, 0, 0)", [VERSION])
         self._connection.execute("set lock_configuration = true")
         self.version = int(self.fetch("select version from meta")[0][0])
 
@@ -98,15 +100,16 @@ class Database:
     def add(self, parts: Sequence[IndexedPart], extract: Extract | None) -> None:
         """Add parts with their rows, in the order of the extract's; None for parts without rows, which are broken."""
         with self._writing() as cursor:
-            ((part, first),) = cursor.execute(
-                "select coalesce(max(id), -1) + 1, coalesce(max(first_id + images), 0) from parts"
+            # an id is given once: words and labels of removed rows stay, and must not become those of others
+            ((first, part),) = cursor.execute(
+                "select rows, (select coalesce(max(id), -1) + 1 from parts) from meta"
             ).fetchall()
             counts = np.array([one.images for one in parts], np.int64)
             firsts = first + np.cumsum(counts) - counts
             columns = {name: [getattr(one, name) for one in parts] for name in IndexedPart._fields}
             columns |= {"id": list(range(part, part + len(parts))), "first_id": firsts.tolist()}
             self._insert(cursor, "parts", pa.table(columns, schema=_PARTS))
-            cursor.execute("update meta set runs = runs + 1")
+            cursor.execute("update meta set runs = runs + 1, rows = rows + ?", [int(counts.sum())])
             if extract is None:
                 return
             of_part = np.repeat(np.arange(part, part + len(parts)), counts)
@@ -115,6 +118,7 @@ class Database:
             self._insert(cursor, "images", figures)
             self._insert(cursor, "words", _shifted(extract.words, first))
             self._insert(cursor, "labels", _shifted(extract.labels, first))
+            self._insert(cursor, "bitmaps", _placed(extract.bitmaps, first))
             self._insert(cursor, "names", extract.names, "anti join names using (kind, term)")
 
     def remove(self, parts: Iterable[int]) -> None:
@@ -139,22 +143,48 @@ class Database:
 
     def copy(self, target: Database) -> None:
         """Write all that is not removed to an empty database, in larger runs of sorted words."""
-        ((most,),) = self.fetch("select coalesce(max(first_id + images), 0) from parts")
+        ((most,),) = self.fetch("select rows from meta")
         with self.cursor() as source, target._writing() as cursor:
             for table in ("parts", "names"):
                 target._insert(cursor, table, source.sql(f"select * from {table}").to_arrow_table())
             # a label that no row has any more is left out; the ids of rows stay
-            for start in range(0, int(most), COPIED_ROWS):
-                between = [start, start + COPIED_ROWS]
-                rows = source.sql("select * from images where id >= ? and id < ? order by id", params=between)
-                target._insert(cursor, "images", rows.to_arrow_table())
-                kept = "row >= ? and row < ? and row in (select id from images where id >= ? and id < ?)"
-                for table, order in (("words", "term, row"), ("labels", "kind, term, row")):
-                    found = source.sql(f"select * from {table} where {kept} order by {order}", params=between * 2)
-                    target._insert(cursor, table, found.to_arrow_table())
-            used = "(kind, term) in (select distinct kind, term from labels)"
-            cursor.execute(f"delete from names where not ({used})")
-            cursor.execute("update meta set runs = ?", [-(-int(most) // COPIED_ROWS)])
+            for start in range(0, most, COPIED_ROWS):
+                block = range(start, min(most, start + COPIED_ROWS))
+                found = source.sql(
+                    "select * from images where id >= ? and id < ? order by id", params=[block.start, block.stop]
+                )
+                target._insert(cursor, "images", found.to_arrow_table())
+                for kind in (WORD, *range(len(LABELS))):
+                    target._copy_postings(source, cursor, kind, block)
+            used = "(select kind, term from labels union select kind, term from bitmaps)"
+            cursor.execute(f"delete from names where (kind, term) not in {used}")
+            cursor.execute("update meta set runs = ?, rows = ?", [-(-most // COPIED_ROWS), most])
+
+    def _copy_postings(self, source: Cursor, target: Cursor, kind: int, rows: range) -> None:
+        """Copy the terms of a kind with those of some rows that have them and are not removed."""
+        between = [rows.start, rows.stop]
+        listed, which = ("words", "") if kind == WORD else ("labels", f"kind = {kind} and ")
+        found = source.execute(
+            f"select term, row from {listed} where {which}row >= ? and row < ?", between
+        ).fetchnumpy()
+        overlap = "kind = ? and first < ? and first + 8 * octet_length(bits) > ?"
+        query = f"select term, first, bits from bitmaps where {overlap}"
+        bitmaps = source.execute(query, [kind, rows.stop, rows.start]).fetchall()
+        pairs = pairs_of(bitmaps, rows)
+        terms = np.concatenate([found["term"].astype(np.int64), pairs[0]])
+        of_term = np.concatenate([found["row"].astype(np.int64), pairs[1]]) - rows.start
+        # without the rows that were removed, in order
+        alive = np.zeros(len(rows), bool)
+        ids = source.execute("select id from images where id >= ? and id < ?", between).fetchnumpy()["id"]
+        alive[ids.astype(np.int64) - rows.start] = True
+        terms, of_term = terms[alive[of_term]], of_term[alive[of_term]]
+        order = np.lexsort((of_term, terms))
+        terms, of_term = terms[order], of_term[order]
+        some, many = divided(terms, of_term, len(rows))
+        table = {"term": terms[some], "row": pa.array(of_term[some] + rows.start, pa.uint32())}
+        table |= {} if kind == WORD else {"kind": pa.array(np.full(some.sum(), kind), pa.uint8())}
+        self._insert(target, listed, pa.table(table))
+        self._insert(target, "bitmaps", _placed(bitmap_table({kind: many}), rows.start))
 
     @contextmanager
     def _writing(self) -> Iterator[Cursor]:
@@ -190,6 +220,11 @@ def _shifted(table: pa.Table, first: int) -> pa.Table:
     """The table with ids in the index instead of indexes of rows in the extract."""
     place = table.column_names.index("row")
     return table.set_column(place, "row", pc.add(table.column("row").cast(pa.int64()), first).cast(pa.uint32()))
+
+
+def _placed(bitmaps: pa.Table, first: int) -> pa.Table:
+    """The bitmaps with the id of the row that their first bit stands for."""
+    return bitmaps.append_column("first", pa.array(np.full(bitmaps.num_rows, first), pa.uint32()))
 
 
 class Folder:

@@ -6,14 +6,15 @@ needed are read from the part; one that the part's version does not have is null
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from strata.core import LAYERS, LayerSpec, Status, head_of
+from strata.core import LAYERS, LayerSpec, Status
+from strata.search.labels import label_of
+from strata.search.postings import Bitmap, divided
 from strata.search.words import numbers_of, words_of_texts
 
 Ints = np.typing.NDArray[np.int64]
@@ -23,6 +24,7 @@ TITLE_CHARACTERS = 200  # of a row's text that the index keeps, to show in a gri
 STATUSES = tuple(status.value for status in Status)
 # the kinds of labels, by which rows are filtered and counted; their places are the kinds' numbers in the index
 LABELS = ("thing", "tag", "dropped", "cut", "failure")
+WORD = len(LABELS)  # the kind of words, in the table of bitmaps
 _CUTS = "verification.sentences.list.element.reason"
 _SCORED = [layer for layer in LAYERS.values() if layer.scored]
 _UNSCORED = [layer for layer in LAYERS.values() if not layer.scored]
@@ -46,12 +48,14 @@ class Extract:
     """The rows of some parts. figures: a row for each, with its index among all of them in `row`.
 
     words: the columns term (number of a word) and row, sorted, each pair once. labels: kind (index in LABELS), term and
-    row, sorted, each once. names: kind, term and the label's text, each once.
+    row, sorted, each once. bitmaps: kind (also WORD), term, number and bits of the words and labels that many rows
+    have, which the other two leave out. names: kind, term and the label's text, each once.
     """
 
     figures: pa.Table
     words: pa.Table
     labels: pa.Table
+    bitmaps: pa.Table
     names: pa.Table
 
 
@@ -70,8 +74,9 @@ class _Entries:
 def extract(table: pa.Table) -> Extract:
     """What is kept of the rows of some parts, which have COLUMNS."""
     layers = [_entries(table, layer) for layer in _SCORED]
-    labels, names = _labels(table, layers)
-    return Extract(_figures(table, layers), _words(table, layers), labels, names)
+    words, common = _words(table, layers)
+    labels, common_labels, names = _labels(table, layers)
+    return Extract(_figures(table, layers), words, labels, bitmap_table({WORD: common} | common_labels), names)
 
 
 def _entries(table: pa.Table, layer: LayerSpec) -> _Entries:
@@ -144,7 +149,13 @@ def _titles(table: pa.Table, captions: _Entries, description: pa.Array) -> pa.Ar
     return pc.utf8_slice_codeunits(pc.coalesce(*given), 0, TITLE_CHARACTERS)
 
 
-def _words(table: pa.Table, layers: list[_Entries]) -> pa.Table:
+def bitmap_table(found: dict[int, list[Bitmap]]) -> pa.Table:
+    """The bitmaps of each kind, as a table."""
+    rows = [{"kind": kind, **one._asdict()} for kind, bitmaps in found.items() for one in bitmaps]
+    return pa.Table.from_pylist(rows, schema=_BITMAPS)
+
+
+def _words(table: pa.Table, layers: list[_Entries]) -> tuple[pa.Table, list[Bitmap]]:
     """The words of each row's texts: alt text and description, and the kept entries of the other layers."""
     rows = [np.arange(table.num_rows)] * len(_UNSCORED) + [entries.rows[entries.kept] for entries in layers]
     texts = [_text(table, layer) for layer in _UNSCORED]
@@ -155,7 +166,9 @@ def _words(table: pa.Table, layers: list[_Entries]) -> pa.Table:
     words = pc.list_flatten(found).dictionary_encode()
     terms = numbers_of(words.dictionary.to_pylist())
     places, row = _distinct(np.argsort(np.argsort(terms))[words.indices.to_numpy()], row, table.num_rows)
-    return pa.table({"term": np.sort(terms)[places], "row": pa.array(row, pa.uint32())})
+    found_terms = np.sort(terms)[places]
+    listed, common = divided(found_terms, row, table.num_rows)
+    return pa.table({"term": found_terms[listed], "row": pa.array(row[listed], pa.uint32())}), common
 
 
 def _distinct(terms: Ints, rows: Ints, count: int) -> tuple[Ints, Ints]:
@@ -166,21 +179,14 @@ def _distinct(terms: Ints, rows: Ints, count: int) -> tuple[Ints, Ints]:
     return pairs // max(1, count), pairs % max(1, count)
 
 
-_head = functools.lru_cache(100_000)(head_of)
-
-
-def _labels(table: pa.Table, layers: list[_Entries]) -> tuple[pa.Table, pa.Table]:
-    """The labels of rows, and the texts of labels."""
+def _labels(table: pa.Table, layers: list[_Entries]) -> tuple[pa.Table, dict[int, list[Bitmap]], pa.Table]:
+    """The labels of rows, the bitmaps of those that many rows have by kind, and the texts of labels."""
     found: list[tuple[str, Ints, pa.Array]] = []
     for entries in layers:
         found.append(("dropped", entries.rows[~entries.kept], entries.reasons.filter(pa.array(~entries.kept))))
         kept = entries.words.filter(pa.array(entries.kept))
         if entries.layer.names_things:
-            # the noun is found once for each distinct phrase
-            phrases = kept.dictionary_encode()
-            heads = [_head(phrase) if phrase else None for phrase in phrases.dictionary.to_pylist()]
-            things = pa.array(heads, pa.string()).take(phrases.indices)
-            found.append(("thing", entries.rows[entries.kept], things))
+            found.append(("thing", entries.rows[entries.kept], kept))
         if entries.layer.name == "tags":
             found.append(("tag", entries.rows[entries.kept], kept))
     sentences = pc.struct_field(table.column("verification").combine_chunks(), "sentences")
@@ -191,25 +197,38 @@ def _labels(table: pa.Table, layers: list[_Entries]) -> tuple[pa.Table, pa.Table
     return _numbered(found, table.num_rows)
 
 
-def _numbered(found: list[tuple[str, Ints, pa.Array]], count: int) -> tuple[pa.Table, pa.Table]:
-    """The labels of rows with their kinds and numbers, sorted, each once; and the labels' texts."""
+def _numbered(
+    found: list[tuple[str, Ints, pa.Array]], count: int
+) -> tuple[pa.Table, dict[int, list[Bitmap]], pa.Table]:
+    """The labels of rows with their kinds and numbers, sorted, each once; their bitmaps; and the labels' texts."""
     kinds, terms, rows, names = [], [], [], []
+    common: dict[int, list[Bitmap]] = {}
     for number, kind in enumerate(LABELS):
         one = [(row, values) for name, row, values in found if name == kind]
         row, values = np.concatenate([row for row, _ in one]), pa.concat_arrays([values for _, values in one])
+        values = _as_kept(kind, values)
         given = pc.fill_null(pc.not_equal(values, ""), False)
         texts = values.filter(given).dictionary_encode()
         row = row[given.to_numpy(zero_copy_only=False)]
         places, row = _distinct(texts.indices.to_numpy().astype(np.int64), row, count)
         numbers = numbers_of(texts.dictionary.to_pylist())
-        kinds.append(np.full(len(places), number))
-        terms.append(numbers[places])
-        rows.append(row)
+        listed, common[number] = divided(numbers[places], row, count)
+        kinds.append(np.full(listed.sum(), number))
+        terms.append(numbers[places][listed])
+        rows.append(row[listed])
         named = zip(numbers.tolist(), texts.dictionary.to_pylist(), strict=True)
         names += [{"kind": number, "term": term, "name": text} for term, text in named]
     labels = {"kind": pa.array(np.concatenate(kinds), pa.uint8()), "term": np.concatenate(terms)}
     labels["row"] = pa.array(np.concatenate(rows), pa.uint32())
-    return pa.table(labels), pa.Table.from_pylist(names, schema=_NAMES)
+    return pa.table(labels), common, pa.Table.from_pylist(names, schema=_NAMES)
 
 
+def _as_kept(kind: str, values: pa.Array) -> pa.Array:
+    """Labels as they are kept; each distinct text is looked at once."""
+    texts = values.dictionary_encode()
+    kept = [label_of(kind, text) if text else None for text in texts.dictionary.to_pylist()]
+    return pa.array(kept, pa.string()).take(texts.indices)
+
+
+_BITMAPS = pa.schema([("kind", pa.uint8()), ("term", pa.int64()), ("number", pa.uint32()), ("bits", pa.binary())])
 _NAMES = pa.schema([("kind", pa.uint8()), ("term", pa.int64()), ("name", pa.string())])

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from strata.core import Status
-from strata.search.extraction import LABELS, STATUSES
+from strata.search.extraction import LABELS, STATUSES, WORD
+from strata.search.labels import label_of
 from strata.search.words import number_of, words_of
 
 Order = Literal["store", "best", "worst", "longest", "shortest"]
@@ -70,12 +71,26 @@ class Scope:
         return cls(Condition("p.path in (select unnest(?::varchar[]))", [list(paths)]), paths, (parts, rows))
 
 
+class Term(NamedTuple):
+    """A word or label of a search. kind: an index in LABELS, or WORD. wanted: whether rows must have it or must not."""
+
+    kind: int
+    text: str
+    wanted: bool
+
+    @property
+    def number(self) -> int:
+        """What stands for it in the index."""
+        return number_of(self.text)
+
+
 @dataclass(frozen=True)
 class Query:
     """What rows must have.
 
     text: words that must all be in the row's texts; with a minus sign in front: that must not be. key: a part of the
-    row's key. status: one of them. The labels (thing, tag, dropped, cut, failure) must all be there. Numbers are
+    row's key. status: one of them. The labels (thing, tag, dropped, cut, failure) must all be there, in the form of
+    `label_of`. Numbers are
     bounds, both included; a row without a score is in no range of scores.
     """
 
@@ -111,15 +126,12 @@ class Query:
             found += [Condition(f"r.{column} <= ?", [most])] if most is not None else []
         return Condition.all_of(found)
 
-    def postings(self) -> list[tuple[Condition, bool]]:
-        """The queries for the rows that have a word or a label, and whether the rows must be among them or must not."""
+    def terms(self) -> list[Term]:
+        """The words and labels, each once."""
         found = []
         for token in self.text.split():
             wanted = len(token) == 1 or not token.startswith("-")
-            for word in words_of(token):
-                found.append((Condition("select row from words where term = ?", [number_of(word)]), wanted))
+            found += [Term(WORD, word, wanted) for word in words_of(token)]
         for kind, name in enumerate(LABELS):
-            for label in getattr(self, name):
-                values = [kind, number_of(label)]
-                found.append((Condition("select row from labels where kind = ? and term = ?", values), True))
-        return found
+            found += [Term(kind, label_of(name, label), True) for label in getattr(self, name)]
+        return list(dict.fromkeys(found))

@@ -105,8 +105,7 @@ class ListReader:
         self.alone = False
         if entry.error or not isinstance(entry.path, str) or not entry.path:
             return bad._replace(error=f"{entry.position}: {entry.error or 'no path of an image'}")
-        # the key of the entry, else the file's name, else the position in the list
-        own = Keys.clean(str(entry.key)) if isinstance(entry.key, str | int) else ""
+        own = _own_key(entry)
         caption = captions.from_text(entry.caption) if isinstance(entry.caption, str) else None
         bad = bad._replace(key=own or bad.key, alt_text=caption, note=entry.note if caption else None)
         try:
@@ -117,24 +116,19 @@ class ListReader:
                 self._away = error
                 raise
             return bad._replace(error=f"{entry.position}: {_reason(error)}")
-        key = own or Keys.clean(_given_name(entry.path).partition(".")[0]) or bad.key
         # a path that the list gives relative to its folder stays so: the list may be moved together with its images
         inside = "://" not in entry.path and not entry.path.startswith("/") and uri.startswith(f"{self._folder}/")
         kept = f"../{uri[len(self._folder) + 1 :]}" if inside else uri
-        return bad._replace(key=key, uri=kept, size=size, error=None if size else "an empty file", stamp=stamp)
+        return bad._replace(
+            key=key_of(entry), uri=kept, size=size, error=None if size else "an empty file", stamp=stamp
+        )
 
     def _inner_row(self, entry: Entry, cell: ParquetCell) -> IndexRow:
-        """The row of an image in the file itself; its key is the entry's, else the name in its path, else its position.
-
-        The path may be any text: nothing is looked up.
-        """
-        own = Keys.clean(str(entry.key)) if isinstance(entry.key, str | int) else ""
-        name = str(entry.path or "").replace("\\", "/").rpartition("/")[2]
-        key = own or Keys.clean(name.rpartition(".")[0] or name) or entry.position.replace(" ", "-")
+        """The row of an image in the file itself. Its path may be any text: nothing is looked up."""
         caption = captions.from_text(entry.caption) if isinstance(entry.caption, str) else None
         error = None if entry.size else f"{entry.position}: an empty image"
         note = entry.note if caption else None
-        return IndexRow(key, str(cell), 0, entry.size, caption, error, entry.checksum, note)
+        return IndexRow(key_of(entry), str(cell), 0, entry.size, caption, error, entry.checksum, note)
 
     def _image(self, path: str) -> tuple[str, int, str]:
         """The absolute URI, size in bytes and stamp of an image. Raises SourceError and its storage's exceptions."""
@@ -161,6 +155,20 @@ class ListReader:
         if not stat.S_ISREG(info.st_mode):
             raise SourceError("its image is not a file")
         return uri, info.st_size, local_version(info)
+
+
+def key_of(entry: Entry) -> str:
+    """The key of an entry that can be used, not yet unique: its own, else its file's name, else its position."""
+    if entry.inside is not None:
+        name = str(entry.path or "").replace("\\", "/").rpartition("/")[2]
+        named = name.rpartition(".")[0] or name
+    else:
+        named = _given_name(str(entry.path)).partition(".")[0]
+    return _own_key(entry) or Keys.clean(named) or entry.position.replace(" ", "-")
+
+
+def _own_key(entry: Entry) -> str:
+    return Keys.clean(str(entry.key)) if isinstance(entry.key, str | int) else ""
 
 
 def _given_name(path: str) -> str:
@@ -200,28 +208,33 @@ def _reason(error: Exception) -> str:
 
 def json_entries(file: IO[bytes], paths: Sequence[str] = PATH_FIELDS) -> Iterator[Entry]:
     """Yield the rows of a file of JSON lines. paths: the names that the field of an image's path may have."""
+    return (json_entry(position, line, paths)[0] for position, line in json_rows(file))
+
+
+def json_rows(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Yield the position ("line 7") and the bytes of each line that is a row; of one that is too long not all bytes."""
     for number, line in enumerate(_lines(file), 1):
-        position = f"line {number}"
-        if len(line) > MAX_LINE:
-            yield Entry(position, error=f"longer than {MAX_LINE:,} bytes")
-        elif line.strip():
-            yield _json_entry(position, line, paths)
+        if line.strip() or len(line) > MAX_LINE:
+            yield f"line {number}", line
 
 
-def _json_entry(position: str, line: bytes, paths: Sequence[str]) -> Entry:
+def json_entry(position: str, line: bytes, paths: Sequence[str] = PATH_FIELDS) -> tuple[Entry, dict[str, Any]]:
+    """The entry of a line of JSON, and its fields; no fields if it has an error."""
+    if len(line) > MAX_LINE:
+        return Entry(position, error=f"longer than {MAX_LINE:,} bytes"), {}
     try:
         text, note = captions.decoded(line)
         fields = json.loads(text)
     except (ValueError, RecursionError):
-        return Entry(position, error="not JSON")
+        return Entry(position, error="not JSON"), {}
     if not isinstance(fields, dict):
-        return Entry(position, error="not a JSON object")
+        return Entry(position, error="not a JSON object"), {}
     # of each choice of names the first that the row has
     path, key = (
         next((fields[name] for name in choice if fields.get(name) is not None), None) for choice in (paths, KEY_FIELDS)
     )
     caption = captions.from_fields(fields)
-    return _entry(position, path, caption, key, captions.note_of(caption, Caption(text, note)))
+    return _entry(position, path, caption, key, captions.note_of(caption, Caption(text, note))), fields
 
 
 def _entry(position: str, path: object, caption: object, key: object, note: str | None = None) -> Entry:

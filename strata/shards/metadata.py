@@ -1,4 +1,4 @@
-"""The metadata of samples: the JSON file beside each image (KEY.json), as img2dataset writes it."""
+"""The metadata of samples: the JSON file beside each image (KEY.json), as img2dataset writes it, and lists' columns."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from strata.shards.columns import ColumnReader, Sample
 from strata.shards.image_reader import ImageReader, Located
 from strata.shards.roots import scheme_of
 from strata.shards.tar.headers import Headers, Window
@@ -25,22 +26,35 @@ class _Member(NamedTuple):
 
 
 class MetadataReader:
-    """Reads the JSON files of images. It keeps where those of the tar that was read last are."""
+    """Reads the JSON files of images, and the columns of lists. It keeps where those of the shard read last are."""
 
     def __init__(self, images: ImageReader) -> None:
-        self._images = images
+        self._images, self._columns = images, ColumnReader(images)
         self._tar = ""
         self._members: dict[int, _Member] = {}
 
-    def read(self, rows: Sequence[Located]) -> list[Mapping[str, Any]]:
-        """The JSON object of each row's image; an empty one where there is none, or it cannot be read as JSON.
+    def read(
+        self, shard: str, identity: str, first: int, samples: Sequence[Sample], names: Sequence[str]
+    ) -> list[Mapping[str, Any]]:
+        """The fields of consecutive samples of a shard, those of its list over those of the JSON files.
 
-        Raises OSError if the storage fails.
+        A sample has none of a JSON file that does not exist or cannot be read as JSON. first: the number of the first
+        one in the shard; names: of the fields that are wanted. Raises OSError if the storage fails, and SourceError for
+        a shard that has changed.
         """
-        return self._of_tars(rows) if any(row.offset for row in rows) else [self._beside(row) for row in rows]
+        rows = [sample.image for sample in samples]
+        if any(row.offset for row in rows):
+            # in a changed tar other images lie at these offsets
+            self._images.verify(shard, identity)
+            return self._of_tars(rows)
+        beside = [self._beside(row) for row in rows]
+        listed = self._columns.read(shard, identity, first, samples, names)
+        if listed is None:
+            return beside
+        return [{**other, **own} for other, own in zip(beside, listed, strict=True)]
 
     def _of_tars(self, rows: Sequence[Located]) -> list[Mapping[str, Any]]:
-        for uri in {row.uri for row in rows}:
+        for uri in {row.uri for row in rows if row.offset}:
             if uri != self._tar:
                 self._members, self._tar = self._places(uri), uri
         wanted = [self._members.get(row.offset) for row in rows]
@@ -66,7 +80,12 @@ class MetadataReader:
 
     def _beside(self, row: Located) -> Mapping[str, Any]:
         """The JSON file beside an image that is a file."""
-        if scheme_of(row.uri) in _WEB or ParquetCell.find(row.uri) is not None or self._is_upload(row.uri):
+        if (
+            not row.size
+            or scheme_of(row.uri) in _WEB
+            or ParquetCell.find(row.uri) is not None
+            or self._is_upload(row.uri)
+        ):
             return {}
         uri = self._images.locate(posixpath.splitext(row.uri)[0] + ".json")
         try:

@@ -16,7 +16,7 @@ from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.pictures import PictureHashes
 from strata.snapshots.reviewing.queues import Doubt, Order, QueuedRow, ReviewQueue, find_rows, records_of, review_queue
 from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import SHORT_ID, Snapshot, Snapshots, UnknownSnapshot
+from strata.snapshots.snapshots import SHORT_ID, LostRows, Snapshot, Snapshots, UnknownSnapshot
 from strata.snapshots.verification import Report, Verification
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Deletion",
     "Difference",
     "Doubt",
+    "LostRows",
     "Manifest",
     "Order",
     "Overlap",

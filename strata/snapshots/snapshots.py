@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.core import FINAL_GROUP, Chunk
-from strata.errors import Conflict, DamagedFile, InvalidInput, NotFound
+from strata.errors import BrokenStore, Conflict, DamagedFile, InvalidInput, NotFound
 from strata.snapshots.axes import DEFAULT_AXES, Axis
 from strata.snapshots.composition import Composition, composition_of, noun_counts
 from strata.snapshots.features import Rows, read_rows
@@ -59,6 +59,14 @@ class UnknownSnapshot(NotFound):
         self.name, self.known = name, list(known)
 
 
+class LostRows(BrokenStore):
+    """Parts with rows of a snapshot are not in the store any more."""
+
+    def __init__(self, snapshot: str, parts: Sequence[str]) -> None:
+        more = f", and {len(parts) - 1:,} more" if parts[1:] else ""
+        super().__init__(f"snapshot {snapshot} has lost {parts[0]}{more}; `strata verify --all` has it computed again")
+
+
 class Snapshot:
     """One snapshot; it never changes.
 
@@ -85,6 +93,22 @@ class Snapshot:
         if self.manifest.selection.reviewed is None:
             return SCHEMA.empty_table()
         return pq.read_table(pa.BufferReader(self._store.get(_texts_path(self._store, self.id))))
+
+    def check_parts(self) -> None:
+        """Raise LostRows if a part with selected rows is not in the store any more. Raises OSError."""
+        if lost := self.lost():
+            raise LostRows(self.name, lost)
+
+    def lost(self) -> list[str]:
+        """The parts with selected rows that are not in the store any more, in order. Raises OSError."""
+        held = [self.parts[number] for number in np.unique(self.rows().column("part").to_numpy())]
+
+        def is_there(path: str) -> bool:
+            return any(self._store.exists(self._store.path(place)) for place in Part.parse(path).places)
+
+        # several at a time: in a bucket each is a round trip
+        with ThreadPoolExecutor(READERS) as pool:
+            return [path for path, there in zip(held, pool.map(is_there, held), strict=True) if not there]
 
     def fault(self) -> str | None:
         """Why its rows or reviewed texts are not those that it was created with; None if they are. Raises OSError."""
@@ -205,12 +229,14 @@ class Snapshots:
 
         validation: the share of the pictures in the second one, 0..1. The hash of a picture's bytes and the seed
         decide, so the part of a picture does not change when rows are added; of pictures that look alike, that of the
-        one with the smallest hash. Raises UnknownSnapshot, SnapshotExists, and SelectionError for a part without rows.
+        one with the smallest hash. Raises UnknownSnapshot, SnapshotExists, LostRows, and SelectionError for a part
+        without rows.
         """
         snapshot = self.open(name)
         names = (f"{name}-train", f"{name}-validation")
         for each in names:
             self._check(each)
+        snapshot.check_parts()
         rows = snapshot.rows()
         held_out = _held_out(pictures(snapshot.parts, rows), same == "near", validation, seed)
         if not 0 < held_out.sum() < len(held_out):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -10,7 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -19,9 +22,11 @@ from samples.service import running_service
 from strata.cli import exits
 from strata.client.client import Client
 from strata.components import strata_command
+from strata.core.layers import LAYERS
 from strata.core.profiles import read_profile
 from strata.core.records import Record
 from strata.core.schemas import JobStatus
+from strata.describing import Describer
 from strata.queue.queue import Queue
 
 SHARD = Path(__file__).resolve().parents[2] / "samples" / "shards" / "00000.tar"
@@ -84,6 +89,28 @@ def test_results_and_overlay_of_a_single_image(service: tuple[Client, Path]) -> 
     assert client.overlay(job.id, answer.key).startswith(b"\x89PNG")
 
 
+def test_describe_gives_what_the_service_gives(service: tuple[Client, Path]) -> None:
+    """The same pipelines in this process: the same texts, boxes and decisions, and scores but for rounding."""
+    path = SHARD.parent.parent / "images" / "one.jpg"
+    theirs = service[0].caption(path, alt_text="things", wait=60)
+    with Describer() as describer:
+        ours = describer.describe(path, "demo", alt_text="things")
+    assert isinstance(theirs, Record)
+    assert ours.description == theirs.description and ours.fingerprint == theirs.fingerprint
+    assert ours.image.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    for layer in LAYERS.values():
+        pairs = list(
+            zip(layer.entries(getattr(ours, layer.name)), layer.entries(getattr(theirs, layer.name)), strict=True)
+        )
+        for mine, other in pairs:
+            assert (layer.display_text(mine), mine.kept, mine.reason) == (
+                layer.display_text(other),
+                other.kept,
+                other.reason,
+            )
+            assert mine.score == pytest.approx(other.score, abs=1e-2)
+
+
 def test_a_photograph_goes_through_and_the_matcher_doubts_it(service: tuple[Client, Path], tmp_path: Path) -> None:
     from skimage import data as photographs
 
@@ -104,6 +131,13 @@ def calibrate(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=300)
 
 
+def verdict_on(job: str, record: Record, is_bad: bool) -> dict[str, Any]:
+    """A judgment that accepts a description, or edits it by leaving its first sentence out."""
+    said = {"id": f"judgment-{record.key}", "job": job, "key": record.key, "reviewer": "Ada"}
+    first = {"index": 0, "verdict": "rejected", "reason": "unsupported_object"}
+    return {**said, "verdict": "edited", "sentences": [first]} if is_bad else {**said, "verdict": "accepted"}
+
+
 def test_thresholds_are_calibrated_from_a_job(service: tuple[Client, Path], tmp_path: Path) -> None:
     client, data = service
     job = client.wait(client.submit([str(SHARD)]).id, poll=0.1).id
@@ -121,7 +155,15 @@ def test_thresholds_are_calibrated_from_a_job(service: tuple[Client, Path], tmp_
     ]
     labels.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
     options = ("--store", str(data / "store"), "--folder", str(tmp_path / "profiles"), "--labels", str(labels))
-    done = calibrate("demo", "--from", job, *options, "--json")
+    refused = calibrate("demo", "--from", job, *options, "--judgments")
+    assert (refused.returncode, refused.stdout) == (exits.USAGE, "")
+    assert "too few judgments: 20 judged phrases are needed" in refused.stderr.splitlines()[-1]
+    # people accept all descriptions but one, of which they reject the first sentence
+    records = list(client.results(job))
+    bad = next(record for record in records if record.description and len(record.description.sentences) > 1)
+    said = [verdict_on(job, record, record is bad) for record in records if record.description]
+    httpx.post(f"{client.url}/v1/judgments", json={"judgments": said}).raise_for_status()
+    done = calibrate("demo", "--from", job, *options, "--judgments", "--precision", "0.5", "--json")
     assert done.returncode == 0, done.stderr
     for step in ("loading libraries", "reading images: 1 of 500", "loading the matcher", "scoring pairs: 0 of "):
         assert f"strata: {step}" in done.stderr
@@ -131,12 +173,17 @@ def test_thresholds_are_calibrated_from_a_job(service: tuple[Client, Path], tmp_
         assert figures["own_passing"] > 0.7  # most of what the demo says of its own scenes is right
     assert told["thresholds"]["region"]["recall"] > 0.9
     assert told["thresholds"]["region"]["wrong_passing"] < 0.5
+    assert told["source"]["judgments"] == len(said)
+    assert told["thresholds"]["region"]["judged"]["precision"]["judged"] >= 20
+    assert told["thresholds"]["region"]["judged"]["recall"]["low"] > 0.5
     # the new profile can be used, has the numbers and tells their source; the curve is a picture
     path = Path(told["profile"])
     profile = read_profile(path)
     assert profile.name == "demo-calibrated"
     assert profile.evidence.region == told["thresholds"]["region"]["threshold"] < 0.91
-    assert f"from {job}: {told['source']['images']} images" in path.read_text(encoding="utf-8")
+    written = path.read_text(encoding="utf-8")
+    assert f"from {job}: {told['source']['images']} images" in written
+    assert f"# {len(said)} judgments of people: at least 50% of the judged phrases that pass are right." in written
     with Image.open(told["curve"]) as curve:
         assert curve.format == "PNG" and len(set(curve.convert("RGB").getdata())) > 4
     # what cannot be done is one line, below those that tell what happens

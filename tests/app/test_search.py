@@ -145,6 +145,10 @@ def test_nothing_of_a_deleted_job_is_found(service: Service, job: str) -> None:
         {"status": "unknown"},
         {"thing": ["x"] * 17},
         {"job": "a", "snapshot": "b"},
+        {"cut": "nonsense"},
+        {"q": "?! -"},
+        {"score_min": "0.9", "score_max": "0.1"},
+        {"words_min": "9", "words_max": "8"},
     ],
 )
 def test_bad_input_is_told(idle_service: Service, parameters: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -40,6 +41,8 @@ from strata.core.schemas import (
     Priority,
     Problem,
     RequestCounts,
+    SearchHit,
+    SearchPage,
     ShardCounts,
 )
 from strata.data.exports.formats import Form
@@ -73,7 +76,7 @@ def failed_record() -> Record:
     return Record(key=KEY, image=ImageReference(uri="u", size=1), status=Status.FAILED, failure=note)
 
 
-def reply(model: Record | JobView | JobPage | Problem | FailureRow, status: int = 200) -> Response:
+def reply(model: Record | JobView | JobPage | SearchPage | Problem | FailureRow, status: int = 200) -> Response:
     return Response(model.model_dump_json(), status)
 
 
@@ -135,12 +138,33 @@ async def overlay(request: Request) -> Response:
     return Response(b"png")
 
 
+ASKED: list[list[tuple[str, str]]] = []
+
+
+async def search(request: Request) -> Response:
+    ASKED.append(request.query_params.multi_items())
+    if request.query_params.get("order") == "best":
+        detail = "query.score_min: score_min is above score_max, so that no row is found"
+        return reply(Problem(type="/problems/invalid-request", title="Invalid request", status=422, detail=detail), 422)
+    if "nothing" in request.query_params.get("q", ""):
+        hint = "no row has the word 'nothing'; did you mean 'noting\x1b'?"
+        return reply(SearchPage(rows=[], total=0, indexed=3, waiting=2, broken=["part a: cut off"], hints=[hint]))
+    title = (
+        "A red car\x1b[31m stands at the left, and there is much more to be said of it than a line has room for. " * 2
+    )
+    row = SearchHit(
+        id="f/a/00000/0", key="k-1", status=Status.SUCCEEDED, title=title, words=12, score=0.456, has_text=False
+    )
+    return reply(SearchPage(rows=[row], total=1253, next="c=1", indexed=3, waiting=0))
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     routes = [
         Route("/v1/captions", captions, methods=["POST"]),
         Route("/v1/batches", batches, methods=["POST"]),
         Route("/v1/jobs", all_jobs),
+        Route("/v1/search", search),
         Route("/v1/jobs/{job}", one_job),
         Route("/v1/jobs/{job}", deleted_job, methods=["DELETE"]),
         Route("/v1/jobs/{job}/results", results),
@@ -214,13 +238,6 @@ def test_the_first_image_that_fails_gives_the_exit_code(tmp_path: Path, capsys: 
         assert err.count("lost.jpg: a.tar: index: ReadError: cut off") == order.count("lost")
 
 
-def test_a_folder_is_a_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert code_of("caption", str(tmp_path)) == exits.USAGE
-    assert f"is a folder: describe its images with `strata submit {tmp_path}`" in " ".join(
-        capsys.readouterr().err.replace("│", " ").split()
-    )
-
-
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize(("shard", "code"), [("good.tar", 0), ("bad.tar", exits.JOB_FAILED)])
 def test_submit_prints_the_job(shard: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,6 +293,41 @@ def test_jobs_are_deleted_only_with_yes(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_followed_status_is_the_exit_code(name: str, code: int) -> None:
     assert code_of("status", name) == 0
     assert code_of("status", name, "--follow") == code
+
+
+@pytest.mark.usefixtures("service")
+def test_rows_are_searched(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--thing", "sign", "--thing", "car", "--job", "one", "--no-text", "--score-min", "0.5", "--limit", "1"]
+    assert code_of("search", "red car -dog", *options) == 0
+    wanted = [("q", "red car -dog"), ("order", "store"), ("limit", "1"), ("job", "one"), ("thing", "sign")]
+    assert ASKED[-1] == [*wanted, ("thing", "car"), ("has_text", "false"), ("score_min", "0.5")]
+    out, err = capsys.readouterr()
+    # one line a row, without control characters
+    head, line = out.splitlines()
+    assert head.split() == ["key", "status", "match", "words", "text"]
+    assert line.split()[:5] == ["k-1", "succeeded", "0.46", "12", "A"] and line.endswith("…") and "\x1b" not in out
+    # the command for the next page is the same search
+    total, more = err.splitlines()
+    assert total == "strata: 1,253 rows in all" and more.startswith("more: strata search ")
+    assert code_of(*shlex.split(more.removeprefix("more: strata "))) == 0
+    assert sorted(ASKED[-1]) == sorted([*ASKED[-2], ("cursor", "c=1")])
+    capsys.readouterr()
+    assert code_of("search", "--json") == 0
+    assert SearchPage.model_validate_json(capsys.readouterr().out).rows[0].key == "k-1"
+
+
+@pytest.mark.usefixtures("service")
+def test_a_search_that_finds_nothing_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("search", "--", "-red nothing") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "strata: 0 rows in all",
+        "strata: no row has the word 'nothing'; did you mean 'noting '?",
+        "strata: 2 parts not indexed yet, whose rows are not found",
+        "strata: passed over: part a: cut off",
+    ]
+    assert code_of("search", "--order", "best") == exits.REQUEST_REFUSED
+    assert "score_min is above score_max" in capsys.readouterr().err
+    assert code_of("search", "--order", "size") == exits.USAGE
 
 
 @pytest.mark.usefixtures("service")

@@ -87,6 +87,8 @@ def test_label_studio_there_and_back(store: Store, tmp_path: Path, capsys: pytes
     assert run(store, "export", JOB, "--format", "label-studio", "--out", str(out)) == 2
     tasks = json.loads((out / "tasks.json").read_text())
     assert {task["data"]["strata"]["key"] for task in tasks} == set("abcd")
+    assert run(store, "import", str(out / "tasks.json"), "--format", "label-studio") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 judgments stored, 1 known already, 0 left out"
     assert f"http://s:1/p/v1/records/{JOB}/a/image?identity={'a' * 16}" in [task["data"]["image"] for task in tasks]
     # one record is edited there, one is of a job that is not here, one is no record of the job
     by_key = {task["data"]["strata"]["key"]: task for task in tasks}
@@ -99,7 +101,7 @@ def test_label_studio_there_and_back(store: Store, tmp_path: Path, capsys: pytes
     capsys.readouterr()
     assert run(store, "import", str(out / "tasks.json"), "--format", "label-studio") == 0
     printed, err = capsys.readouterr()
-    assert printed == "2 judgments stored, 0 known already, 2 left out\n"
+    assert printed == "1 judgment stored, 1 known already, 2 left out\n"
     assert "no described image 'none'" in err and "there is no job" in err
     assert run(store, "import", str(out / "tasks.json"), "--format", "label-studio") == 0
     assert capsys.readouterr().out == "0 judgments stored, 2 known already, 2 left out\n"

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from strata.core import VARIANTS, TextSettings, load_profile
-from strata.core.parameters import fields_of, filled, longest_filled, needs_metadata
+from strata.core import LANGUAGES, VARIANTS, TextSettings, load_profile
+from strata.core.parameters import fields_of, filled, language_asked, longest_filled, metadata_fields
 from strata.core.parameters.templates import MOST_FILLED, MOST_VALUE
+from strata.core.profiles import ProfileError
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.:-]{0,20}", fullmatch=True)
 PLAIN = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), max_size=40)
@@ -62,8 +63,15 @@ def test_hostile_values_are_cleaned_and_cut_and_never_read_as_a_template() -> No
 
 
 def test_only_other_fields_than_the_records_own_need_the_metadata() -> None:
-    assert not needs_metadata(None) and not needs_metadata("{alt_text} {key} {width}x{height}")
-    assert needs_metadata("{alt_text} {url}")
+    assert metadata_fields(None) == metadata_fields("{alt_text} {key} {width}x{height}") == []
+    assert metadata_fields("{alt_text} {url} {exif.model}") == ["url", "exif.model"]
+
+
+def test_a_field_inside_another_is_named_with_a_dot() -> None:
+    values = {"exif": {"model": "X1", "gps": {"lat": 1.5}}, "a.b": "own", "a": {"b": "inside"}, "nan": float("nan")}
+    text, missing = filled("{exif.model}|{exif.gps.lat}|{a.b}|{exif.none}|{exif.model.x}|{nan}|{exif.gps}", values)
+    assert text == 'X1|1.5|own||||{"lat": 1.5}'
+    assert missing == ["exif.none", "exif.model.x", "nan"]
 
 
 @given(st.lists(st.sampled_from(VARIANTS), max_size=8), st.sampled_from([None, "en", "de"]))
@@ -85,3 +93,53 @@ def test_a_request_can_drop_the_variants_of_its_profile() -> None:
 def test_an_unknown_language_is_refused() -> None:
     with pytest.raises(ValidationError, match="no language that texts can be checked in"):
         TextSettings(language="xx")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "language"),
+    [
+        ("Write in German.", "de"),
+        ("Describe the picture in three sentences, in simple French, please.", "fr"),
+        ("Answer in Brazilian Portuguese and name the brand.", "pt"),
+        ("Use Spanish only.", "es"),
+        ("Language: Japanese", "ja"),
+        ("In Italian: what is on sale?", "it"),
+        ("Please respond auf Deutsch!", "de"),
+        ("Translate the description into Ukrainian.", "uk"),
+        ("Beschreibe das Bild in drei Sätzen und nenne die Marke {brand}.", "de"),
+        ("Décris cette image avec le nom du produit.", "fr"),
+        ("Describe la imagen con el nombre del producto.", "es"),
+        ("Опиши картинку одним предложением.", ""),
+        ("画像を日本語で説明してください", ""),
+        # what says nothing of the text's language
+        ("Use the name of the product if the notes show it: {title}. Call the brand {brand}.", None),
+        ("If the sign is in German, quote it as it is.", None),
+        ("Describe the cars in German cities.", None),
+        ('The title is "Das Haus und der Garten mit dem Hund". Write one sentence.', None),
+        ("Write about the {language} text.", None),
+        ("Answer in English.", None),
+        ("Name the café and the jalapeño on the menu.", None),
+        ("red car", None),
+        ("{}", None),
+    ],
+)
+def test_a_prompt_that_asks_for_another_language_is_found(prompt: str, language: str | None) -> None:
+    assert language_asked(prompt) == language
+
+
+def test_a_prompt_in_another_language_is_refused_with_what_to_do() -> None:
+    modern = load_profile("modern", Path("models/profiles"))
+    with pytest.raises(ProfileError) as caught:
+        modern.with_texts(TextSettings(prompt="Write two sentences in German."))
+    assert str(caught.value) == (
+        "profile 'modern': its prompt asks for German, but texts are written and verified in English and then "
+        "translated: write the prompt in English, name no language in it, and give the language 'de'"
+    )
+    with pytest.raises(ProfileError, match=r"asks for another language.*give the language by its code"):
+        modern.with_texts(TextSettings(prompt="Опиши картинку одним предложением."))
+    assert modern.with_texts(TextSettings(prompt="Name the brand.", language="de")).texts.language == "de"
+
+
+@given(st.text(max_size=300))
+def test_any_text_can_be_asked_for_its_language(text: str) -> None:
+    assert language_asked(text) in (None, "", *LANGUAGES)

@@ -245,21 +245,40 @@ def test_a_pipe_is_no_image_and_is_not_waited_for(check: Check, locations: Locat
     assert found["broken"] == 1 and json.loads(report.read_text())["reason"].endswith("not a regular file")
 
 
-@pytest.mark.parametrize("action", ["export", "check"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        ("export", "pinned", "--format", "llava", "--out", "out"),
+        ("snapshot", "show", "pinned"),
+        ("snapshot", "show", "pinned", "--json"),
+        ("snapshot", "split", "pinned"),
+        ("evaluate", "pinned"),
+        ("report", "pinned", "--out", "page.html"),
+        ("check",),
+    ],
+)
 def test_a_lost_part_of_a_snapshot_is_told(
-    action: str, locations: Locations, check: Check, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    action: tuple[str, ...],
+    locations: Locations,
+    check: Check,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     pin(locations.store, write_shards(tmp_path / "shards", 1, 3))
     (part,) = (tmp_path / "store").glob("parts/llm/**/*.parquet")
     part.unlink()
     line = "snapshot pinned has lost parts/llm/"
-    if action == "check":
+    if action == ("check",):
         (found,) = check({"name": "ours", "snapshot": "pinned", "instruction": "?"})
         assert found["problem"].startswith(line)
     else:
-        arguments = ["export", "pinned", "--format", "llava", "--out", str(tmp_path / "out")]
-        assert code_of(*arguments, "--store", locations.store.uri) == exits.STORE_BROKEN
-        assert f"strata: {line}" in capsys.readouterr().err
+        assert code_of(*action, "--store", locations.store.uri) == exits.STORE_BROKEN
+        shown, err = capsys.readouterr()
+        assert f"strata: {line}" in err
+        # what can be shown is shown
+        assert ("selection" in shown) is (action[:2] == ("snapshot", "show"))
 
 
 @pytest.mark.parametrize(

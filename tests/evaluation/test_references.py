@@ -12,7 +12,7 @@ import pytest
 
 from models.evaluation.graphs import alike, by_rules, parser_of
 from strata.errors import InvalidInput
-from strata.evaluation.references import SceneGraph, against_references, read_references, told_by
+from strata.evaluation.references import SceneGraph, against_references, read_references, references_of, told_by
 from tests.cli.test_cli import code_of
 from tests.evaluation.conftest import samples
 from tests.evaluation.test_annotations import record
@@ -70,14 +70,14 @@ def test_references_are_lines_or_cocos_captions(tmp_path: Path, field: str) -> N
     path = tmp_path / "references.jsonl"
     rows = [{"file_name": "x/000000000005.jpg", field: ["A dog.", "One dog."]}, {"key": "b", "text": "A cat."}]
     path.write_text("\n\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert read_references(path, [record("000000000005"), record("b")]) == {
+    assert references_of(path, read_references(path), [record("000000000005"), record("b")]) == {
         "000000000005": ["A dog.", "One dog."],
         "b": ["A cat."],
     }
     images = [{"id": 5, "file_name": "COCO_val2014_000000000005.jpg"}]
     captions = [{"image_id": 5, "id": 1, "caption": "A dog."}, {"image_id": 5, "id": 2, "caption": "Dogs."}]
     path.write_text(json.dumps({"images": images, "annotations": captions}), encoding="utf-8")
-    assert read_references(path, [record("000000000005")]) == {"000000000005": ["A dog.", "Dogs."]}
+    assert references_of(path, read_references(path), [record("000000000005")]) == {"000000000005": ["A dog.", "Dogs."]}
 
 
 @pytest.mark.parametrize(
@@ -87,18 +87,20 @@ def test_references_are_lines_or_cocos_captions(tmp_path: Path, field: str) -> N
         ('{"key": "a"}', "line 1 needs one of"),
         ("[1]", "cannot be read as references"),
         ('{"key": "z", "text": "A dog."}', "references of none of the images"),
-        ("", "references of none of the images"),
+        ("", "it has no references"),
     ],
 )
 def test_bad_files_are_one_line(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "references.jsonl"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(InvalidInput, match=words) as error:
-        read_references(path, [record("a")])
+        references_of(path, read_references(path), [record("a")])
     assert "\n" not in str(error.value)
 
 
-def test_factual_scene_graph_is_used_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_factual_scene_graph_is_used_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(InvalidInput, match="no folder"):
         parser_of(tmp_path / "absent")
     monkeypatch.setitem(sys.modules, "factual_scene_graph.parser.scene_graph_parser", None)
@@ -106,9 +108,14 @@ def test_factual_scene_graph_is_used_where_it_is_installed(tmp_path: Path, monke
         parser_of(tmp_path)
 
     def parse(texts: list[str], **options: Any) -> list[dict[str, Any]]:
-        assert texts == ["A red car near a dog."] and options["return_text"] is False
+        assert options["return_text"] is False
+        if texts == ["Break."]:
+            raise AttributeError("no such thing\nin this version")
+        assert texts == ["A red car near a dog.", "Nothing."]
+        print("100%|", file=sys.stderr)
         entities = [{"head": "Car", "quantity": "", "attributes": {"red"}}, {"head": "dog", "attributes": set()}]
-        return [{"entities": entities, "relations": [{"subject": 0, "relation": "near", "object": 1}]}]
+        nothing: dict[str, Any] = {"entities": [{"head": "", "attributes": set()}], "relations": []}
+        return [{"entities": entities, "relations": [{"subject": 0, "relation": "near", "object": 1}]}, nothing]
 
     # the package with its documented interface; its weights are not in the repository
     module = ModuleType("factual_scene_graph.parser.scene_graph_parser")
@@ -116,10 +123,39 @@ def test_factual_scene_graph_is_used_where_it_is_installed(tmp_path: Path, monke
     for name in ("factual_scene_graph", "factual_scene_graph.parser"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "factual_scene_graph.parser.scene_graph_parser", module)
-    found = parser_of(tmp_path)("A red car near a dog.")
-    assert found == SceneGraph(
+    read = parser_of(tmp_path)
+    assert read("A red car near a dog. Nothing.") == SceneGraph(
         frozenset({"car", "dog"}), frozenset({("car", "red")}), frozenset({("car", "near", "dog")})
     )
+    assert read(" ") == SceneGraph() and capsys.readouterr().err == ""
+    with pytest.raises(InvalidInput) as error:
+        read("Break.")
+    assert "AttributeError: no such thing in this version" in str(error.value)
+
+    def missing(folder: str, **options: Any) -> None:
+        raise RuntimeError("no file named\nmodel.safetensors")
+
+    module.SceneGraphParser = missing  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInput, match=r"RuntimeError: no file named model\.safetensors"):
+        parser_of(tmp_path)
+
+
+def test_bad_references_are_refused_before_the_records_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "references.jsonl"
+    bad.write_text('{"key": "a"}', encoding="utf-8")
+    for options in ((str(bad),), (str(tmp_path / "none"),), (str(bad), "--graphs", str(tmp_path))):
+        # the source is asked for only after that
+        assert code_of("evaluate", "no-such-job", "--references", *options, "--store", str(tmp_path / "store")) == 2
+        assert "references" in capsys.readouterr().err
+    bad.write_text('{"key": "a", "text": "A dog."}', encoding="utf-8")
+    empty = tmp_path / "weights"
+    empty.mkdir()
+    weights = ("--references", str(bad), "--graphs", str(empty), "--store", str(tmp_path / "store"))
+    assert code_of("evaluate", "no-such-job", *weights) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("strata: --graphs")
 
 
 @pytest.mark.usefixtures("scene_store")

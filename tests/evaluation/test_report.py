@@ -148,6 +148,14 @@ def test_plots_hold_any_numbers(values: list[int]) -> None:
     assert harmless(bars({str(value): value for value in values}, "bars"))
 
 
+def test_a_very_long_alt_text_is_folded() -> None:
+    record = Record(key="a", image=ImageReference(uri="a", size=1), alt_text="<b> " * 2500)
+    page = str(card(record, 0.0, None, None))
+    assert "<summary><b>alt text </b>" in page and "(10,000 characters)" in page and page.count("&lt;b&gt;") == 2600
+    short = str(card(record.model_copy(update={"alt_text": "short"}), 0.0, None, None))
+    assert "<details>" not in short and "<b>alt text </b>short" in short
+
+
 def test_a_record_without_anything_has_a_card() -> None:
     record = Record(key="k", image=ImageReference(uri="a", size=1))
     assert "no description" in harmless(card(record, 0.0, None, None)).words

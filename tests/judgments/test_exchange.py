@@ -158,6 +158,9 @@ def test_label_studio_there_and_back(tmp_path: Path) -> None:
         ("accepted", None, []),
         ("rejected", "wrong_count", []),
     ]
+    # Label Studio refuses an annotation of somebody whom it does not know
+    assert all("completed_by" not in each for task in tasks for each in task["annotations"])
+    assert all(one.unchanged for one in found)
     # the same file gives the same ids, another annotation another one
     ids = [opinion_of(one, ["One.", "Two."]).id for one in found]
     assert ids == [opinion_of(one, ["One.", "Two."]).id for one in label_studio.read(path)]
@@ -180,18 +183,45 @@ def test_label_studio_s_own_export(tmp_path: Path) -> None:
     assert said_of(records()[3].record, found) == ("edited", None, [(1, "rejected", None)])
 
 
+def test_what_label_studio_has_shown_and_nobody_has_changed_is_no_new_judgment(tmp_path: Path) -> None:
+    """As the program writes what it has imported: with an id and a user of its own, and our number as `import_id`."""
+    exported = label_studio.tasks(records())
+    for number, task in enumerate(exported):
+        for annotation in task["annotations"]:
+            annotation |= {"import_id": annotation["id"], "id": number + 1, "completed_by": 1, "updated_at": "x"}
+    mine = {"id": 9, "import_id": None, "completed_by": 1, "result": exported[1]["annotations"][0]["result"]}
+    exported[1]["annotations"].append(mine)
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(exported))
+    found = label_studio.read(path)
+    # the same verdict of another person is one
+    assert [(one.subject.key, one.unchanged) for one in found] == [("a", True), ("b", True), ("b", False), ("c", True)]
+    assert found[2].reviewer == "label-studio-1"
+    exported[2]["annotations"][0]["result"][0]["value"]["choices"] = ["accepted"]
+    path.write_text(json.dumps(exported))
+    (changed,) = [one for one in label_studio.read(path) if one.subject.key == "c"]
+    assert (changed.unchanged, changed.verdict, changed.reviewer) == (False, "accepted", "label-studio-1")
+
+
 def test_fiftyone_there_and_back(tmp_path: Path) -> None:
     given = records()
     data = fiftyone.data_set(given, "x")
     jsonschema.validate(data, DATA_SET)
+    # `Dataset.from_dict` (1.22) adds samples without expanding the schema: all fields but its own must be declared
+    for sample in data["samples"]:
+        assert set(data["sample_fields"]) == set(sample) - {"filepath", "tags"}
     assert [sample["tags"] for sample in data["samples"]] == [["edited"], ["accepted"], ["rejected"], []]
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(data))
+    unchanged = fiftyone.read(path, "Bob")
+    assert [(one.subject.key, one.unchanged) for one in unchanged] == [("a", True), ("b", True), ("c", True)]
+    assert said_of(given[0].record, unchanged[0])[2] == [(0, "edited", "Three & <four>."), (1, "rejected", None)]
     # as a person leaves it there
     data["samples"][0]["description"] = "One.\nThree."
     data["samples"][3]["tags"] = ["rejected", "mine"]
-    path = tmp_path / "dataset.json"
     path.write_text(json.dumps(data))
     found = fiftyone.read(path, "Bob")
-    assert [one.subject.key for one in found] == ["a", "b", "c", "d"]
+    assert [one.subject.key for one in found if not one.unchanged] == ["a", "d"]
     assert [said_of(given[n].record, one)[::2] for n, one in enumerate(found)] == [
         ("edited", [(1, "edited", "Three.")]),
         ("accepted", []),

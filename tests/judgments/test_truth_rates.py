@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from strata.evaluation.truth_rates import rates_of, truth_rates, wilson
+from strata.evaluation.intervals import wilson
+from strata.evaluation.truth_rates import rates_of, truth_rates
 from strata.judgments import Judgments, Subject
 from strata.snapshots import Selection, Snapshots
 from strata.store import Store

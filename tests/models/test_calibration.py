@@ -10,7 +10,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.evidence.calibration import LEAST_PASSING, Crop, Scores, crops_of, mismatched, scores_of, threshold_of
+from models.evidence.calibration import (
+    LEAST_JUDGED,
+    LEAST_PASSING,
+    Crop,
+    Judged,
+    Scores,
+    crops_of,
+    mismatched,
+    scores_of,
+    threshold_of,
+)
 from models.weights.inventory import PROFILES
 from strata.cli import exits
 from strata.cli.main import main
@@ -42,6 +52,73 @@ def test_labels_give_recall() -> None:
     assert (found.recall, found.wrong_passing, found.own_passing) == (0.5, 0.5, 0.5)
     assert 0.5 < found.threshold < 0.501
     assert threshold_of(Scores([0.5] * 100, [], []), 0.02).recall is None
+
+
+def test_judged_pairs_raise_a_threshold_until_enough_of_them_are_right() -> None:
+    # 40 right ones from 0.61 to 1, wrong ones between them and above the mismatched pairs
+    judged = [(0.6 + number / 100, True) for number in range(1, 41)] + [(0.55, False)] * 4 + [(0.705, False)] * 4
+    scores = Scores([0.5] * 100, [0.6], [], judged)
+    assert threshold_of(scores, 0.02).threshold == pytest.approx(0.5001)
+    found = {precision: threshold_of(scores, 0.02, precision) for precision in (0.8, 0.9, 1.0)}
+    assert [one.threshold for one in found.values()] == pytest.approx([0.5001, 0.5501, 0.7051])
+    assert found[0.9].judged is not None
+    rates = found[0.9].judged
+    assert (rates.precision.right, rates.precision.judged, rates.recall.rate, rates.wrong_passing.right) == (
+        40,
+        44,
+        1,
+        4,
+    )
+    assert rates.precision.low is not None and 0.78 < rates.precision.low < 40 / 44 < (rates.precision.high or 0)
+    # without judged pairs it is the mismatched ones that decide
+    assert threshold_of(Scores([0.5] * 100, [], []), 0.02, 1.0).threshold == pytest.approx(0.5001)
+
+
+@given(
+    st.lists(st.tuples(PROBABILITY, st.booleans()), min_size=20, max_size=60),
+    st.lists(PROBABILITY, min_size=50, max_size=60),
+    st.floats(0, 1),
+)
+def test_a_threshold_with_judged_pairs_keeps_both_promises(
+    judged: list[tuple[float, bool]], wrong: list[float], precision: float
+) -> None:
+    try:
+        found = threshold_of(Scores(wrong, [], [], judged), 0.1, precision)
+    except InvalidInput as error:
+        assert "no threshold has" in str(error)
+        return
+    passing = [right for score, right in judged if score >= found.threshold]
+    assert len(passing) >= LEAST_PASSING and sum(passing) >= precision * len(passing)
+    assert found.passing <= 0.1
+
+
+def test_a_precision_that_no_threshold_has_is_refused_with_the_best() -> None:
+    judged = [(0.9, True)] * 15 + [(0.9, False)] * 5
+    with pytest.raises(InvalidInput, match=r"95% right phrases .* at best 15 of 20 are, from 0.5001"):
+        threshold_of(Scores([0.5] * 100, [], [], judged), 0.02, 0.95)
+    with pytest.raises(InvalidInput, match=r"too few of them pass 0.9501"):
+        threshold_of(Scores([0.95] * 100, [], [], judged), 0.02, 0.5)
+
+
+def test_too_few_judgments_are_refused_in_one_line() -> None:
+    crop = Crop(Image.new("RGB", (8, 8)), "a dog", "region", 0)
+    few = Judged([(crop, True)] * (LEAST_JUDGED - 1), 3, stale=1, other=2)
+    assert few.refused() == (
+        "too few judgments: 20 judged phrases are needed, and there are 19 of regions and 0 of objects; "
+        "1 more are of sentences that the descriptions do not have; 2 more are of other versions of these images' "
+        "descriptions"
+    )
+    assert Judged([(crop, True)] * LEAST_JUDGED, 3).refused() is None
+
+
+def test_judged_crops_are_those_of_labelled_entries() -> None:
+    regions = [Region(box=(0, 0, 4, 4), phrase=phrase) for phrase in ("a dog", "a cat", "a tree")]
+    place = ImageReference(uri="a", size=1)
+    record = Record(key="0", image=place, width=8, height=8, regions=regions)
+    image = Image.new("RGB", (8, 8))
+    found = Judged.of([(record, image, ({"regions/0": True, "regions/2": False, "caption": True}, 2, 1))], 5)
+    assert [(crop.phrase, right) for crop, right in found.crops] == [("a dog", True), ("a tree", False)]
+    assert (found.judgments, found.stale, found.other) == (2, 1, 5)
 
 
 def test_mismatched_pairs_have_no_phrase_of_their_own_image() -> None:

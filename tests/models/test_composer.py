@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from models.demo.int8 import Int8Linear
 from models.items import ComposeRequest
 from models.notes import notes_of, place_of, settings_of
 from models.prompts import FOLDER, full_notes, small_notes
+from models.prompts.lengths import LENGTHS
 from models.stages.composer import TransformersComposer
 from models.weights.hashes import sha256_of
 from strata.core.profiles import StageSettings
@@ -119,6 +121,26 @@ def test_a_batch_writes_what_single_calls_write(local: TransformersComposer) -> 
     ]
     requests = [ComposeRequest(record) for record in records]
     assert local.run(requests) == [local.run([request])[0] for request in requests]
+
+
+def test_lengths_that_tell_the_same_are_written_once(
+    local: TransformersComposer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = make_record(regions=[Region(box=(0, 0, 20, 20), phrase="a red car")], text=[])
+    requests = [ComposeRequest(one, length=name) for one in (few, make_record()) for name in LENGTHS]
+    alone = [local.compute([request])[0] for request in requests]
+    written: list[int] = []
+    write = GuidedDecoder.write
+
+    def counted(self: GuidedDecoder, prompts: Any, guides: Sequence[Any], most: int) -> None:
+        written.append(len(guides))
+        write(self, prompts, guides, most)
+
+    monkeypatch.setattr(GuidedDecoder, "write", counted)
+    assert local.compute(requests[:4]) == alone[:4]
+    assert local.compute(requests) == alone
+    # of one thing and a setting all but the short text tell the same
+    assert written[0] <= 2 and written[0] < written[1] <= 8
 
 
 def test_parts_and_passes_change_no_text(local: TransformersComposer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from bench.fakes.stages import FakeDetector, FakeMatcher, FakeSegmenter
 from models.building import build_stage
-from models.chat.backends import LEAST_SIDE, NoAnswer, OpenAICaptioner, _data_url
+from models.chat.asking import LEAST_SIDE
+from models.chat.backends import NoAnswer, OpenAICaptioner, _data_url
 from models.crops import MOST_STRETCHED, widened
 from models.items import CaptionRequest, Failure, Pair, Segment
 from models.pipeline import VisionPipeline

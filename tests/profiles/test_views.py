@@ -12,7 +12,7 @@ from rich.console import Console
 from models.weights.inventory import PROFILES
 from models.weights.wheels import DOWNLOAD_BYTES
 from strata.cli.rendering.profiles import table, tree
-from strata.core import LAYERS
+from strata.core import LAYERS, TextSettings
 from strata.core.profiles import load_profile, profile_names
 from strata.profiles.editing import new_profile
 from strata.profiles.views import KNOWN, ProfileView, view_of, views
@@ -64,6 +64,22 @@ def test_the_size_of_a_model_that_is_not_known_is_told(tmp_path: Path, monkeypat
     with console.capture() as shown:
         console.print(table([only.model_copy(update={"download_bytes": 0})]))
     assert "not known" in shown.get()
+
+
+def test_the_texts_of_a_profile_are_told() -> None:
+    modern = load_profile("modern", PROFILES)
+    view = view_of(modern.with_texts(TextSettings(variants=["short", "tags"], prompt="Name the brand.\x1b[2J")))
+    assert view.texts.variants == ["short", "tags"]
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(tree(view))
+        console.print(tree(view_of(modern.with_texts(TextSettings(language="de")))))
+        console.print(tree(view_of(modern)))
+    lines = [line for line in shown.get().splitlines() if "texts" in line]
+    assert [line.strip("├└─ ") for line in lines] == [
+        "texts  variants short, tags; prompt 'Name the brand.\\x1b[2J'",
+        "texts  language de",
+    ]
 
 
 def test_no_size_of_a_server_is_missing() -> None:

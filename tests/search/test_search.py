@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from strata.core.claims import CheckedSentence, Verification
 from strata.core.layers import Caption, Description, Mask, ObjectMask, Region, Tag, TextLine, head_of
 from strata.core.records import ImageReference, Record, Status, table_to_records
 from strata.core.schemas import Facets
-from strata.search import BadSearchCursor, Query, Scope, Search, SearchIndex, facets
+from strata.search import BadSearchCursor, Query, Scope, Search, SearchIndex, facets, postings
 from strata.search.pages import Position
 from strata.snapshots import Selection, Snapshots
 from strata.store import Source, last_attempts
@@ -96,6 +97,11 @@ def words(text: str) -> set[str]:
     return set(spaced.split())
 
 
+def plain(label: str) -> str:
+    """A tag as it is kept; none of TEXTS ends with a plural."""
+    return unicodedata.normalize("NFKC", label).lower()
+
+
 def facts(record: Record) -> dict[str, Any]:
     """What the search knows of a record, computed row by row."""
     layers = {
@@ -115,7 +121,7 @@ def facts(record: Record) -> dict[str, Any]:
         "has_text": bool(kept["text"]),
         "score": sum(matches) / len(matches) if matches else None,
         "thing": {head_of(phrase) for phrase in things},
-        "tag": {one.word for one in kept["tags"] if one.word},
+        "tag": {plain(one.word) for one in kept["tags"] if one.word},
         "dropped": {one.reason for entries in layers.values() for one in entries if not one.kept},
         "cut": {one.reason for one in sentences if one.reason},
         "failure": {record.failure.error_type} if record.failure else set(),
@@ -140,7 +146,8 @@ def passes(record: Record, query: Query) -> bool:
         and (query.most_score is None or (score is not None and score <= query.most_score))
         and (query.least_words is None or length >= query.least_words)
         and (query.most_words is None or length <= query.most_words)
-        and all(set(getattr(query, name)) <= found[name] for name in labels)
+        and {one.lower().removeprefix("two ").removesuffix("s") for one in query.thing} <= found["thing"]
+        and all(set(map(plain, getattr(query, name))) <= found[name] for name in labels[1:])
     )
 
 
@@ -175,7 +182,7 @@ QUERIES = st.builds(
     most_score=st.sampled_from([None, None, 0.5, 1.0]),
     least_words=st.sampled_from([None, None, 1, 3]),
     most_words=st.sampled_from([None, None, 0, 3]),
-    thing=few("car", "dog", "café", "no"),
+    thing=few("car", "Cars", "dog", "two dogs", "café", "no"),
     tag=few(*(text for text in TEXTS if text)),
     dropped=few(*REASONS),
     cut=few("wrong_count", "low_match"),
@@ -224,8 +231,12 @@ def facets_of(index: SearchIndex, query: Query) -> Facets:
 
 
 @settings(max_examples=10, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_a_search_equals_a_plain_filter_over_the_records(folder: Path, data: st.DataObject) -> None:
+@given(data=st.data(), least=st.sampled_from([postings.LEAST, 1]))
+def test_a_search_equals_a_plain_filter_over_the_records(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject, least: int
+) -> None:
+    # in so few rows there are bitmaps only if they are wanted from one row on
+    monkeypatch.setattr(postings, "LEAST", least)
     shutil.rmtree(folder, ignore_errors=True)
     store = Store(str(folder / "store"))
     rows: list[Record] = []
@@ -239,11 +250,22 @@ def test_a_search_equals_a_plain_filter_over_the_records(folder: Path, data: st.
         for query in data.draw(st.lists(QUERIES, min_size=8, max_size=8)):
             wanted = [record for record in rows if passes(record, query)]
             assert keys(pages(index, query)) == [record.key for record in wanted]
+            if data.draw(st.booleans()):
+                _copied(index)
             order = data.draw(st.sampled_from(ORDERS))
             assert keys(pages(index, query, order=order)) == [record.key for record in sorted(wanted, key=_rank(order))]
             assert_counts(facets_of(index, query), wanted)
     finally:
         index.close()
+
+
+def _copied(index: SearchIndex) -> None:
+    """Copy the file, as after many additions, in runs of few rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("strata.search.index.SMALL_RUNS", -1)
+        patch.setattr("strata.search.database.COPIED_ROWS", 4)
+        patch.setattr(index, "_copied", (0.0, 0.0))
+        index._tidy()
 
 
 def _rank(order: str) -> Any:
@@ -299,6 +321,57 @@ def test_a_part_with_another_content_is_read_again(store: Store, index: SearchIn
     write_part(store, [described("a", things=["dog"], words=50)])
     index.refresh()
     assert keys(pages(index, Query(thing=("dog",)))) == ["a"]
+
+
+@pytest.mark.parametrize("least", [postings.LEAST, 1])
+def test_words_and_labels_of_a_removed_row_are_not_those_of_a_later_one(
+    store: Store, index: SearchIndex, monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    monkeypatch.setattr(postings, "LEAST", least)
+    part = write_part(store, [described("a", things=["zebra"])])
+    index.refresh()
+    store.remove(store.path(part.path))
+    # the file is not copied meanwhile
+    index._copied = (time.monotonic(), 3600.0)
+    write_part(store, [described("b", things=["dog"], words=50)])
+    index.refresh()
+    assert keys(pages(index, Query(thing=("dog",)))) == ["b"]
+    assert keys(pages(index, Query(thing=("zebra",)))) == [] == keys(pages(index, Query(text="zebra")))
+    assert [one.value for one in facets_of(index, Query()).thing] == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("thing", "found"),
+    [
+        ("sign", "ab"),
+        ("signs", "ab"),
+        ("Signs", "ab"),
+        ("two red signs", "ab"),
+        ("women", "c"),
+        ("Woman", "c"),
+        ("si", ""),
+    ],
+)
+def test_a_label_is_found_in_every_form(store: Store, index: SearchIndex, thing: str, found: str) -> None:
+    for number, phrase in enumerate(["signs", "Sign", "woman"]):
+        write_part(store, [described("abc"[number], things=[phrase])], number=number)
+    index.refresh()
+    assert "".join(keys(pages(index, Query(thing=(thing,))))) == found
+    counted = {one.value: one.count for one in facets_of(index, Query()).thing}
+    assert counted == {"sign": 2, "woman": 1}
+
+
+def test_what_no_row_has_is_told_with_the_most_similar_label(store: Store, index: SearchIndex) -> None:
+    write_part(store, [described("a", things=["sign"])])
+    index.refresh()
+    query = Query(text="sing -dog", thing=("signz", "sign", "xylophone"), dropped=("low_matsch",))
+    with index.cursor() as cursor:
+        assert Search(cursor, Scope.everything(), query).hints() == [
+            "no row has the word 'sing'; did you mean 'sign'?",
+            "no row has the thing 'signz'; did you mean 'sign'?",
+            "no row has the thing 'xylophone'",
+            "no row has the reason 'low_matsch'; did you mean 'low_match'?",
+        ]
 
 
 def test_the_index_is_made_anew_if_its_file_is_lost_or_damaged(store: Store, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_plan_is_the_same_after_redis_was_emptied(jobs: Jobs, shard: str, faul
         submit(jobs, shard)
     request = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
     (summary,) = [replace_shard(jobs, shard)]
-    parts = JobParts(jobs.queue, jobs.store)
+    parts = JobParts(jobs.queue.job_states, jobs.store)
     raised, missing = parts.missing(request, summary)
     assert [(chunk.group, chunk.attempt) for chunk in missing] == [("vision", 1)]
     raw_redis(jobs.queue).flushall()

@@ -64,8 +64,9 @@ def test_a_gpu_that_breaks_in_every_process_fails_none_of_200_images(
     chunks = [chunk for one in jobs.summaries(job.id).values() for chunk in request.chunks(one, "llm")]
     texts = [record.caption.text for chunk in chunks for record in jobs.store.read_records(chunk) if record.caption]
     assert texts == [f"{100 + n} by 8 pixels" for n in range(200)]
-    assert f"ended with exit code {PROCESS_BROKEN}; it restarts in 0 s" in caplog.text
-    assert children[0].failures > 1 and children[1].failures == 0
+    ends = [line for line in caplog.messages if f"ended with exit code {PROCESS_BROKEN}" in line]
+    assert len(ends) > 1 and "it restarts in 0 s" in ends[0]
+    assert children[1].failures == 0
 
 
 def test_a_machine_that_is_broken_from_the_start_never_says_that_it_is_ready(

@@ -26,6 +26,7 @@ from strata.jobs.scheduler import Scheduler
 from strata.queue import keys
 from tests.fakes import DECODER, FakeLlm, jpeg, write_shard
 from tests.raw_redis import raw_redis
+from workers.engines.queue import QueueClaims
 from workers.groups import LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
@@ -85,7 +86,7 @@ class Place:
         scheduler = Scheduler(jobs.queue, jobs.store, high_water=100)
         loops: list[Callable[[threading.Event], None]] = [
             Indexer(jobs, leases).run,
-            Runner(llm, jobs, leases, profiles, MICRO_BATCH).run,
+            Runner(llm, QueueClaims("llm", jobs, leases, profiles), MICRO_BATCH).run,
             lambda stop: scheduler.run(stop, interval=0.02),
         ]
         self.threads = [threading.Thread(target=loop, args=(self.stop,), daemon=True) for loop in loops]
@@ -103,7 +104,9 @@ class Place:
                 cache = PipelineCache(lambda profile: self.build(profile), profiles)
                 group = VisionGroup(self.jobs.store, cache, DECODER)
                 try:
-                    Runner(group, self.jobs, leases, profiles, MICRO_BATCH).run(self.process_stop)
+                    Runner(group, QueueClaims(group.name, self.jobs, leases, profiles), MICRO_BATCH).run(
+                        self.process_stop
+                    )
                 except ProcessBroken as error:
                     self.ends.append(error)
 

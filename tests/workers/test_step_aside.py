@@ -14,7 +14,7 @@ import pytest
 
 import models.chat.client as chat_client
 import strata.queue.waits as waits_module
-import workers.claims as claims_module
+import workers.engines.queue as claims_module
 from bench.fakes.scripted_server import Reply, good, scripted
 from models.pipeline import LlmPipeline
 from models.prompts import FOLDER
@@ -25,6 +25,7 @@ from strata.queue.queue import Queue
 from tests.fakes import DECODER, FakeLlm, FakeVision, jpeg, write_shard
 from tests.secrets import SECRET
 from tests.service import Service, running_service
+from workers.engines.queue import QueueClaims
 from workers.groups import LlmGroup, PipelineCache, VisionGroup
 from workers.indexer import Indexer
 from workers.leases import Leases
@@ -70,7 +71,7 @@ def workers_of(service: Service, lease_seconds: float = 2.0) -> Iterator[threadi
     with Leases(jobs.queue, "w", ["index", "vision", "llm"], lease_seconds) as leases:
         vision = VisionGroup(jobs.store, PipelineCache(FakeVision, profiles), DECODER)
         llm = LlmGroup(jobs.store, PipelineCache(llm_pipeline, profiles), DECODER)
-        loops = [Runner(group, jobs, leases, profiles, 2).run for group in (vision, llm)]
+        loops = [Runner(group, QueueClaims(group.name, jobs, leases, profiles), 2).run for group in (vision, llm)]
         threads = [threading.Thread(target=loop, args=(stop,)) for loop in [*loops, Indexer(jobs, leases).run]]
         for thread in threads:
             thread.start()

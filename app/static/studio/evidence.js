@@ -5,7 +5,7 @@ import { picture, previewPath } from "./api.js";
 import { DRAWN, SCORED, entriesOf, entryNamed, nameOf, wordsOf } from "./layers.js";
 import { outlineOf } from "./masks.js";
 import { PanZoom } from "./panzoom.js";
-import { Chip } from "./parts.js";
+import { Chip, Foldable } from "./parts.js";
 import { go, href, route, useRoute } from "./router.js";
 import { count, counted, percent, words } from "./text.js";
 
@@ -222,7 +222,7 @@ export function TextView({ record, text, url }) {
     return html`<dl class="turns">${text.turns.map((turn, index) => html`<dt key=${`q${index}`}>${turn.question}</dt>
       <dd key=${`a${index}`}><${SentenceButton} record=${record} sentence=${answers[index]} url=${url} /></dd>`)}</dl>`;
   }
-  if (!sentences.length) return html`<p class="whole">${text.text}</p>`;
+  if (!sentences.length) return html`<${Foldable} text=${text.text} />`;
   return html`${origin && html`<p class="warning">${origin}</p>`}
     <ol class="sentences">${sentences.map((sentence, index) => html`<li key=${index}>
       <${SentenceButton} record=${record} sentence=${sentence} url=${url} /></li>`)}</ol>`;
@@ -278,7 +278,7 @@ export function EntryLists({ record }) {
       ${lost.length > 0 && html`<details><summary>${count(lost.length)} dropped</summary><${EntryList} layer=${layer} entries=${lost} /></details>`}
     </section>`;
   })}
-  ${record.alt_text && html`<section class="entries"><h3>alt text</h3><p class="whole">${record.alt_text}</p></section>`}`;
+  ${record.alt_text && html`<section class="entries"><h3>alt text</h3><${Foldable} text=${record.alt_text} /></section>`}`;
 }
 
 const EntryList = ({ layer, entries }) => html`<ul>${entries.map(({ entry, name }) => html`<li key=${name}>

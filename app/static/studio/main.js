@@ -1,6 +1,7 @@
 // The studio: navigation, theme and key around the page of the current address.
-import { html, render, useEffect, useState } from "./html.js";
+import { html, render, useEffect, useRef, useState } from "./html.js";
 import { apiKey, setApiKey } from "./api.js";
+import { keepFocus } from "./focus.js";
 import { href, useRoute } from "./router.js";
 import { chosenTheme, setTheme } from "./theme.js";
 import { Describe } from "./pages/describe.js";
@@ -20,8 +21,14 @@ function App() {
   const [name = "describe", ...rest] = parts;
   const Page = Object.hasOwn(PAGES, name) ? PAGES[name] : null;
   const tab = TAB_OF[name] ?? name;
-  // a screen reader is told of a new page by the focus on its heading's region
-  useEffect(() => document.getElementById("main").scrollIntoView({ block: "nearest" }), [name]);
+  // a screen reader is told of a new page, and the next Tab goes into it, by the focus on it
+  const before = useRef(name);
+  useEffect(() => {
+    if (before.current === name) return;
+    before.current = name;
+    document.getElementById("main").focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+  }, [name]);
   return html`
     <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
     <header class="top">
@@ -86,4 +93,5 @@ function KeyBox() {
   </div>`;
 }
 
+keepFocus();
 render(html`<${App} />`, document.getElementById("app"));

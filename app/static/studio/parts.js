@@ -1,6 +1,7 @@
 // Small pieces that several pages show.
 import { html, useEffect, useState } from "./html.js";
 import { picture } from "./api.js";
+import { count } from "./text.js";
 
 /** An error as people can read it; nothing without one. */
 export const Fault = ({ error, retry }) =>
@@ -18,6 +19,24 @@ const ROW_KINDS = { succeeded: "good", failed: "bad", filtered: "warn" };
 
 /** The chip of a row's status. */
 export const RowChip = ({ row }) => html`<${Chip} kind=${ROW_KINDS[row.status]}>${row.status}<//>`;
+
+const FOLDED = 600; // characters of a text, above which it is folded
+
+/** A text, of which a long one shows its beginning and a button for all of it. */
+export function Foldable({ text }) {
+  const [isOpen, open] = useState(false);
+  const isLong = text.length > FOLDED * 1.2;
+  // not within a character of two units, such as an emoji
+  const start = text.slice(0, FOLDED).replace(/[\uD800-\uDBFF]$/, "");
+  return html`<p class="whole">${isLong && !isOpen ? `${start} …` : text}
+    ${isLong && html` <button type="button" aria-expanded=${isOpen} onClick=${() => open(!isOpen)}>${isOpen ? "Show less" : `Show all ${count(text.length)} characters`}</button>`}</p>`;
+}
+
+/** Something behind a summary. isOpen: at first; afterwards only the person opens and closes it. */
+export function Details({ summary, isOpen = false, children, ...more }) {
+  const [first] = useState(isOpen);
+  return html`<details open=${first} ...${more}><summary>${summary}</summary>${children}</details>`;
+}
 
 /** That something is awaited. */
 export const Busy = ({ children }) => html`<p class="busy" role="status"><span class="spin" aria-hidden="true"></span>${children}</p>`;

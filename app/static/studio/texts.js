@@ -12,9 +12,21 @@ export const textsOf = ({ variants, language, prompt }) => ({
   ...(prompt.trim() && { prompt }),
 });
 
-/** The fields, behind a summary, because most people need none. given: as NO_TEXTS; change(part) sets some of it. */
-export function TextFields({ given, change }) {
+/** What a profile writes besides the description, "" for nothing.
+ * @param {import("./types.js").TextFields} given */
+function toldTexts({ variants, language, prompt }) {
+  return [
+    variants?.length && `writes ${variants.join(", ")} besides the description`,
+    language && `writes in ${language}`,
+    prompt && `has the prompt “${prompt}”`,
+  ].filter(Boolean).join(", ");
+}
+
+/** The fields, behind a summary, because most people need none. given: as NO_TEXTS; change(part) sets some of it.
+ * profile: the ProfileView that is chosen, if it is known. */
+export function TextFields({ given, change, profile }) {
   const toggle = (name) => change({ variants: VARIANTS.filter((one) => (one === name) !== given.variants.includes(one)) });
+  const told = profile ? toldTexts(profile.texts) : "";
   return html`<details class="more"><summary>More texts, language and prompt</summary>
     <fieldset class="switches"><legend>Texts besides the description</legend>${VARIANTS.map((name) => html`<label key=${name}>
       <input type="checkbox" checked=${given.variants.includes(name)} onChange=${() => toggle(name)} />${name}</label>`)}</fieldset>
@@ -23,5 +35,6 @@ export function TextFields({ given, change }) {
         onInput=${(event) => change({ language: event.target.value })} /></label>
       <label class="field">Prompt <textarea rows="2" maxlength="4000" placeholder="of your own; {name} stands for a field of the sample" value=${given.prompt}
         onInput=${(event) => change({ prompt: event.target.value })}></textarea></label>
-    </div></details>`;
+    </div>
+    ${told && html`<p class="hint">${profile.name} ${told}. What is set here takes the place of that.</p>`}</details>`;
 }

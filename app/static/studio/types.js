@@ -61,7 +61,7 @@
  * @typedef {{type: string, title: string, status: number, detail: string, errors: object[]|null}} Problem */
 /** @typedef {{stage: string, group: string, backend: string, model: string, revision: string}} StageView */
 /** @typedef {{name: string, summary: string, needs: string, default: boolean, stages: StageView[], layers: string[],
- *   warnings: string[], faults: string[]}} ProfileView */
+ *   texts: TextFields, warnings: string[], faults: string[]}} ProfileView */
 
 /** verdict: "accepted", "rejected" or "edited"; text: the sentence that was judged, edited: as the reviewer wrote it
  * @typedef {{index: number, verdict: string, reason: string|null, edited: string|null, text: string}} JudgedSentence */
@@ -88,7 +88,7 @@
  * @typedef {{id: string, key: string, status: "succeeded"|"filtered"|"failed", title: string|null, words: number,
  *   score: number|null, has_text: boolean, width: number|null, height: number|null}} SearchHit */
 /** @typedef {{rows: SearchHit[], total: number, next: string|null, indexed: number, waiting: number, broken: string[],
- *   note: string|null}} SearchPage */
+ *   note: string|null, hints: string[]}} SearchPage */
 /** value: of a histogram the least one of the bar
  * @typedef {{value: string, count: number}} FacetValue */
 /** @typedef {{total: number, status: FacetValue[], has_text: FacetValue[], words: FacetValue[], score: FacetValue[],

@@ -1,5 +1,5 @@
 // Hooks that pages share.
-import { useEffect, useRef, useState } from "./html.js";
+import { useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 
 /** What `load(signal)` gives, again whenever one of `parts` changes: {value, error, loading, reload}. */
 export function useLoaded(load, parts) {
@@ -41,4 +41,15 @@ export function useTitle(title) {
   useEffect(() => {
     document.title = title ? `${title} – Strata` : "Strata";
   }, [title]);
+}
+
+/** Set the fields of a form to what the address has, whenever that changes. They must have no `value` of their own:
+ * Preact would set it again whenever the page is drawn, and what is being typed would be lost. The fields stay the same
+ * elements, so that the one with the focus keeps it. values: by the fields' names. */
+export function useFields(form, values) {
+  useLayoutEffect(() => {
+    for (const [name, value] of Object.entries(values)) {
+      form.current.querySelector(`[name="${name}"]`).value = value ?? "";
+    }
+  }, Object.values(values));
 }

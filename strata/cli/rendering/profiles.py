@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from strata.cli.rendering.records import clean
-from strata.core import LAYERS
+from strata.core import LAYERS, TextSettings
 from strata.profiles import MemoryView, ProfileView, WeightsView
 
 
@@ -47,6 +47,8 @@ def tree(profile: ProfileView) -> Tree:
     layers = root.add(_line("layers"))
     for name in profile.layers:
         layers.add(Text(f"{LAYERS[name].title:<14} {LAYERS[name].stage}"))
+    if texts := _texts(profile.texts):
+        root.add(_line("texts", texts))
     prints = ", ".join(f"{group} {fingerprint}" for group, fingerprint in profile.fingerprints.items())
     root.add(_line("fingerprints", prints))
     return root
@@ -80,6 +82,14 @@ def _weights(one: WeightsView) -> str:
     known = [one.licence or "licence not known", "size not known" if one.download_bytes is None else bytes_known]
     revision = f" @ {one.revision[:12]}" if one.revision else ""
     return f"{clean(one.model)}{revision}: {', '.join(filter(None, known))} ({', '.join(one.stages)})"
+
+
+def _texts(asked: TextSettings) -> str:
+    """What a profile writes besides the description; "" for nothing."""
+    told = [f"variants {', '.join(asked.variants)}"] if asked.variants else []
+    told += [f"language {asked.language}"] if asked.language else []
+    told += [f"prompt {asked.prompt!r}"] if asked.prompt else []
+    return "; ".join(told)
 
 
 def _line(name: str, text: str = "") -> Text:

@@ -27,6 +27,7 @@ from strata.core import (
     JobView,
     LayerSpec,
     Record,
+    SearchHit,
     Status,
     Variant,
     Verification,
@@ -165,6 +166,21 @@ def _scores(entry: Evidence) -> str:
 
 def _box(entry: Any) -> str:
     return f"[{', '.join(f'{side:.0f}' for side in entry.box)}]"
+
+
+def hit_table(hits: Iterable[SearchHit]) -> Table:
+    """A table of rows that a search has found, one a line; the text has the room that the other columns leave."""
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("key", overflow="fold", max_width=24)
+    table.add_column("status", no_wrap=True)
+    for name in ("match", "words"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
+    for hit in hits:
+        score = "" if hit.score is None else f"{hit.score:.2f}"
+        text = Text(clean(hit.title or ""))
+        table.add_row(Text(clean(hit.key)), hit.status.value, score, str(hit.words), text)
+    return table
 
 
 def job_table(jobs: Iterable[JobView]) -> Table:

@@ -2,7 +2,8 @@
 
 The classes import no model code, so that the API can validate a profile. Validators check values and combinations; what
 depends on weights or a device is checked when the back end loads. Each stage has a module. `chat` has the parameters of
-the back ends that ask a chat server, `back_ends` the table of all back ends, and `texts` what texts are written.
+the back ends that ask a chat server, `vllm` of those that run its engine, `back_ends` the table of all back ends, and
+`texts` what texts are written.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from strata.core.parameters.captioner import (
     CaptionerParameters,
     FlorenceCaptionerParameters,
     QwenVLParameters,
+    ScenePrompts,
 )
 from strata.core.parameters.chat import (
     ChatCaptionerParameters,
@@ -27,7 +29,7 @@ from strata.core.parameters.composer import (
     TransformersComposerParameters,
 )
 from strata.core.parameters.detector import FlorenceDetectorParameters, LabelDetectorParameters, SsdDetectorParameters
-from strata.core.parameters.languages import LANGUAGES
+from strata.core.parameters.languages import LANGUAGES, language_asked
 from strata.core.parameters.matcher import OpenClipParameters, YesParameters
 from strata.core.parameters.ocr import OcrParameters
 from strata.core.parameters.segmenter import (
@@ -42,10 +44,17 @@ from strata.core.parameters.templates import (
     fields_of,
     filled,
     longest_filled,
-    needs_metadata,
+    metadata_fields,
 )
 from strata.core.parameters.texts import LAYERED, VARIANTS, TextFields, TextSettings, VariantName
 from strata.core.parameters.verifier import VerifierParameters
+from strata.core.parameters.vllm import (
+    VllmCaptionerParameters,
+    VllmComposerParameters,
+    VllmMatcherParameters,
+    VllmParameters,
+    VllmVerifierParameters,
+)
 
 __all__ = [
     "BUILT_IN",
@@ -77,6 +86,7 @@ __all__ = [
     "QwenVLComposerParameters",
     "QwenVLParameters",
     "SamParameters",
+    "ScenePrompts",
     "SegmenterParameters",
     "SsdDetectorParameters",
     "TextFields",
@@ -84,9 +94,15 @@ __all__ = [
     "TransformersComposerParameters",
     "VariantName",
     "VerifierParameters",
+    "VllmCaptionerParameters",
+    "VllmComposerParameters",
+    "VllmMatcherParameters",
+    "VllmParameters",
+    "VllmVerifierParameters",
     "YesParameters",
     "fields_of",
     "filled",
+    "language_asked",
     "longest_filled",
-    "needs_metadata",
+    "metadata_fields",
 ]

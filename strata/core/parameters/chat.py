@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from strata.core.parameters.base import Parameters, PromptParameters
+from strata.core.parameters.captioner import ScenePrompts
 from strata.core.parameters.verifier import VerifierParameters
 
 # fields of a chat request that the stage sets itself, or that would change its cost limit or its kind of response
@@ -52,19 +53,8 @@ class ChatParameters(Parameters):
         return request
 
 
-class ChatCaptionerParameters(ChatParameters):
-    """The prompts for whole images and for crops, and the maximum output lengths in tokens.
-
-    30 for crops is the value of Monkey's data pipeline; a longer text is not a phrase any more.
-    """
-
-    scene_prompt: str = "Describe this picture in one or two plain sentences: what is there, how it looks, and where."
-    crop_prompt: str = (
-        "What is the thing in this picture? Answer with a short noun phrase that names it and how it looks, such as "
-        '"a red car". White around it is cut away and not to be mentioned.'
-    )
-    scene_tokens: int = Field(default=100, ge=1)
-    crop_tokens: int = Field(default=30, ge=1)
+class ChatCaptionerParameters(ChatParameters, ScenePrompts):
+    """The prompts for whole images and for crops, and the maximum output lengths in tokens."""
 
 
 class ChatComposerParameters(ChatParameters, PromptParameters):

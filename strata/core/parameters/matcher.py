@@ -17,15 +17,10 @@ class OpenClipParameters(Parameters):
     calibration: tuple[float, float] | None = Field(default=None, strict=False)
 
 
-class YesParameters(Parameters):
-    """The probability of "Yes" that a model which sees images gives to a question about a crop.
-
-    question: {} stands for the phrase. min_pixels, max_pixels: as for the captioner; a crop needs fewer than an image.
-    """
+class Question(Parameters):
+    """question: what a model that sees images is asked about a crop; {} stands for the phrase."""
 
     question: str = "Does this picture show {}? Answer with yes or no."
-    min_pixels: int = Field(default=65_536, ge=1024)
-    max_pixels: int = Field(default=262_144, ge=1024)
 
     @field_validator("question")
     @classmethod
@@ -33,3 +28,13 @@ class YesParameters(Parameters):
         if question.count("{}") != 1:
             raise ValueError("{} must stand in the question once, in the place of the phrase")
         return question
+
+
+class YesParameters(Question):
+    """The probability of "Yes" that a model which sees images gives to a question about a crop.
+
+    min_pixels, max_pixels: as for the captioner; a crop needs fewer than an image.
+    """
+
+    min_pixels: int = Field(default=65_536, ge=1024)
+    max_pixels: int = Field(default=262_144, ge=1024)

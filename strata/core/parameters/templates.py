@@ -1,8 +1,8 @@
 """Templates: a job's own prompt, in which `{name}` stands for a field of a sample's metadata.
 
 Only names stand in braces: there are no expressions, formats or attributes, so that a template can read nothing but
-the sample's fields. `{{` and `}}` are braces. What stands in a field is data: it is cleaned to one line, cut, and never
-read as a template.
+the sample's fields. `{a.b}` is the field `b` of the object in field `a`. `{{` and `}}` are braces. What stands in a
+field is data: it is cleaned to one line, cut, and never read as a template.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-RECORD_FIELDS = ("alt_text", "key", "width", "height")  # of the record; all others are of the sample's JSON file
+RECORD_FIELDS = ("alt_text", "key", "width", "height")  # of the record; all others are of the sample's metadata
 MOST_VALUE = 500  # bytes of a field's value that are used
 MOST_FILLED = 8000  # bytes of a filled template
 _PIECE = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_.:-]{0,63})\}|[{}]")
@@ -33,9 +33,19 @@ def fields_of(template: str) -> list[str]:
     return list(names)
 
 
-def needs_metadata(template: str | None) -> bool:
-    """Whether a template names fields of the sample's JSON file."""
-    return template is not None and any(name not in RECORD_FIELDS for name in fields_of(template))
+def metadata_fields(template: str | None) -> list[str]:
+    """The names of a template's fields that are of the sample's metadata."""
+    return [name for name in fields_of(template or "") if name not in RECORD_FIELDS]
+
+
+def value_of(values: Mapping[str, Any], name: str) -> Any:
+    """The value of a field, or of one inside it ("exif.model"); None if there is none."""
+    found: Any = values
+    if name in values:
+        return values[name]
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
 
 
 def filled(template: str, values: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -43,7 +53,7 @@ def filled(template: str, values: Mapping[str, Any]) -> tuple[str, list[str]]:
 
     A missing field is empty.
     """
-    texts = {name: one_line(values.get(name)) for name in fields_of(template)}
+    texts = {name: one_line(value_of(values, name)) for name in fields_of(template)}
 
     def replaced(piece: re.Match[str]) -> str:
         return texts[piece[1]] if piece[1] else piece[0][0]
@@ -59,11 +69,12 @@ def longest_filled(template: str) -> str:
 
 
 def one_line(value: Any) -> str:
-    """A value as one line without control characters, at most MOST_VALUE bytes; "" for none.
+    """A value as one line without control characters, at most MOST_VALUE bytes; "" for none, and for NaN.
 
-    Characters that are not seen, such as those that turn the direction of text, are left out too.
+    A number, a truth value, a list or an object is written as JSON. Characters that are not seen, such as those that
+    turn the direction of text, are left out too.
     """
-    if value is None:
+    if value is None or value != value:
         return ""
     # what is cut away is not looked at
     text = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))[: 8 * MOST_VALUE]

@@ -14,16 +14,8 @@ from strata.data.boxes import BOX_FORMS, MAX_PIXELS, BoxForm, BoxName, Frame, bo
 from strata.data.prefetch import prefetch_map
 from strata.data.sources.samples import ImageFiles, TableSource
 from strata.data.sources.tables import SampleRow, default_cache, kept_table
-from strata.errors import BrokenStore
-from strata.snapshots import Snapshot
+from strata.snapshots import LostRows, Snapshot
 from strata.store import READERS, Part, Store
-
-
-class LostRows(BrokenStore):
-    """A part with rows of a snapshot is not in the store any more."""
-
-    def __init__(self, snapshot: str, part: str) -> None:
-        super().__init__(f"snapshot {snapshot} has lost {part}; `strata verify --all` has it computed again")
 
 
 class PartRows(NamedTuple):
@@ -95,7 +87,7 @@ def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> I
         try:
             table = store.read_columns(held.part, names).take(pa.array(held.rows))
         except FileNotFoundError:
-            raise LostRows(snapshot.name, held.part) from None
+            raise LostRows(snapshot.name, [held.part]) from None
         if texts is not None:
             left = [texts.get((held.part, row)) for row in held.rows]
             table = table.append_column(REVIEWED.name, pa.array(left, pa.string()))

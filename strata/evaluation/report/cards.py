@@ -20,6 +20,7 @@ REASONS = {
     "contradicts": "contradicts an entry",
 }
 # what a sentence rests on, that which tells most of it first
+FOLDED = 400  # characters of an alt text, above which it is folded
 _KINDS = ("regions", "objects", "text", "tags", "caption", "alt_text")
 SHOWN_ENTRIES = 60  # of a layer
 
@@ -28,11 +29,12 @@ def card(record: Record, score: float, picture: str | None, truth: Truth | None)
     """The card of one record. score: 0..1; picture: a data URI; truth: None if it is not known."""
     size = f"{record.width}×{record.height}" if record.width and record.height else ""
     head = tag("h3", tag("span", record.key), " ", tag("small", f"score {score:.2f} {size}"))
-    parts = [
-        head,
-        tag("div", _picture(record, picture), tag("div", *_texts(record, truth), class_="told"), class_="two"),
-    ]
-    return tag("article", *parts, class_="card")
+    return tag("article", head, told(record, picture, truth), class_="card")
+
+
+def told(record: Record, picture: str | None, truth: Truth | None = None) -> Markup:
+    """The picture of a record with its boxes, and beside it what the record says, with the evidence."""
+    return tag("div", _picture(record, picture), tag("div", *_texts(record, truth), class_="told"), class_="two")
 
 
 def _picture(record: Record, picture: str | None) -> Markup:
@@ -64,7 +66,7 @@ def _texts(record: Record, truth: Truth | None) -> Iterator[Markup]:
         state = "" if record.caption.kept else f" (dropped: {record.caption.reason or 'no reason given'})"
         yield tag("p", tag("b", "caption "), record.caption.text, tag("small", f" {_scores(record.caption)}{state}"))
     if record.alt_text:
-        yield tag("p", tag("b", "alt text "), record.alt_text)
+        yield _folded("alt text ", record.alt_text)
     if truth is not None:
         told = [*(_thing(thing) for thing in truth.things), *(f"“{line}”" for line in truth.texts)]
         yield tag("p", tag("b", "truth "), ", ".join(told) or "nothing")
@@ -76,6 +78,14 @@ def _texts(record: Record, truth: Truth | None) -> Iterator[Markup]:
             yield _layer(layer, entries)
     for warning in record.warnings:
         yield tag("p", tag("b", "warning "), warning.detail, class_="faint")
+
+
+def _folded(name: str, text: str) -> Markup:
+    """A text with its name; a long one behind its beginning."""
+    if len(text) <= FOLDED:
+        return tag("p", tag("b", name), text)
+    start = tag("summary", tag("b", name), f"{text[:FOLDED]} … ({len(text):,} characters)")
+    return tag("details", start, tag("p", text))
 
 
 def _thing(thing: object) -> str:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from strata.core import THINGS, Record, kept
 from strata.errors import InvalidInput
-from strata.judgments.judgment import Judgment, Opinion, Subject
+from strata.judgments.judgment import Judgment, Opinion, Subject, sentences_of
 
 
 class ForeignFile(InvalidInput):
@@ -52,7 +52,8 @@ class Imported:
     """What a person said of a record in another program.
 
     sentences: the description as it was left, sentence by sentence, if it was changed; origin: what makes it one
-    judgment, so that reading the same file twice gives the same id.
+    judgment, so that reading the same file twice gives the same id. unchanged: it is a judgment of Strata's that the
+    other program has shown, and that nobody changed there.
     """
 
     job: str
@@ -62,6 +63,20 @@ class Imported:
     reason: str | None
     sentences: tuple[str, ...] | None
     origin: str
+    unchanged: bool = False
+
+
+def left_by(record: Record, judgment: Judgment) -> list[str]:
+    """The sentences of a record's description as a judgment leaves them."""
+    judged = {sentence.index: sentence for sentence in judgment.sentences}
+    left = []
+    for index, text in enumerate(sentences_of(record.description)):
+        verdict = judged.get(index)
+        if verdict is None or verdict.verdict == "accepted":
+            left.append(text)
+        elif verdict.edited is not None:
+            left.append(verdict.edited)
+    return left
 
 
 def opinion_of(found: Imported, texts: Sequence[str]) -> Opinion:

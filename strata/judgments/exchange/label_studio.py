@@ -6,13 +6,14 @@ The formats are those of its documentation: "Import pre-annotated data into Labe
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 from xml.sax.saxutils import quoteattr
 
-from strata.judgments.exchange.described import Described, ForeignFile, Imported
+from strata.judgments.exchange.described import Described, ForeignFile, Imported, left_by
 from strata.judgments.judgment import Judgment, Reason, Subject, sentences_of
 
 _VERDICTS = ("accepted", "rejected", "edited")
@@ -38,18 +39,38 @@ def interface(described: Sequence[Described]) -> str:
 
 
 def tasks(described: Iterable[Described]) -> list[dict[str, Any]]:
-    """The tasks of records, for an import into Label Studio."""
+    """The tasks of records, for an import into Label Studio.
+
+    The program refuses annotations of people who are not its own, and gives those without a name to whoever imports
+    them. So a task's data say who said what, by the number that the program keeps as `import_id`.
+    """
     return [
         {
-            "data": {"image": one.image, "strata": one.place},
+            "data": {"image": one.image, "strata": {**one.place, "said": [_told(one, each) for each in one.judgments]}},
             "predictions": [{"model_version": one.subject.fingerprint, "result": [*_boxes(one), _text(one)]}],
             "annotations": [
-                {"result": _said(one, judgment), "completed_by": {"email": judgment.reviewer}, "was_cancelled": False}
+                {
+                    "id": _number(judgment),
+                    "result": _said(one, judgment),
+                    "was_cancelled": False,
+                    "ground_truth": False,
+                }
                 for judgment in one.judgments
             ],
         }
         for one in described
     ]
+
+
+def _number(judgment: Judgment) -> int:
+    """A number for a judgment: larger than those of the program's own annotations, and exact in JavaScript."""
+    digest = hashlib.blake2b(judgment.id.encode(), digest_size=6).digest()
+    return 2**40 | int.from_bytes(digest, "big")
+
+
+def _told(one: Described, judgment: Judgment) -> dict[str, Any]:
+    told = {"id": _number(judgment), "reviewer": judgment.reviewer, "verdict": judgment.verdict}
+    return {**told, "reason": judgment.reason, "sentences": left_by(one.record, judgment)}
 
 
 def _boxes(one: Described) -> Iterator[dict[str, Any]]:
@@ -73,15 +94,7 @@ def _text(one: Described, sentences: Sequence[str] | None = None) -> dict[str, A
 
 def _said(one: Described, judgment: Judgment) -> list[dict[str, Any]]:
     """The result of a judgment: its choices, and the sentences as it left them."""
-    judged = {sentence.index: sentence for sentence in judgment.sentences}
-    left = []
-    for index, text in enumerate(sentences_of(one.record.description)):
-        verdict = judged.get(index)
-        if verdict is None or verdict.verdict == "accepted":
-            left.append(text)
-        elif verdict.edited is not None:
-            left.append(verdict.edited)
-    result = [_choice("verdict", judgment.verdict), _text(one, left)]
+    result = [_choice("verdict", judgment.verdict), _text(one, left_by(one.record, judgment))]
     return [*result, _choice("reason", judgment.reason)] if judgment.reason else result
 
 
@@ -104,17 +117,21 @@ def _annotations(number: int, task: Any) -> Iterator[Imported]:
     try:
         place = task["data"]["strata"]
         job, subject = str(place["job"]), Subject(*(str(place[name]) for name in _PLACE[1:]))
+        shown = {one["id"]: one for one in place.get("said", ())}
         for annotation in task.get("annotations") or ():
             if not annotation.get("was_cancelled") and annotation["result"]:
-                yield _imported(job, subject, annotation)
+                number = annotation.get("import_id") or annotation.get("id")
+                yield _imported(job, subject, annotation, shown.get(number, {}))
     except (TypeError, KeyError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__} {error}"
         raise ValueError(f"task {number} is not one of `strata review export`: {reason}") from None
 
 
-def _imported(job: str, subject: Subject, annotation: dict[str, Any]) -> Imported:
+def _imported(job: str, subject: Subject, annotation: dict[str, Any], shown: dict[str, Any]) -> Imported:
+    """What an annotation says. shown: the judgment that it was, if it is one of Strata's."""
     by = annotation.get("completed_by")
     name = by.get("email") or by.get("id") if isinstance(by, dict) else by
+    name = shown.get("reviewer") if name is None else name
     values = {one["from_name"]: one["value"] for one in annotation["result"]}
     choice = {kind: (values.get(kind) or {}).get("choices") or [None] for kind in ("verdict", "reason")}
     texts = (values.get("description") or {}).get("text")
@@ -123,4 +140,7 @@ def _imported(job: str, subject: Subject, annotation: dict[str, Any]) -> Importe
     sentences = tuple(map(str, texts)) if texts is not None else None
     origin = json.dumps([annotation.get("id"), annotation.get("updated_at"), str(name), said, sentences])
     reviewer = name if isinstance(name, str) else f"label-studio-{name}"
-    return Imported(job, subject, reviewer, said["verdict"], said["reason"], sentences, origin)
+    unchanged = bool(shown) and {**said, "sentences": list(sentences or ())} == {
+        key: shown[key] for key in ("verdict", "reason", "sentences")
+    }
+    return Imported(job, subject, reviewer, said["verdict"], said["reason"], sentences, origin, unchanged)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from strata.shards.parquet.rows import ParquetRow, parquet_images, parquet_rows
+from strata.shards.parquet.rows import ParquetRow, parquet_images, parquet_rows, parquet_values
 
-__all__ = ["ParquetRow", "parquet_images", "parquet_rows"]
+__all__ = ["ParquetRow", "parquet_images", "parquet_rows", "parquet_values"]

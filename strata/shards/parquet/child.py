@@ -3,7 +3,8 @@
 It is run by its path, so that it imports pyarrow and nothing of Strata. A message is 8 bytes with its length, then its
 bytes. The parent sends a JSON object with the limits, and later bytes of the file. This process sends JSON arrays:
 `["read", offset, size]`; `["rows", [[path, caption, key, column, size, checksum], ...]]`, or, if the parent has asked
-for images, `["image", number]` and a message that is the image; and at last `["end", reason]`, of which the reason is
+for images, `["image", number]` and a message that is the image, or, if it has asked for the values of some columns,
+`["rows", [{name: value, ...}, ...]]`; and at last `["end", reason]`, of which the reason is
 empty, `damaged`, `no column` or `memory`.
 """
 
@@ -29,6 +30,7 @@ BATCH = 1000  # rows of a message
 READ = 4 * 2**20  # bytes that are asked for at once, and of a column that are in memory at a time
 IMAGES = 16 * 2**20  # bytes of the images of a batch, as far as the footer tells
 MOST_IMAGES = 64  # of a batch: an image that is stored once may be the value of many rows
+LONGEST = 4000  # characters of a value that are sent
 LENGTH = struct.Struct("!Q")
 
 
@@ -43,7 +45,7 @@ class Pipe:
         self._in, self._out = sys.stdin.buffer, sys.stdout.buffer
 
     def send(self, *parts: object) -> None:
-        self.send_bytes(json.dumps(parts).encode())
+        self.send_bytes(json.dumps(parts, default=_told).encode())
 
     def send_bytes(self, data: Any) -> None:
         self._out.write(LENGTH.pack(len(data)))
@@ -107,6 +109,10 @@ def main() -> None:
             for number, image in read_images(file, asked["column"], asked["numbers"]):
                 pipe.send("image", number)
                 pipe.send_bytes(image)
+        elif "names" in asked:
+            for values in read_values(file, asked["names"], asked["first"], asked["count"]):
+                pipe.send("rows", values)
+                pipe.receive()
         else:
             for rows in read_rows(file, asked["images"], asked["fields"], asked["longest"]):
                 pipe.send("rows", rows)
@@ -170,6 +176,47 @@ def read_images(parquet: pq.ParquetFile, column: str, numbers: Sequence[int]) ->
             if row > max(mine):
                 break
         first += count
+
+
+def read_values(
+    parquet: pq.ParquetFile, names: Sequence[str], first: int, count: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the values of `count` rows from row `first` on: of each the columns that names begin with, but no bytes."""
+    columns = [name for name in parquet.schema_arrow.names if any(f"{one}.".startswith(f"{name}.") for one in names)]
+    start = 0
+    for group in range(parquet.num_row_groups):
+        end = start + parquet.metadata.row_group(group).num_rows
+        row = start
+        batches: Iterator[pa.RecordBatch] = iter(())
+        if start < first + count and end > first:
+            batches = parquet.iter_batches(BATCH, row_groups=[group], columns=columns, use_threads=False)
+        for batch in batches:
+            wanted = batch.slice(max(0, first - row), max(0, first + count - max(row, first)))
+            if wanted.num_rows:
+                found = {name: [_plain(one) for one in wanted.column(name)] for name in columns}
+                yield [{name: found[name][place] for name in columns} for place in range(wanted.num_rows)]
+            row += batch.num_rows
+            if row >= first + count:
+                break
+        start = end
+
+
+def _plain(scalar: Any) -> Any:
+    """A value as JSON can have it: without bytes, and of one that is too long the beginning of its text."""
+    try:
+        value = scalar.as_py()
+    except ValueError:  # a text that is not valid UTF-8, a time that Python cannot have
+        return None
+    if isinstance(value, bytes):
+        return None
+    if not isinstance(value, str | int | float | list | dict | None):
+        value = str(value)
+    text = value if isinstance(value, str) else json.dumps(value, default=_told, ensure_ascii=False)
+    return value if len(text) <= LONGEST else text[:LONGEST]
+
+
+def _told(value: object) -> str | None:
+    return None if isinstance(value, bytes) else str(value)
 
 
 def _batch_size(parquet: pq.ParquetFile, column: str) -> int:

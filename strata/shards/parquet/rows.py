@@ -60,8 +60,18 @@ def parquet_images(file: IO[bytes], column: str, numbers: Sequence[int]) -> dict
     return dict(values for _, values in _messages(file, {"column": column, "numbers": sorted(numbers)}))
 
 
+def parquet_values(file: IO[bytes], names: Sequence[str], first: int, count: int) -> Iterator[dict[str, Any]]:
+    """Yield the values of `count` rows from row `first` on, as JSON has them, by the names of their columns.
+
+    names: of columns, or of fields in them ("exif.model" is in the column "exif"). Of a long value it is the beginning
+    of its text. Raises as `parquet_rows`.
+    """
+    for _, values in _messages(file, {"names": names, "first": first, "count": count}):
+        yield from values
+
+
 def _messages(file: IO[bytes], asked: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Start the process, and yield what it sends: rows, or images with their numbers."""
+    """Start the process, and yield what it sends: rows, values, or images with their numbers."""
     size = file.seek(0, os.SEEK_END)
     folders = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
     process = subprocess.Popen(

@@ -118,7 +118,7 @@ def test_the_model_reads_what_the_rules_do_not() -> None:
     by_rules = [remaining(Reading(facts_of(told.picture.record)).read(told.text)) for told in CASES]
     pairs = list(zip(CASES, by_rules, strict=True))
     assert sum(remains(told, left) for told, left in pairs if told.kind) >= 20
-    assert sum(told.text != left for told, left in pairs if not told.kind) >= 15
+    assert sum(told.text != left for told, left in pairs if not told.kind) >= 10
 
 
 # bad answers

@@ -21,7 +21,7 @@ CHOICE = re.compile(r"\{(\w+):([^|}]*)\|([^}]*)\}")
 
 def record_of(picture: dict[str, Any]) -> Record:
     things = [(phrase, tuple(box)) for phrase, *box in picture["things"]]
-    lines = [(line, tuple(box)) for line, *box in picture["text"]]
+    lines = [(line, tuple(box)) for line, *box in picture.get("text", ())]
     return record(*things, text=lines, caption=picture["caption"], size=tuple(picture["size"]))
 
 

@@ -68,7 +68,7 @@ function Form() {
       </select></label>
       <label class="field">Alt text <input maxlength="4096" placeholder="if the image has one" value=${chosen.alt} onInput=${set("alt")} /></label>
     </div>
-    <${TextFields} given=${texts} change=${(part) => setTexts((old) => ({ ...old, ...part }))} />
+    <${TextFields} given=${texts} profile=${shown} change=${(part) => setTexts((old) => ({ ...old, ...part }))} />
     ${shown?.summary && html`<p class="hint">${shown.name}: ${shown.summary}</p>`}
     <${Fault} error=${error ?? noProfiles} />
   </section>`;

@@ -1,6 +1,6 @@
 // Facets of a search: how many rows have what. A click on a bar narrows the search to its rows, another one undoes it.
 import { html } from "../html.js";
-import { Busy, Fault } from "../parts.js";
+import { Busy, Details, Fault } from "../parts.js";
 import { go } from "../router.js";
 import { count, counted, words } from "../text.js";
 
@@ -18,8 +18,8 @@ export function FacetPanel({ facets, error, loading, query, link }) {
     const chosen = chosenOf(query, name);
     go(link({ [name]: (chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value]).join("\n") }));
   };
-  const wide = window.matchMedia("(min-width: 60rem)").matches;
-  return html`<details class="facets" open=${wide} aria-busy=${String(loading)}><summary>Narrow the search</summary>
+  const isWide = window.matchMedia("(min-width: 60rem)").matches;
+  return html`<${Details} class="facets" isOpen=${isWide} aria-busy=${String(loading)} summary="Narrow the search">
     <${Fault} error=${error?.type === "search-not-ready" ? null : error} />
     ${!facets && !error && html`<${Busy}>Counting<//>`}
     ${facets && html`
@@ -30,7 +30,7 @@ export function FacetPanel({ facets, error, loading, query, link }) {
       <${Histogram} title="Words of the description" field="words" values=${facets.words} query=${query} link=${link} last="" />
       ${LABELS.map((name) => html`<${Bars} key=${name} title=${TITLES[name]} values=${facets[name]} total=${facets.total}
         chosen=${chosenOf(query, name)} name=${words} choose=${(value) => toggleLabel(name, value)} />`)}`}
-  </details>`;
+  <//>`;
 }
 
 /** Values with their counts, as bars beside each other's names. */

@@ -6,7 +6,7 @@ import { EvidenceView } from "../evidence.js";
 import { Busy, Fault, Picture, RowChip } from "../parts.js";
 import { go, href } from "../router.js";
 import { count, counted, percent, words } from "../text.js";
-import { useEvery, useLoaded, useTitle } from "../use.js";
+import { useEvery, useFields, useLoaded, useTitle } from "../use.js";
 import { FacetPanel, LABELS, chosenOf } from "./facets.js";
 
 const LIMIT = 60;
@@ -35,7 +35,7 @@ export function Gallery({ query }) {
   // a list that is asked for again must not lose the row that is looked at
   const rows = page.value?.rows ?? [];
   return html`<h1>Gallery</h1>
-    <${SearchForm} key=${key} query=${query} link=${link} />
+    <${SearchForm} query=${query} link=${link} />
     <${Chosen} query=${query} link=${link} />
     <${Fault} error=${page.error} />
     <div class="gallery">
@@ -70,7 +70,7 @@ function useRows({ cursor, order }, key) {
   return waits && !state.value ? { value: null, error: null } : state;
 }
 
-/** Where and what is searched for. Preact sets `value` again whenever the page is drawn, which would undo what is being typed. */
+/** Where and what is searched for. */
 function SearchForm({ query, link }) {
   const { value: recent } = useLoaded((signal) => get("v1/jobs", { limit: 20 }, { signal }), []);
   const search = (event) => {
@@ -79,12 +79,14 @@ function SearchForm({ query, link }) {
     go(link(given));
   };
   const order = (event) => go(link({ order: event.target.value === "store" ? "" : event.target.value }));
-  return html`<form class="fields search" role="search" onSubmit=${search}>
-    <label class="field">Words <input type="search" name="q" defaultValue=${query.q ?? ""} placeholder="red car -dog" maxlength="500" /></label>
-    <label class="field">Key contains <input name="key" defaultValue=${query.key ?? ""} autocomplete="off" /></label>
-    <label class="field">Job <input name="job" list="recent-jobs" defaultValue=${query.job ?? ""} placeholder="all" autocomplete="off" /></label>
+  const form = useRef(null);
+  useFields(form, { q: query.q, key: query.key, job: query.job, snapshot: query.snapshot });
+  return html`<form class="fields search" role="search" ref=${form} onSubmit=${search}>
+    <label class="field">Words <input type="search" name="q" placeholder="red car -dog" maxlength="500" /></label>
+    <label class="field">Key contains <input name="key" autocomplete="off" /></label>
+    <label class="field">Job <input name="job" list="recent-jobs" placeholder="all" autocomplete="off" /></label>
     <datalist id="recent-jobs">${(recent?.jobs ?? []).map((job) => html`<option key=${job.id} value=${job.id}>${job.profile} ${words(job.status)}</option>`)}</datalist>
-    <label class="field">Snapshot <input name="snapshot" defaultValue=${query.snapshot ?? ""} placeholder="none" autocomplete="off" /></label>
+    <label class="field">Snapshot <input name="snapshot" placeholder="none" autocomplete="off" /></label>
     <label class="field">Order <select value=${query.order ?? "store"} onChange=${order}>
       ${Object.entries(ORDERS).map(([name, title]) => html`<option key=${name} value=${name}>${title}</option>`)}</select></label>
     <button class="primary" type="submit">Search</button>
@@ -115,6 +117,7 @@ function Chosen({ query, link }) {
 function Found({ page }) {
   if (!page) return null;
   return html`<p class="found" role="status">${counted(page.total, "row")}</p>
+    ${page.hints.map((one) => html`<p class="hint" role="status" key=${one}>${one}</p>`)}
     ${page.waiting > 0 && html`<p class="warning">${counted(page.waiting, "part")} of ${count(page.waiting + page.indexed)} are not indexed yet; their rows will come.${page.note && ` It does not go on: ${page.note}.`}</p>`}
     ${page.broken.length > 0 && html`<details class="warning"><summary>${counted(page.broken.length, "part")} cannot be read</summary>
       <ul>${page.broken.map((one) => html`<li key=${one}>${one}</li>`)}</ul></details>`}`;

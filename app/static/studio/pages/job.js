@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "../html.js";
 import { ENDED, lines, post } from "../api.js";
 import { RateChart } from "../charts.js";
 import { follow } from "../events.js";
-import { Busy, Chip, Fault, RowChip } from "../parts.js";
+import { Busy, Chip, Details, Fault, RowChip } from "../parts.js";
 import { href } from "../router.js";
 import { count, counted, duration, rate, time, words } from "../text.js";
 import { useLoaded, useTitle } from "../use.js";
@@ -13,12 +13,16 @@ const PAGE = 50; // records a page
 const MOST_FAILURES = 2000; // that are grouped by reason
 const MOST_SAMPLES = 600; // of the rate that are drawn
 
-export function JobDetail({ parts: [id], query }) {
+/** A page of its own for each job: nothing of one is shown for another. */
+export const JobDetail = ({ parts: [id], query }) => html`<${Detail} key=${id} id=${id} query=${query} />`;
+
+function Detail({ id, query }) {
   useTitle(`Job ${id}`);
   const [job, set] = useState(null);
   const [error, setError] = useState(null);
   const [turn, setTurn] = useState(0);
   const [samples, setSamples] = useState([]);
+  const first = useRef(null); // the tab that is shown if none is chosen: it stays once it has something to read
   const began = useRef(Date.now());
   useEffect(() => {
     const control = new AbortController();
@@ -40,6 +44,7 @@ export function JobDetail({ parts: [id], query }) {
       setError(refused);
     }
   };
+  if (job && (doneOf(job) || ENDED.includes(job.status))) first.current ??= job.request_counts.failed > 0 ? "failures" : "records";
   return html`<p class="trail"><a href=${href(["jobs"])}>Jobs</a></p>
     <h1>Job <code>${id}</code></h1>
     <${Fault} error=${error} />
@@ -47,7 +52,7 @@ export function JobDetail({ parts: [id], query }) {
     ${job && html`<${Head} job=${job} ask=${ask} />
       <${Groups} job=${job} />
       ${samples.length > 2 && html`<${RateChart} samples=${samples} />`}
-      <${Rows} job=${job} show=${query.show ?? (job.request_counts.failed > 0 ? "failures" : "records")} query=${query} />`}`;
+      <${Rows} job=${job} show=${query.show ?? first.current ?? "records"} query=${query} />`}`;
 }
 
 /** @param {{job: import("../types.js").JobView}} given */
@@ -134,13 +139,13 @@ function Failures({ job, show }) {
     ${loading && !value && html`<${Busy}>Loading the rows<//>`}
     ${value && !groups.length && html`<p class="none">${show === "filtered" ? "No rule has rejected an image." : "Nothing has failed."}</p>`}
     ${value?.more && html`<p class="hint">The first ${count(value.rows.length)} rows are grouped; the command line lists all of them.</p>`}
-    ${groups.map(({ stage, type, rows }) => html`<details class="reason" key=${`${stage} ${type}`} open=${groups.length === 1}>
-      <summary><strong>${count(rows.length)}</strong> × ${stage}: ${words(type)} <small class="clamped">${rows[0].failure.detail}</small></summary>
+    ${groups.map(({ stage, type, rows }) => html`<${Details} class="reason" key=${`${stage} ${type}`} isOpen=${groups.length === 1}
+      summary=${html`<strong>${count(rows.length)}</strong> × ${stage}: ${words(type)} <small class="clamped">${rows[0].failure.detail}</small>`}>
       <ul>${rows.slice(0, 20).map((row, index) => html`<li key=${index}>
         ${row.key === null ? html`<code>${row.shard}</code>` : html`<a href=${href(["records", job.id, row.key], { uri: row.shard })}>${row.key}</a>`}
         ${" "}${row.failure.detail}${row.failure.transient && html` <${Chip} kind="warn">may pass<//>`}</li>`)}</ul>
       ${rows.length > 20 && html`<p class="hint">and ${count(rows.length - 20)} more</p>`}
-    </details>`)}`;
+    <//>`)}`;
 }
 
 async function failuresOf(id, show, signal) {

@@ -1,10 +1,10 @@
 // Jobs: all jobs, newest first, live.
-import { html, useState } from "../html.js";
+import { html, useRef, useState } from "../html.js";
 import { get } from "../api.js";
 import { Chip, Fault } from "../parts.js";
 import { go, href } from "../router.js";
 import { count, duration, rate, time, words } from "../text.js";
-import { useEvery, useTitle } from "../use.js";
+import { useEvery, useFields, useTitle } from "../use.js";
 import { Submit } from "./submit.js";
 
 const STATUSES = ["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"];
@@ -35,15 +35,17 @@ function JobList({ query }) {
       setError(failed);
     }
   }, [query.status, query.kind, query.profile, query.cursor]);
+  const fields = useRef(null);
+  useFields(fields, { profile: query.profile });
   const filter = (name) => (event) => go(href(["jobs"], { ...filters, [name]: event.target.value }));
   return html`<h1>Jobs</h1>
     <p><a class="button" href=${href(["jobs", "new"])}>Submit a job</a></p>
-    <div class="row">
+    <div class="row" ref=${fields}>
       <label class="field">Status <select value=${query.status ?? ""} onChange=${filter("status")}><option value="">all</option>
         ${STATUSES.map((one) => html`<option key=${one} value=${one}>${words(one)}</option>`)}</select></label>
       <label class="field">Kind <select value=${query.kind ?? ""} onChange=${filter("kind")}><option value="">all</option>
         <option value="batch">batch</option><option value="image">image</option></select></label>
-      <label class="field">Profile <input key=${query.profile} defaultValue=${query.profile ?? ""} onChange=${filter("profile")} /></label>
+      <label class="field">Profile <input name="profile" onChange=${filter("profile")} /></label>
     </div>
     <${Fault} error=${error} />
     ${page.jobs && !page.jobs.length && html`<p class="none">No jobs.</p>`}

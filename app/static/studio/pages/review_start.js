@@ -28,8 +28,8 @@ export function Start({ queue, reviewer, begin }) {
           <input key=${source} name="place" required maxlength="100" list=${source === "job" ? "review-jobs" : undefined}
             defaultValue=${queue[source] ?? (source === "job" ? jobs[0]?.id : "") ?? ""} /></label>
         <datalist id="review-jobs">${jobs.map((job) => html`<option key=${job.id} value=${job.id}>${job.profile}, ${count(job.request_counts.succeeded)} described, ${words(job.status)}</option>`)}</datalist>
-        <label class="field">Order <select name="order" defaultValue=${queue.order ?? "random"}>
-          <option value="random">a random sample</option><option value="doubtful">the most doubtful first</option></select></label>
+        <label class="field">Order <select name="order">
+          <option value="random">a random sample</option><option value="doubtful" selected=${queue.order === "doubtful"}>the most doubtful first</option></select></label>
         <label class="field">Records <input name="sample" type="number" min="1" max="5000" required defaultValue=${queue.sample ?? 200} /></label>
         <label class="field">Seed <input name="seed" type="number" min="0" max="9007199254740991" required defaultValue=${queue.seed ?? 1} /></label>
         <label class="field">Filter (all, if empty) <input name="where" maxlength="1000" placeholder="objects >= 2 and text" defaultValue=${queue.where ?? ""} /></label>

@@ -51,7 +51,7 @@ export function Submit() {
         <label class="field">Most tokens <input type="number" min="1" step="1" value=${given.tokens} placeholder="no limit" onInput=${change("tokens")} /></label>
         <label class="field">Most money <input type="number" min="0" step="any" value=${given.money} placeholder="no limit" onInput=${change("money")} /></label>
       </div>
-      <${TextFields} given=${given} change=${(part) => set((old) => ({ ...old, ...part }))} />
+      <${TextFields} given=${given} profile=${usable.find((one) => given.profile ? one.name === given.profile : one.default)} change=${(part) => set((old) => ({ ...old, ...part }))} />
       <p class="row"><button type="submit" class=${preview ? "" : "primary"} disabled=${state.busy !== ""}>Preview</button>
         <button type="button" class=${preview ? "primary" : ""} disabled=${state.busy !== "" || !body.input.shards.length} onClick=${submit}>Submit the job</button></p>
     </form>

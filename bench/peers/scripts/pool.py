@@ -1,0 +1,35 @@
+"""A script with multiprocessing, as one writes it in an afternoon: a shard a task, done shards are left out."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from argparse import Namespace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.peers.scripts.stage import describe, images_of, options
+
+
+def run(shard: Path, given: Namespace) -> None:
+    """Describe a shard's images and write them under a name that is there only when it is whole."""
+    rows = [(key, describe(key, data, given.seconds, given.calls)) for key, data in images_of(shard)]
+    table = pa.table({"key": [key for key, _ in rows], "caption": [text for _, text in rows]})
+    unfinished = given.out / f"{shard.stem}.tmp"
+    pq.write_table(table, unfinished)
+    unfinished.rename(given.out / f"{shard.stem}.parquet")
+
+
+def main() -> None:
+    """Describe what is missing."""
+    given = options(__doc__)
+    missing = [one for one in sorted(given.shards.glob("*.tar")) if not (given.out / f"{one.stem}.parquet").exists()]
+    with multiprocessing.Pool(given.workers) as pool:
+        for _ in pool.imap_unordered(functools.partial(run, given=given), missing):
+            pass
+
+
+if __name__ == "__main__":
+    main()

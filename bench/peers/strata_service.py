@@ -1,0 +1,43 @@
+"""The service with the same options as the scripts: it describes a folder's shards, and goes on if killed."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+
+from bench.peers.scripts.stage import options
+from bench.processes import Fleet
+from strata.client import Client
+from strata.errors import StrataError
+
+PROFILE = "peers"
+WAIT = 600.0  # seconds for the fleet to be ready
+
+
+def main() -> None:
+    """Run the fleet until the job has ended; its workers are looked after as `strata serve` does."""
+    given = options(__doc__)
+    arguments = [["--seconds", str(given.seconds), "--calls", str(given.calls)]] * given.workers
+    noted = given.out / "job.txt"
+    fleet = Fleet(
+        given.out, str(given.shards), arguments, {"STRATA_PROFILE": PROFILE}, worker="bench.peers.strata_worker"
+    )
+    with fleet:
+        fleet.wait_ready(WAIT)
+        with Client(fleet.url) as client:
+            if not noted.exists():
+                noted.write_text(client.submit([f"{given.shards}/*.tar"], profile=PROFILE).id)
+            job = noted.read_text()
+            while True:
+                try:
+                    if client.job(job).status.final:
+                        return
+                except (StrataError, httpx.TransportError):
+                    time.sleep(0.1)
+                fleet.look_after()
+                time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""`strata run`: a job without a server, in this process or with Ray."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from strata.cli import exits
+from strata.cli.running.watching import begun_job, watched
+from strata.cli.terminal import AsJson, Language, Moved, Prompt, StoreUri, Variants
+from strata.components import load
+from strata.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from strata.core import JobView, Settings
+
+INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
+
+
+Targets = Annotated[list[str], typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `submit`.")]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="In this process, or with Ray Data.")]
+ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: STRATA_PROFILE, else everyday.")]
+Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")]
+Tokens = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")]
+Money = Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the models of one group.")]
+InTurn = Annotated[bool, typer.Option("--in-turn", help="local: the models of one group at a time are in memory.")]
+Address = Annotated[str | None, typer.Option(help="ray: the cluster; none: RAY_ADDRESS, else one of this machine.")]
+Actors = Annotated[
+    list[str] | None, typer.Option(metavar="GROUP=MIN[:MAX]", help="ray: how many actors of vision or llm.")
+]
+Cpus = Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ray: CPUs of one actor.")]
+Gpus = Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ray: GPUs of one actor.")]
+
+
+def run(
+    targets: Targets,
+    engine: Engine = "local",
+    profile: ProfileName = None,
+    variants: Variants = None,
+    language: Language = None,
+    prompt: Prompt = None,
+    metadata: Metadata = None,
+    budget_tokens: Tokens = None,
+    budget_money: Money = None,
+    store: StoreUri = None,
+    root: Moved = None,
+    threads: Threads = None,
+    in_turn: InTurn = False,
+    address: Address = None,
+    actors: Actors = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    as_json: AsJson = False,
+    folder: Annotated[Path | None, typer.Option("--run-folder", hidden=True)] = None,
+) -> None:
+    """Compute the missing parts of a job, or of shards, without a server. Prints the job's id.
+
+    Ctrl-C ends the run after the images in hand; the same command with the job's id goes on. A second one ends it at
+    once. The exit code is 8 if the job failed or was cancelled.
+    """
+    # the work of `local` is done by a child process: an image that ends it must not end the run
+    if engine == "local" and folder is None:
+        raise typer.Exit(watched())
+    settings = _settings(profile, store, threads, root)
+    if engine == "ray":
+        load("workers.engines.ray", "ray")  # tell at once if it is not installed
+    pools = load("workers.engines.options", "workers").pools_of(actors or (), cpus or (), gpus or ())
+    options = _options(engine, in_turn, folder, address, pools)
+    # the job that a process before this one has begun, a job by its id, or a new one
+    begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
+    target = begun or _known(targets) or _asked(targets, settings, texts, metadata, budget)
+    raise typer.Exit(_run(settings, target, options, folder, as_json, begun is None))
+
+
+def _options(engine: str, in_turn: bool, folder: Path | None, address: str | None, pools: Any) -> Any:
+    notes = folder / "notes.json" if folder else None
+    return load("workers.engines.options", "workers").Options(engine, in_turn, notes, address, pools)
+
+
+def _settings(profile: str | None, store: str | None, threads: int | None, root: list[str] | None) -> Settings:
+    from strata.core import load_settings
+    from strata.logs import begin_log
+
+    begin_log("%H:%M:%S", quiet=True)
+    return load_settings(profile=profile, store=store or None, threads=threads, moved_roots=root or None)
+
+
+def _known(targets: list[str]) -> str | None:
+    """The id of a job, if that is what is named."""
+    from strata.core import is_job_id
+
+    return targets[0] if len(targets) == 1 and is_job_id(targets[0]) else None
+
+
+def _asked(
+    shards: list[str],
+    settings: Settings,
+    texts: tuple[str | None, str | None, str | None],
+    metadata: list[str] | None,
+    budget: tuple[int | None, float | None],
+) -> Any:
+    """What a new job is to do. texts: variants, language and prompt; budget: tokens and money."""
+    from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
+    from strata.core import load_profile
+
+    profile = load_profile(settings.profile, settings.profiles_dir)
+    if (wanted := texts_of(*texts)) is not None:
+        profile = profile.with_texts(wanted)
+    if budget[1] is not None and not profile.priced:
+        raise InvalidInput(f"--budget-money: profile {profile.name!r} has no prices for some of its servers")
+    asked = load("workers.engines.job", "workers").Asked
+    return asked(list(shards_of(shards)), profile, pairs_of(metadata or ()), budget_of(*budget))
+
+
+def stored_view(store: str, job_id: str) -> JobView:
+    """A job as the files of a store tell it, without a service: as it ended, or as a run has told it last.
+
+    Raises NotFound, DamagedFile and OSError.
+    """
+    from strata.cli.terminal import open_store
+    from strata.core import JobEnd, JobRun, JobView
+    from strata.errors import NotFound
+
+    files = open_store(store)
+    if (end := files.parse_job_file(job_id, "end", JobEnd)) is not None:
+        return JobView.model_validate(dict(end))
+    if (run := files.parse_job_file(job_id, "run", JobRun)) is not None:
+        return run.view
+    raise NotFound(f"the store has no job {job_id[:100]!r} that has ended or is run by `strata run`")
+
+
+def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_json: bool, tells: bool) -> int:
+    """Run a job, show its progress, and return the exit code."""
+    from rich.console import Console
+
+    from strata.cli.rendering import records as render
+
+    start = load("workers.engines.start", "workers")
+    views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
+    job = start.opened(settings, target, options, views.put)
+    if folder is not None:
+        (folder / "job").write_text(job.request.id)
+    if tells and not as_json:
+        print(job.request.id, flush=True)
+    _end_on_signals(job)
+    ends: list[Any] = []
+
+    def compute() -> None:
+        try:
+            ends.append(start.computed(job, settings, options))
+        except BaseException as error:
+            ends.append(error)
+        finally:
+            views.put(None)
+
+    threading.Thread(target=compute, name="run", daemon=True).start()
+    render.follow(_shown(views, job, folder), Console(stderr=True))
+    (end,) = ends
+    if type(end).__name__ == "WorkInterrupted":
+        print(f"strata: the run has ended; go on with `strata run {job.request.id}`", file=sys.stderr)
+        return INTERRUPTED
+    if isinstance(end, BaseException):
+        raise end
+    if as_json:
+        print(end.model_dump_json())
+    return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0
+
+
+def _shown(views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None) -> Iterator[JobView]:
+    """The envelopes until the end. folder: where the number of chunks with parts is noted."""
+    while True:
+        # signals are handled between two waits
+        try:
+            view = views.get(timeout=0.5)
+        except queue.Empty:
+            continue
+        if view is None:
+            return
+        if folder is not None:
+            (folder / "written").write_text(str(job.written))
+        yield view
+
+
+def _end_on_signals(job: Any) -> None:
+    """End the run in order at the first SIGINT or SIGTERM, and at once at the second."""
+
+    def end(number: int, _: Any) -> None:
+        if job.stop.is_set():
+            os._exit(INTERRUPTED)
+        job.stop.set()
+        line = "ends after the images in hand; once more ends it at once"
+        print(f"\nstrata: the run {line}", file=sys.stderr, flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)

@@ -1,0 +1,75 @@
+"""`GET /v1/backlog`: the whole plan of unfinished jobs by group, of which the streams have only the beginning."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strata.core import GROUPS, JobStatus
+from strata.jobs.envelope import backlog, envelope
+from strata.queue import Heartbeat
+from strata.queue.queue import Queue
+from tests.fakes import FakeMachine, jpeg, wait_for, wait_for_end, write_shard
+from tests.queue.requests import job_request
+from tests.service import Service, running_service
+
+SHARDS, IMAGES = 3, 40  # each
+NOW = datetime.now(UTC)
+
+
+def of(service: Service) -> Any:
+    return service.client.get("/v1/backlog").raise_for_status().json()
+
+
+def test_it_follows_a_job_from_its_shards_to_its_end(queue: Queue, tmp_path: Path) -> None:
+    with running_service(queue, tmp_path, workers=False) as service:
+        nothing = {"images": 0, "ready": 0, "shards": 0, "oldest_seconds": None}
+        assert of(service) == {"jobs": 0, "groups": dict.fromkeys(GROUPS, nothing), "workers": dict.fromkeys(GROUPS, 0)}
+        folder = tmp_path / "shards"
+        shards = [write_shard(folder / f"{number}.tar", [jpeg()] * IMAGES) for number in range(SHARDS)]
+        # only shards are known before they are indexed
+        job = service.submit(*shards).json()["id"]
+        found = of(service)
+        assert found["jobs"] == 1 and found["groups"]["index"]["shards"] == SHARDS
+        assert found["groups"]["index"]["oldest_seconds"] > 0 and found["groups"]["vision"] == nothing
+        # without a worker for vision nothing is ready for llm, however much it will have to do
+        with FakeMachine(service.jobs, vision=False, name="first"):
+            wait_for(lambda: of(service)["groups"]["index"]["shards"] == 0)
+            found, total = of(service), SHARDS * IMAGES
+            assert found["groups"]["index"] == nothing
+            assert (found["groups"]["vision"]["images"], found["groups"]["vision"]["ready"]) == (total, total)
+            assert (found["groups"]["llm"]["images"], found["groups"]["llm"]["ready"]) == (total, 0)
+        ready = Heartbeat(name="one", pid=1, groups=["llm"], ready=True, chunks=[])
+        queue.heartbeats.publish(ready, seconds=600)
+        assert of(service)["workers"] == {"index": 0, "vision": 0, "llm": 1}
+        with FakeMachine(service.jobs, name="second"):
+            wait_for_end(service.jobs, job)
+            assert of(service)["groups"] == dict.fromkeys(GROUPS, nothing)
+
+
+numbers = st.integers(0, 1000)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(JobStatus), st.lists(numbers, min_size=3, max_size=3), numbers), max_size=5),
+)
+def test_it_is_the_sum_of_unfinished_jobs(jobs: list[tuple[JobStatus, list[int], int]]) -> None:
+    views = []
+    for number, (status, counts, age) in enumerate(jobs):
+        total, vision, llm = sorted(counts, reverse=True)
+        made = job_request(f"{number:012x}").model_copy(update={"created_at": NOW - timedelta(seconds=age)})
+        fields = {"status": status.value, "index:images": total, "vision:images": vision, "llm:images": llm}
+        views.append(envelope(made, {name: str(value) for name, value in fields.items()}, 0, None))
+    unfinished = [view for view in views if view.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS)]
+    count, groups = backlog(views, NOW)
+    assert count == len(unfinished)
+    assert groups["vision"].images == sum(v.request_counts.total - v.groups["vision"].images for v in unfinished)
+    assert groups["llm"].ready == sum(v.groups["vision"].images - v.groups["llm"].images for v in unfinished)
+    assert groups["index"].shards == len(unfinished)
+    for group in groups.values():
+        assert 0 <= group.ready <= group.images
+        assert (group.oldest_seconds is None) == (group.images + group.shards == 0)
