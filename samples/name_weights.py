@@ -34,7 +34,7 @@ class Case(NamedTuple):
     """A record whose names are not weighed yet, and the phrase and box of every drawing; known: to the models."""
 
     record: Record
-    things: list[tuple[str, Box]]
+    things: Sequence[tuple[str, Box]]
     known: bool
 
 

@@ -69,8 +69,8 @@ def test_each_observation_counts_by_its_own_factor() -> None:
     assert (heart["region"], heart["object"], heart["caption"], heart["other_object"]) == (True, False, False, True)
     assert (cap["region"], cap["object"], cap["caption"], cap["other_region"]) == (False, True, True, True)
     assert heart["region_score"] == pytest.approx(1.386, abs=1e-3)
-    assert (heart["region_match"], heart["object_match"]) == (pytest.approx(0.847, abs=1e-3), 0.0)
-    assert (cap["region_match"], cap["object_match"]) == (0.0, pytest.approx(2.197, abs=1e-3))
+    assert heart["region_match"] == pytest.approx(0.847, abs=1e-3) and heart["object_match"] == 0.0
+    assert cap["object_match"] == pytest.approx(2.197, abs=1e-3) and cap["region_match"] == 0.0
     # where the detector alone counts, its name is kept; where the caption alone counts, the other one
     nothing = NameWeights(**dict.fromkeys(NameWeights.model_fields, 0.0))
     assert told(weighed(found, 0.5, nothing.model_copy(update={"region": 1.0}))) == [None, "contradicted"]
