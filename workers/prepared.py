@@ -12,7 +12,7 @@ from models.faults import reason_of
 from strata.core import Chunk, ProfileError, Record, Status
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.queue import Claim
-from strata.store import BrokenPart, Part, Source, Store, count_of, read_progress
+from strata.store import BrokenPart, Part, Source, Store, count_of, is_upload_list, read_progress
 from strata.store import reason_of as storage_reason
 from workers.accounts import Account
 from workers.claims import Claims
@@ -160,7 +160,8 @@ class ChunkPreparer:
         self.claims.retry(claim, lambda: self.store.set_aside(error), OSError)
         if part.group == chunk.group and part.attempt <= chunk.attempt:
             return self._prepare(claim)
-        if part.group == "index" and self.store.is_upload(chunk.shard):
+        if part.group == "index" and (self.store.is_upload(chunk.shard) or is_upload_list(chunk.shard)):
+            # only the API indexes uploads
             self.claims.fail(claim, f"{error}; submit the image again")
         elif part.group == "index":
             # the index knows its shard's identity only when it has read the shard

@@ -97,7 +97,9 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    MAX_UPLOADS,
     Backlog,
+    BatchInput,
     BatchPreview,
     BatchRequest,
     Budget,
@@ -119,6 +121,9 @@ from strata.core.schemas import (
     SearchPage,
     ShardCounts,
     UnreadShard,
+    UploadsBody,
+    UploadsView,
+    UploadView,
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
@@ -133,6 +138,7 @@ __all__ = [
     "LANGUAGES",
     "LAYERS",
     "LEFT_OUT",
+    "MAX_UPLOADS",
     "MILLION",
     "MOST",
     "NOTHING_FOUND",
@@ -147,6 +153,7 @@ __all__ = [
     "VARIANT_LEVELS",
     "BackEnd",
     "Backlog",
+    "BatchInput",
     "BatchPreview",
     "BatchRequest",
     "Bill",
@@ -234,6 +241,9 @@ __all__ = [
     "Turn",
     "UnknownBackEnd",
     "UnreadShard",
+    "UploadView",
+    "UploadsBody",
+    "UploadsView",
     "Usage",
     "Variant",
     "Verification",

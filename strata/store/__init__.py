@@ -34,6 +34,7 @@ from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import as_os_error, is_transient, reason_of, storage_fault
 from strata.store.storages import file_system
 from strata.store.store import Store, count_of
+from strata.store.upload_lists import ReceivedUploads, is_upload_list, uploads_of, write_list
 
 __all__ = [
     "READERS",
@@ -46,6 +47,7 @@ __all__ = [
     "Part",
     "PartsOf",
     "Provenance",
+    "ReceivedUploads",
     "ShardIndex",
     "Source",
     "Store",
@@ -59,6 +61,7 @@ __all__ = [
     "import_ahead",
     "index_table",
     "is_transient",
+    "is_upload_list",
     "keep_profile",
     "keep_proof",
     "kept_profiles",
@@ -73,5 +76,7 @@ __all__ = [
     "sweep_progress",
     "texts_of",
     "upload_digest",
+    "uploads_of",
+    "write_list",
     "write_progress",
 ]

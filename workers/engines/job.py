@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -131,7 +131,6 @@ class EngineJob:
         self.status, self.error = JobStatus.VALIDATING, ""
         self.cancelled, self.written, self.in_hand = False, 0, 0
         self._started, self._plan = datetime.now(UTC), Plan(request)
-        self._written = -WRITE_SECONDS
         self.bills: list[tuple[str, Bill]] = []  # of earlier runs, by the ids of their chunks
         self.seen: tuple[JobUsage, Waiting | None] | None = None  # what another process's desk has told last
 
@@ -159,7 +158,6 @@ class EngineJob:
             for summary in (*kept.values(), *found):
                 self.summaries[summary.shard] = summary
                 self.counts.record(self.request.id, self.request.index_chunk(summary.shard), summary.counts)
-                self.tell()
         ordered = [self.summaries[shard] for shard in self.request.shards]
         self.summaries = {one.shard: one for one in ordered}
         self.store.write_job_file(self.request.id, "shards", ShardSummaries(shards=ordered))
@@ -210,7 +208,6 @@ class EngineJob:
             if not number:  # a shard with the content of another one has the same parts
                 self.request, missing = self.parts.missing(self.request, summary)
                 found += missing
-                self.tell()
         return found
 
     def following(self, chunk: Chunk) -> Chunk | None:
@@ -243,12 +240,27 @@ class EngineJob:
         paid, waits = bool(self.request.paid), not self.status.final
         return envelope(self.request, fields, self.in_hand, usage if paid else None, waiting if waits else None)
 
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Within the block call `tell` every few seconds, also while models are loaded for minutes."""
+        ended = threading.Event()
+
+        def tell() -> None:
+            while not ended.wait(WRITE_SECONDS):
+                self.tell()
+
+        self.tell()
+        thread = threading.Thread(target=tell, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
     def tell(self) -> None:
-        """Show the envelope, write it to the store, and look whether the job was cancelled, if it is time."""
-        now = time.monotonic()
-        if now - self._written < WRITE_SECONDS:
-            return
-        self._written, view = now, self.view()
+        """Show the envelope, write it to the store, and look whether the job was cancelled."""
+        view = self.view()
         self.on_view(view)
         try:
             self._write_run(view)
@@ -312,7 +324,7 @@ def run(job: EngineJob, roots: Sequence[str], compute: Callable[[Sequence[Chunk]
     Raises WorkInterrupted if the run was ended before the job, and OSError.
     """
     while True:
-        with suppress(WorkInterrupted):
+        with suppress(WorkInterrupted), job.telling():
             _compute_all(job, roots, compute)
         try:
             return job.patiently(job.end)

@@ -252,7 +252,6 @@ class RayEngine:
         for one in ended:
             self.job.note(one)
         self.job.seen = usage, waiting
-        self.job.tell()
 
     def _stream(self, chunks: Sequence[Chunk]) -> None:
         """Let the chunks run through the pools of both groups. What fails in Ray is planned again."""
