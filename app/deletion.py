@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from app.problems import ProblemError
 from strata.core import FINAL_GROUP, JobRequest
 from strata.errors import DamagedFile, QueueUnavailable
-from strata.jobs import Jobs
+from strata.jobs import Jobs, UnknownJob
 from strata.queue import JobFilter, image_of
 from strata.search import SearchIndex
 from strata.snapshots import Deletion
+from strata.store import uploads_of
 
 PAGE = 1000
 
@@ -40,11 +41,8 @@ class JobDeletion:
             self.index.forget([])
         else:
             others = [other for other in self._others(request) if other != job_id]
-            # a job with the same image may be in the making
-            image = image_of(request.shards[0]) if request.kind == "image" else None
-            shared = image is not None and (bool(others) or self.list.is_announced(image))
             shards = self.jobs.summaries(job_id).values()
-            self._deletion.delete(job_id, others, keeps_upload=shared)
+            self._deletion.delete(job_id, others, self._own_uploads(request, others))
             # what the search keeps of its rows goes with them
             chunks = (request.chunks(shard, FINAL_GROUP, [0]) for shard in shards if shard.images)
             self.index.forget([chunk for first in chunks for chunk in first])
@@ -53,10 +51,31 @@ class JobDeletion:
             with suppress(QueueUnavailable):
                 forget(job_id)
 
+    def _own_uploads(self, request: JobRequest, others: Sequence[str]) -> list[str]:
+        """The URIs of a job's uploads that no other job uses. others: as `_others` gives them."""
+        own = uploads_of(self.jobs.store, request)
+        if not own:
+            return []
+        # other batches of images that were sent before
+        batches = others if request.kind == "batch" else list(self._listed(JobFilter(kind="batch")))
+        used: set[str] = set()
+        for other in batches:
+            with suppress(UnknownJob, DamagedFile):
+                found = self.jobs.request(other)
+                used |= uploads_of(self.jobs.store, found) if found.kind == "batch" else set()
+        return [uri for uri in own - used if not self._is_of_an_image_job(uri, request)]
+
+    def _is_of_an_image_job(self, uri: str, request: JobRequest) -> bool:
+        """Whether another job of one image has this upload, or may have it in a moment."""
+        listed = self._listed(JobFilter(kind="image", image=image_of(uri)))
+        return any(job_id != request.id for job_id in listed) or self.list.is_announced(image_of(uri))
+
     def _others(self, request: JobRequest) -> Iterator[str]:
         """The jobs that may use the same parts: those of the same image, or all other jobs of shards."""
         image = request.kind == "image"
-        chosen = JobFilter(kind=request.kind, image=image_of(request.shards[0]) if image else None)
+        return self._listed(JobFilter(kind=request.kind, image=image_of(request.shards[0]) if image else None))
+
+    def _listed(self, chosen: JobFilter) -> Iterator[str]:
         cursor = None
         while True:
             ids, cursor = self.list.page(chosen, PAGE, cursor)

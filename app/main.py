@@ -37,6 +37,7 @@ from app.routes import (
     records,
     rows,
     search,
+    uploads,
 )
 from app.searches import Searches
 from app.shard_finder import ShardFinder
@@ -82,7 +83,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # only routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key), Depends(known_parameters)])
     # the routes are tried in this order, so that those that are asked for most come first
-    for resource in (jobs, captions, batches, events, records, profiles, judgments, search, rows, backlog):
+    for resource in (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows, backlog):
         v1.include_router(resource.router)
     for router in (v1, health.router, pages.router):
         app.include_router(router)
@@ -139,7 +140,7 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(RequestLimits, most=settings.max_body_bytes)
     app.add_middleware(KeyCheck, key=settings.api_key)
     if settings.cors_origins:
-        methods, origins = ("GET", "POST", "DELETE"), settings.cors_origins
+        methods, origins = ("GET", "POST", "PUT", "DELETE"), settings.cors_origins
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=_SENT, expose_headers=_READ
         )

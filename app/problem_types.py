@@ -169,6 +169,13 @@ _TYPES = (
         "parameter.",
     ),
     ProblemType(
+        "uploads-missing",
+        422,
+        "Uploads missing",
+        "The batch names images that were never sent, or that were removed since (`STRATA_UPLOAD_DAYS`). `errors` has "
+        "the SHA-256 of some. `POST /v1/uploads` says which are missing; send them, then submit the batch again.",
+    ),
+    ProblemType(
         "invalid-image",
         422,
         "Invalid image",

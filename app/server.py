@@ -5,39 +5,31 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import resource
 import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from math import ceil
 from types import FrameType
+from typing import TYPE_CHECKING
 
-import uvicorn
-from fastapi import FastAPI
-
-from app.http.connections import Connection, Connections
-from app.http.limits import ConnectionLimits
-from app.main import create_app
 from app.supervisor import Child, Supervisor, process_groups, worker_environment, workers
 from strata.addresses import redis_address, without_secrets
+from strata.components import load
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
 from strata.garbage import collector_spared
 from strata.jobs import pair
 from strata.queue import EmbeddedServer, Queue
-from strata.store import Store
+from strata.store import Store, import_ahead
+
+if TYPE_CHECKING:
+    from app.http.serving import HttpServer
 
 log = logging.getLogger("strata")
 
-GRACE_SECONDS = 5  # for requests in flight at shutdown
-CHECK_TICKS = 5  # of 0.1 s between two checks of all connections
 BACKLOG = 2048  # connections that wait to be accepted
-ACCEPTED_AT_ONCE = 32
 UNACKNOWLEDGED_MS = 60_000  # after which a connection ends, if its client acknowledges nothing that was sent
-DESCRIPTORS = 65_536  # that the process uses if it may: more make some programs that it starts slow
 
 
 def serve(settings: Settings, with_workers: bool) -> int:
@@ -57,15 +49,15 @@ def serve(settings: Settings, with_workers: bool) -> int:
         url = settings.redis_url.get_secret_value() if settings.redis_url else embedded.url if embedded else ""
         queue = Queue(url)
         store = _paired_store(settings, queue)
-        # the supervisor's thread starts and restarts the workers while this thread serves requests
-        app = create_app(settings, queue, store)
-        app.state.services.decoder.start()  # its processes import Pillow while the workers load their models
-        server = HttpServer(app, connection_limits())
+        # the supervisor's thread starts and restarts the workers while this thread imports the service and serves
         children = workers(process_groups(profile)) if with_workers else []
-        watch = Watch(server, queue, embedded, _address(listening, settings.host), children)
+        watch = Watch(queue, embedded, _address(listening, settings.host), children)
         supervisor = Supervisor(children, worker_environment(settings, url), watch.check, watch.end)
-        with collector_spared(), supervisor:
-            server.run(sockets=[listening])
+        with supervisor:
+            server = _http_server(settings, queue, store)
+            watch.look_at(server)
+            with collector_spared():
+                server.run(sockets=[listening])
         if supervisor.error is not None:
             raise supervisor.error
         if supervisor.code is None and not server.started:
@@ -73,96 +65,41 @@ def serve(settings: Settings, with_workers: bool) -> int:
         return supervisor.code or 0
 
 
-class HttpServer(uvicorn.Server):
-    """uvicorn with limits and deadlines for its connections.
+def _http_server(settings: Settings, queue: Queue, store: Store) -> HttpServer:
+    """The REST service. What it consists of is imported here: the workers load their models meanwhile.
 
-    It sets `stopping` when it shuts down, so that waiting requests return instead of being cancelled.
+    Raises InvalidInput if a package is not installed.
     """
+    load("app.main", "all")
+    from app.http.serving import HttpServer, connection_limits
+    from app.main import create_app
 
-    server_state: Connections
-
-    def __init__(self, app: FastAPI, limits: ConnectionLimits) -> None:
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            loop="asyncio",  # whose transports `Connection` knows
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            # a header that anybody can send would let a client be as many callers as it likes
-            proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
-            timeout_keep_alive=ceil(limits.request_seconds),
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            h11_max_incomplete_event_size=limits.head_bytes,
-            backlog=min(ACCEPTED_AT_ONCE, limits.connections // 8 + 1),
-        )
-        super().__init__(config)
-        logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
-        self.server_state = Connections(limits)
-        self._stopping: threading.Event = app.state.services.stopping
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen."""
-        await super().startup(sockets)
-        # asyncio accepts as many connections at once as its backlog has: few, so that `Connections` sees them before
-        # the descriptors are used up, after which asyncio would try each of the others in vain; many may wait
-        for listening in sockets or []:
-            listening.listen(BACKLOG)
-
-    async def on_tick(self, counter: int) -> bool:
-        """Called every 0.1 s: also checks the connections."""
-        if counter % CHECK_TICKS == 0:
-            self.server_state.check()
-        return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listening sockets, and wait for the requests in flight."""
-        self._stopping.set()
-        await super().shutdown(sockets)
-
-
-def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """False for the lines about bytes that are not valid HTTP: anybody could fill the log with them."""
-    return record.getMessage() not in ("Invalid HTTP request received.", "Unsupported upgrade request.")
-
-
-def connection_limits() -> ConnectionLimits:
-    """The limits of connections, after the process was allowed as many descriptors as it may have.
-
-    Half of them are for connections, the others for files, for Redis and for the storage.
-    """
-    limits = ConnectionLimits()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY:
-        allowed = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-        soft = max(soft, allowed)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        most = min(limits.connections, soft // 2)
-        limits = replace(limits, connections=most, per_address=min(limits.per_address, most * 2 // 3))
-    return limits
+    import_ahead()
+    app = create_app(settings, queue, store)
+    app.state.services.decoder.start()
+    return HttpServer(app, connection_limits())
 
 
 class Watch:
     """Prints when the service listens and when it is ready, and restarts the embedded server when it has ended."""
 
-    def __init__(
-        self,
-        server: uvicorn.Server,
-        queue: Queue,
-        embedded: EmbeddedServer | None,
-        address: str,
-        children: Sequence[Child],
-    ) -> None:
-        self.server, self.queue, self.embedded, self.address = server, queue, embedded, address
-        self.children = children
+    def __init__(self, queue: Queue, embedded: EmbeddedServer | None, address: str, children: Sequence[Child]) -> None:
+        self.queue, self.embedded, self.address, self.children = queue, embedded, address, children
         self.listening = self.ready = False
+        self._server: HttpServer | None = None
+        self._ended = False
+
+    def look_at(self, server: HttpServer) -> None:
+        """The service begins: tell when it listens, and end it when `end` is called, or was called already."""
+        self._server = server
+        if self._ended:
+            server.should_exit = True
 
     def check(self) -> None:
         """Check once; called several times a second. Raises StrataError if the embedded server cannot be restarted."""
         if self.embedded is not None and self.embedded.ensure_running():
             log.warning("the embedded Redis had ended and was restarted")
-        if self.server.started and not self.listening:
+        if self._server is not None and self._server.started and not self.listening:
             self.listening = True
             print(f"Strata listens on {self.address}", flush=True)
         # ready: each group has a worker that has loaded its models
@@ -179,7 +116,9 @@ class Watch:
 
     def end(self) -> None:
         """Stop serving."""
-        self.server.should_exit = True
+        self._ended = True
+        if self._server is not None:
+            self._server.should_exit = True
 
 
 def _refuse_unsafe_bind(settings: Settings) -> None:

@@ -17,8 +17,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.http.limits import ConnectionLimits
+from app.http.serving import HttpServer
 from app.main import create_app
-from app.server import HttpServer
 from strata.core.profiles import Profile
 from strata.core.settings import Settings
 from strata.jobs.jobs import Jobs

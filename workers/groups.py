@@ -80,7 +80,7 @@ class PipelineCache:
 
     def load(self, group: str, name: str) -> None:
         """Load the newest version of a profile. Raises the errors of `get`, and ValueError for its settings."""
-        self._pipeline(self.profiles.newest(name), group)
+        self.of(self.profiles.newest(name), group)
 
     def get(self, chunk: Chunk) -> Pipeline:
         """The pipeline of a chunk's profile, loaded on first use.
@@ -88,7 +88,7 @@ class PipelineCache:
         Raises ProfileError, WeightsMissing, StageNotLoaded and StageBroken.
         """
         try:
-            return self._pipeline(self.profile(chunk), chunk.group)
+            return self.of(self.profile(chunk), chunk.group)
         except ValueError as error:
             raise StageNotLoaded(chunk.profile, error) from error
 
@@ -96,7 +96,12 @@ class PipelineCache:
         """The version of a chunk's profile that the chunk was made with. Raises ProfileError if it is unknown."""
         return self.profiles.of(chunk.profile, chunk.group, chunk.fingerprint)
 
-    def _pipeline(self, profile: Profile, group: str) -> Pipeline:
+    def drop_all(self) -> None:
+        """Drop all pipelines."""
+        self._drop_others("")
+
+    def of(self, profile: Profile, group: str) -> Pipeline:
+        """The pipeline of a profile, loaded on first use. Raises the errors of `get`, and ValueError for settings."""
         # jobs that want other texts of the same stages share a pipeline
         fingerprint = _stages_fingerprint(profile, group)
         loaded = self._loaded.pop(fingerprint, None)

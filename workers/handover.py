@@ -1,13 +1,15 @@
 """Handover: what a process leaves to the next holders of its chunks.
 
 A process that is broken is alive enough to tidy up: it keeps the rows that are computed already, so that they are not
-computed again, and notes which rows were in flight, so that no others are suspected (`workers.isolation`). Rows that
-were paid for are kept after each micro-batch, whatever ends the work on their chunk.
+computed again, and notes which rows were in flight, so that no others are suspected (`workers.isolation`). A process
+that is killed keeps nothing more, so the rows of a chunk that takes long are kept every few seconds, and those that
+were paid for after each micro-batch.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection
 from contextlib import suppress
 
@@ -19,6 +21,9 @@ from workers.isolation import Blame, watching_storage
 from workers.prepared import PreparedChunk
 
 log = logging.getLogger(__name__)
+
+KEEP_SECONDS = 5.0  # of computing, after which the rows of a chunk are kept
+KEEP_SHARE = 0.02  # of the time, at most, is used for that
 
 
 def hand_over(
@@ -47,14 +52,23 @@ def step_aside(chunk: PreparedChunk, claims: Claims, error: StageUnavailable) ->
     claims.step_aside(chunk.claim, error.stage, error.reason, refused, error.pause)
 
 
-def keep_paid(chunk: PreparedChunk, store: Store) -> None:
-    """Keep the computed rows of a chunk whose stages ask servers, unless all are computed and its part follows.
+def keep_computed(chunk: PreparedChunk, store: Store) -> None:
+    """After a micro-batch: keep the computed rows, if it is time for it, unless the part follows as all are computed.
 
-    The next holder reads them without a note: it may be of another job, after the budget of this one is spent.
+    Rows whose stages ask servers are paid for, and kept at once. The next holder reads them without a note: it may be
+    of another job, or Redis may have lost the notes.
     """
-    if chunk.account.meter is not None and not all(item.settled for item in chunk.items):
-        with watching_storage(chunk.claim):
-            chunk.saved = _save(chunk, store) or chunk.saved
+    now = time.monotonic()
+    # of chunks that take a moment nothing is kept
+    if chunk.account.meter is None and chunk.keep_at is None:
+        chunk.keep_at = now + KEEP_SECONDS
+    if (chunk.keep_at is not None and now < chunk.keep_at) or all(item.settled for item in chunk.items):
+        return
+    with watching_storage(chunk.claim):
+        chunk.saved = _save(chunk, store) or chunk.saved
+    if chunk.keep_at is not None:
+        ended = time.monotonic()
+        chunk.keep_at = ended + max(KEEP_SECONDS, (ended - now) / KEEP_SHARE)
 
 
 def _save(chunk: PreparedChunk, store: Store) -> bool:

@@ -12,7 +12,7 @@ from models.faults import reason_of
 from strata.core import Chunk, ProfileError, Record, Status
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.queue import Claim
-from strata.store import BrokenPart, Part, Source, Store, count_of, read_progress
+from strata.store import BrokenPart, Part, Source, Store, count_of, is_upload_list, read_progress
 from strata.store import reason_of as storage_reason
 from workers.accounts import Account
 from workers.claims import Claims
@@ -37,7 +37,8 @@ class PreparedChunk:
     alone: the numbers of the rows to compute first and one by one, because a process may have ended over them;
     together: those to compute after them in micro-batches. poison: the rows that are passed over. saved: whether the
     store has rows of the chunk; those of an earlier holder are settled here. account: has the rows `alone` and
-    `together`, in order. unread: the rows whose images are read when it is their turn to be computed.
+    `together`, in order. unread: the rows whose images are read when it is their turn to be computed. keep_at: when the
+    rows that are computed then are kept, in seconds of the monotonic clock; None: at once, or not decided yet.
     """
 
     claim: Claim
@@ -49,6 +50,7 @@ class PreparedChunk:
     saved: bool
     account: Account
     unread: set[int]
+    keep_at: float | None = None
 
     @property
     def batch_key(self) -> tuple[str, str]:
@@ -158,7 +160,8 @@ class ChunkPreparer:
         self.claims.retry(claim, lambda: self.store.set_aside(error), OSError)
         if part.group == chunk.group and part.attempt <= chunk.attempt:
             return self._prepare(claim)
-        if part.group == "index" and self.store.is_upload(chunk.shard):
+        if part.group == "index" and (self.store.is_upload(chunk.shard) or is_upload_list(chunk.shard)):
+            # only the API indexes uploads
             self.claims.fail(claim, f"{error}; submit the image again")
         elif part.group == "index":
             # the index knows its shard's identity only when it has read the shard
@@ -180,8 +183,8 @@ class ChunkPreparer:
         # read the rows; settle those that an earlier holder has computed, and those that are passed over
         items = self.claims.retry(claim, lambda: self.group.items(chunk), OSError)
         meter, saved = self.group.meter(chunk), dict[int, Record]()
-        # rows that were paid for are kept without a note; a chunk of one row has its part as soon as it is paid for
-        if verdict.saved or (meter is not None and len(items) > 1):
+        # rows are kept without a note while a chunk is computed; a chunk of one row has its part as soon as that is
+        if verdict.saved or len(items) > 1:
             saved = self.claims.retry(claim, lambda: read_progress(self.store, chunk), OSError)
         poison = _settle(items, verdict, saved)
         # read the images of the others; of a large chunk only the first ones

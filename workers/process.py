@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import os
 import secrets
@@ -14,8 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-import pyarrow as pa
-
 from models.deadlines import DEADLINES, Limits
 from strata.cli.exits import PROCESS_BROKEN
 from strata.core import GROUPS, Settings, load_profile
@@ -23,7 +20,7 @@ from strata.errors import InvalidInput, ProcessBroken, QueueUnavailable, RedisUn
 from strata.garbage import collector_spared
 from strata.jobs import Jobs, pair
 from strata.queue import Queue
-from strata.store import Store, texts_of
+from strata.store import Store, import_ahead, texts_of
 from workers.engines.groups import GroupMaker, loaded_group, quiet_libraries
 from workers.engines.queue import QueueClaims
 from workers.indexer import Indexer
@@ -66,9 +63,9 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     # The watchdog watches the loading already; the lease thread publishes heartbeats meanwhile, which can take minutes.
     url = settings.redis_url.get_secret_value()
     with Watchdog(name, url) as watchdog, Leases(jobs.queue, name, groups, settings.lease_seconds) as leases:
+        import_ahead()
         DEADLINES.report(watchdog.publish, Limits(settings.hang_seconds))
         loops = [_loop(group, group_of, jobs, leases, settings, profiles) for group in groups]
-        _import_ahead()
         with collector_spared():
             # Everything is loaded: report ready, and run a thread for each group until a signal.
             if not _is_announced(jobs, leases, stop):
@@ -103,12 +100,6 @@ def _is_announced(jobs: Jobs, leases: Leases, stop: threading.Event) -> bool:
     except WorkInterrupted:
         return False
     return True
-
-
-def _import_ahead() -> None:
-    """Import what pyarrow imports at its first array and first read, pandas among it: 0.4 s less in the first job."""
-    pa.array([""])
-    importlib.import_module("pyarrow.dataset")
 
 
 def _end(threads: list[threading.Thread], leases: Leases, broken: list[ProcessBroken]) -> None:

@@ -27,7 +27,7 @@ from strata.store import Store, count_of, remove_progress
 from workers.accounts import NotAffordable
 from workers.claims import Claims
 from workers.groups import Group
-from workers.handover import hand_over, keep_paid, step_aside
+from workers.handover import hand_over, keep_computed, step_aside
 from workers.micro_batches import (
     MachineFault,
     MicroBatch,
@@ -259,7 +259,7 @@ class Runner:
         # chunks that are computed together have one image each, which is counted at the end
         if len(chunks) == 1:
             chunks[0].account.computed(chunks[0].costs([row for _, row in rows]))
-            keep_paid(chunks[0], self.store)
+            keep_computed(chunks[0], self.store)
 
     def _compute_on_server(self, rows: Sequence[Row], chunks: Sequence[PreparedChunk]) -> None:
         """Compute rows whose stages ask a server, and single images of other fingerprints as long as it takes."""

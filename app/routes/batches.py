@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 from fastapi import APIRouter, Header, Response
@@ -10,8 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from app.batch_preview import Preview
 from app.dependencies import Caller, Services, ServicesDep
 from app.idempotency import IdempotentRoute
+from app.images.upload_lists import upload_list
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import BatchPreview, BatchRequest, JobView, Profile, TextSettings
+from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -27,12 +29,18 @@ async def submit_shards(
     """Describe the images of shards. The response is immediate; the workers read the shards.
 
     A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` expands to a
-    range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server.
+    range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server. Images that were
+    sent before (`/v1/uploads`) are named by the SHA-256 of their files.
     """
     profile = await run_in_threadpool(_profile, given, body)
+    if body.input.uploads is not None:
+        indexed = await run_in_threadpool(upload_list, given.store, body.input, profile)
+        view = await run_in_threadpool(_create, given, body, [indexed.shard], profile, caller, [indexed])
+        response.headers["Location"] = f"/v1/jobs/{view.id}"
+        return view
     # expand the patterns and check local shards before a job is created, so that a typo creates no job
     async with given.shards.turn():
-        shards = await given.shards.find(body.input.shards)
+        shards = await given.shards.find(body.input.shards or [])
         view = await run_in_threadpool(_create, given, body, shards, profile, caller)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return view
@@ -44,6 +52,8 @@ async def preview_batch(body: BatchRequest, given: ServicesDep) -> BatchPreview:
 
     It takes a few seconds at most; of many or large shards only some are looked at.
     """
+    if body.input.shards is None:
+        raise ProblemError("invalid-request", "a preview looks at shards; of uploads everything is known already", [])
     profile = await run_in_threadpool(_profile, given, body)
     async with given.shards.turn():
         shards = await given.shards.find(body.input.shards)
@@ -59,13 +69,21 @@ def _profile(given: Services, body: BatchRequest) -> Profile:
     return profile
 
 
-def _create(given: Services, body: BatchRequest, shards: list[str], profile: Profile, caller: str) -> JobView:
+def _create(
+    given: Services,
+    body: BatchRequest,
+    shards: list[str],
+    profile: Profile,
+    caller: str,
+    indexed: Sequence[ShardSummary] = (),
+) -> JobView:
     job = given.jobs.new.create(
         "batch",
         shards,
         profile,
         body.priority,
         body.metadata,
+        indexed,
         budget=body.budget,
         caller=caller,
         bounds=given.bounds,

@@ -6,8 +6,11 @@ Strata does not fetch: the user names their folder.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import io
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +71,27 @@ def parser_of(weights: Path | None) -> Parser:
     except ImportError:
         raise InvalidInput("--graphs needs FactualSceneGraph: pip install FactualSceneGraph") from None
     try:
-        made: Any = module.SceneGraphParser(str(weights), parser_type="sentence_merge", device="cpu")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidInput(f"--graphs {weights}: {' '.join(str(error).split())[:200]}") from error
+        made: Any = module.SceneGraphParser(str(weights), device="cpu")
+    except Exception as error:  # the libraries that read weights have their own exceptions
+        raise _refused(weights, error) from error
 
     def parse(text: str) -> SceneGraph:
-        return of_factual(made.parse([text], beam_size=1, return_text=False)[0]) if text.strip() else SceneGraph()
+        # sentence by sentence, as CAPTURE does; its own way of dividing a text needs data from the network
+        sentences = sentences_of(text)
+        try:
+            # it draws a progress bar for each text
+            with redirect_stderr(io.StringIO()):
+                graphs = made.parse(sentences, beam_size=1, return_text=False) if sentences else []
+        except Exception as error:  # such as those of another version of transformers than it was written for
+            raise _refused(weights, error) from error
+        return functools.reduce(SceneGraph.merged, map(of_factual, graphs), SceneGraph())
 
     return parse
+
+
+def _refused(weights: Path, error: Exception) -> InvalidInput:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return InvalidInput(f"--graphs {weights}: FactualSceneGraph cannot read texts with it: {reason}")
 
 
 def of_factual(graph: dict[str, Any]) -> SceneGraph:
@@ -88,4 +104,5 @@ def of_factual(graph: dict[str, Any]) -> SceneGraph:
     }
     told = graph.get("relations", ())
     relations = {(heads[one["subject"]], str(one["relation"]).lower(), heads[one["object"]]) for one in told}
-    return SceneGraph(frozenset(heads), frozenset(attributes), frozenset(relations))
+    # a sentence that says nothing gets one entity without a name
+    return SceneGraph(frozenset(filter(None, heads)), frozenset(attributes), frozenset(relations))

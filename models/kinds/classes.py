@@ -64,8 +64,17 @@ def main(path: Path) -> None:
         "ImageNet's classes (0 to 999) of each kind of coco.toml; written by models/kinds/classes.py from WordNet 3.0"
     )
     lines = [f"  {json.dumps(word)}: {json.dumps(found)}" for word, found in classes_of(read_hypernyms(path)).items()]
-    text = '{{\n "about": {},\n "classes": {{\n{}\n }}\n}}\n'.format(json.dumps(about), ",\n".join(lines))
-    CLASSES.write_text(text, encoding="utf-8")
+    CLASSES.write_text(told(about, lines), encoding="utf-8")
+
+
+def told(about: str, lines: list[str]) -> str:
+    """The file's content: the lines of the kinds, and the first word of each class, WordNet's first lemma."""
+    info = ImageNetInfo()
+    words = [info.index_to_description(i).partition(",")[0] for i in range(info.num_classes())]
+    # eight words a line
+    rows = [", ".join(map(json.dumps, words[i : i + 8])) for i in range(0, len(words), 8)]
+    body = ' "classes": {{\n{}\n }},\n "words": [\n  {}\n ]'.format(",\n".join(lines), ",\n  ".join(rows))
+    return f'{{\n "about": {json.dumps(about)},\n{body}\n}}\n'
 
 
 if __name__ == "__main__":

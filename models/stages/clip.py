@@ -18,7 +18,7 @@ from torchvision.transforms import Compose, Normalize, Resize, v2
 
 from models.base import WeightsMissing
 from models.devices import best_device, best_precision, pixels, side_stream
-from models.weights.cache import locate
+from models.weights.cache import locate, require_file
 from strata.core import StageSettings
 
 MOST_TOLD = 400  # characters of open_clip's list of names
@@ -145,9 +145,3 @@ class _KeepRatio:
         size = self.step.get_params(SimpleNamespace(size=(width, height)), self.step.size, self.step.longest)
         resized: Tensor = v2.functional.resize(image, size, self.step.interpolation)
         return resized
-
-
-def require_file(folder: Path, *patterns: str) -> None:
-    """Raise WeightsMissing if no file of the folder matches one of the patterns."""
-    if not any(any(folder.glob(pattern)) for pattern in patterns):
-        raise WeightsMissing(f"{folder} has no {' or '.join(patterns)}; fetch it with `strata models fetch`")

@@ -1,43 +1,31 @@
 """EfficientNet-Lite with ImageNet's 1000 classes: the tagger of whole images, and a matcher that judges kinds.
 
-The weights are Google's EfficientNet-Lite2 (Apache-2.0), with the names of the package efficientnet-lite-pytorch; the
-architecture is timm's, whose tensors have other names. Every image and crop is resized to one square, whatever its
+The weights are Google's EfficientNet-Lite2 (Apache-2.0). Every image and crop is resized to one square, whatever its
 shape: a centre crop, as in the evaluation of such models, would cut off what a long box holds.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+import json
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
-import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
 from models.base import MatcherStage, Stage
 from models.devices import best_device
 from models.items import Pair
-from models.kinds.coco import kind_of
-from models.stages.clip import require_file
-from models.weights.cache import locate
+from models.kinds.coco import CLASSES, kind_of
+from models.stages.efficientnet import EfficientNetLite2
+from models.weights.cache import locate, require_file
 from strata.core import ImageNetTaggerParameters, Parameters, StageSettings
 from strata.core.layers import Tag
 
-ARCHITECTURE = "tf_efficientnet_lite2"
 SIDE = 260  # pixels: the resolution that EfficientNet-Lite2 was trained for
-_BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(.+)")
-_OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-# the layers of a block without expansion, which only the first stage has, and of all other blocks
-_SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_INVERTED = {
-    **{"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"},
-    **{"_project_conv": "conv_pwl", "_bn2": "bn3"},
-}
 
 
 class Classifier:
@@ -47,12 +35,12 @@ class Classifier:
         """Load the weights. Raises WeightsMissing, and ValueError unless they are those of the architecture."""
         folder = locate(settings)
         require_file(folder, "model.safetensors")
-        self._model: Any = timm.create_model(ARCHITECTURE, pretrained=False)
+        self._model = EfficientNetLite2()
         try:
-            self._model.load_state_dict(renamed(load_file(folder / "model.safetensors"), self._model.blocks))
-        except (KeyError, IndexError, RuntimeError) as error:
+            self._model.load_state_dict(load_file(folder / "model.safetensors"))
+        except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{folder} holds no weights of {ARCHITECTURE}: {reason}") from error
+            raise ValueError(f"{folder} holds no weights of EfficientNet-Lite2: {reason}") from error
         self._model.eval().to(best_device())
 
     @staticmethod
@@ -140,25 +128,5 @@ class KindMatcher(MatcherStage):
 
 def class_words() -> list[str]:
     """The first word of each ImageNet class, in their order: WordNet's first lemma."""
-    info = ImageNetInfo()
-    return [info.index_to_description(i).partition(",")[0] for i in range(info.num_classes())]
-
-
-def renamed(tensors: Mapping[str, Tensor], blocks: Any) -> dict[str, Tensor]:
-    """The tensors under timm's names. blocks: the stages of the timm model, each a sequence of blocks.
-
-    Raises KeyError and IndexError for names that are none of efficientnet-lite-pytorch's.
-    """
-    # there the blocks are numbered through, in timm they are counted in each stage
-    places = [f"blocks.{i}.{j}" for i, stage in enumerate(blocks) for j in range(len(stage))]
-    found = {}
-    for name, tensor in tensors.items():
-        block = _BLOCK.fullmatch(name)
-        if block is None:
-            layer, _, rest = name.partition(".")
-            found[f"{_OUTER[layer]}.{rest}"] = tensor
-        else:
-            number, layer, rest = int(block[1]), block[2], block[3]
-            layers = _INVERTED if f"_blocks.{number}._expand_conv.weight" in tensors else _SEPARABLE
-            found[f"{places[number]}.{layers[layer]}.{rest}"] = tensor
-    return found
+    words: list[str] = json.loads(CLASSES.read_text(encoding="utf-8"))["words"]
+    return words

@@ -22,8 +22,8 @@ from transformers import Blip2ForImageTextRetrieval, Blip2Processor
 from models.base import MatcherStage
 from models.devices import features, load_model
 from models.items import Pair
-from models.stages.clip import ClipEncoders, require_file
-from models.weights.cache import locate
+from models.stages.clip import ClipEncoders
+from models.weights.cache import locate, require_file
 from strata.core import OpenClipParameters, Parameters, StageSettings
 
 # LAVIS: lavis/processors/blip_processors.py, BlipCaptionProcessor; lavis/models/blip2_models/blip2.py, max_txt_len

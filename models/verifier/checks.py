@@ -198,10 +198,19 @@ def _thing(statement: Statement, facts: Facts) -> Verdict:
         return UNKNOWN
     if _is_known_role(phrase, facts) or _is_read(statement, facts) or not is_visible(phrase.noun):
         return UNKNOWN
+    # a model saw it, and was not sure
+    if _unsure(phrase, facts):
+        return UNKNOWN
     # "Exit 25" and "Springfield" may be what a line of text says
     told = letters_of(statement.read)
     lines = tuple(name for name, line in facts.lines.items() if told and has_letters(line, told))
     return Verdict(True, None, lines) if lines else Verdict(False, "unsupported_object")
+
+
+def _unsure(phrase: NounPhrase, facts: Facts) -> list[Entity]:
+    """The things that a model saw without being sure which have the name of a phrase, and no other colour."""
+    found = [one for one in facts.unsure if any(names(entry, phrase) for entry in one.entries)]
+    return [one for one in found if all(compared(word, one.words) is not False for word in _own(phrase))]
 
 
 def _is_known_role(phrase: NounPhrase, facts: Facts) -> bool:
@@ -323,6 +332,9 @@ def _count(statement: Statement, facts: Facts) -> Verdict:
         if persons and told > len(persons) and not several:
             return Verdict(False, "wrong_count", _names_of(persons))
         return UNKNOWN
+    if not found and (unsure := [one for one in _unsure(phrase, facts) if one.box is not None]):
+        wrong = told > len(unsure) and not any(entry.many for one in unsure for entry in one.entries)
+        return Verdict(False, "wrong_count", _names_of(unsure)) if wrong else UNKNOWN
     if not found:
         return _told_count(phrase, told, facts)
     many = any(entry.many and entry.count is None for entity in found for entry in entity.entries)
@@ -380,10 +392,15 @@ def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Ver
         right = tuple(name for name, box in boxes.items() if lies(box, statement.names, facts.size))
         return Verdict(True, None, right) if right else Verdict(False, "wrong_relation", tuple(boxes))
     own = [entity for entity in _meant(subject, facts, statement.quotes) if entity.box is not None]
+    own = own or [entity for entity in _unsure(subject, facts) if entity.box is not None]
     if statement.names:
         found = [(lies(entity.box, statement.names, facts.size), (entity,)) for entity in own if entity.box]
         return _decided(found)
-    meant = [entity for other in statement.others for entity in _meant(other, facts, statement.quotes)]
+    meant = [
+        entity
+        for other in statement.others
+        for entity in _meant(other, facts, statement.quotes) or _unsure(other, facts)
+    ]
     pairs = [(a, b) for a, b in product(own, meant) if a is not b]
     return _decided([(related(a.box, statement.value, b.box, facts.size), (a, b)) for a, b in pairs if a.box and b.box])
 
@@ -465,6 +482,10 @@ def _setting(statement: Statement, facts: Facts) -> Verdict:
     told = {phrase.noun, phrase.noun.rpartition(" ")[2], *phrase.attributes}
     excluded = [entry for entry in facts.settings if excludes(entry.noun, phrase.noun) or _covered(entry.words, told)]
     excluded += [] if excluded else _on_the_other_side(phrase.noun, facts)
+    # where no kept caption tells of it, a dropped one that tells otherwise is the only witness
+    unsure = [entry for one in facts.unsure for entry in one.entries if entry.noun == phrase.noun and one.box is None]
+    if not facts.settings and not _unsure(phrase, facts):
+        excluded += unsure
     if excluded:
         return Verdict(False, "contradicts", tuple(dict.fromkeys(entry.name for entry in excluded)))
     return UNKNOWN

@@ -64,6 +64,7 @@ class Facts:
 
     settings: nouns of surroundings with their attributes, by the entry that names them. lines: the kept lines of text,
     by entry, and their boxes. doubtful: nouns of entries that were dropped because a model was not sure.
+    unsure: the things of such entries that nothing contradicts, and the surroundings of a dropped caption.
     size: (width, height). compounds: the nouns of two and more words in the names of entries, such as "sports ball".
     """
 
@@ -74,6 +75,7 @@ class Facts:
     lines: dict[str, str] = field(default_factory=dict)
     line_boxes: dict[str, Box] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
+    unsure: list[Entity] = field(default_factory=list)
     compounds: set[str] = field(default_factory=set)
 
 
@@ -97,6 +99,7 @@ def facts_of(record: Record, trust_caption: bool = True) -> Facts:
                     _add_told(facts, other)
             elif entry.reason in IN_DOUBT:
                 facts.doubtful.append(own.noun)
+                facts.unsure += [Entity(entry.box, [own])] if entry.reason != "contradicted" else []
     _add_lines(facts, record)
     _add_texts(facts, record, trust_caption)
     return facts
@@ -174,10 +177,13 @@ def _add_lines(facts: Facts, record: Record) -> None:
 
 def _add_texts(facts: Facts, record: Record, trust_caption: bool) -> None:
     """Add what the caption and the tags name."""
-    if record.caption and record.caption.kept:
-        made = structure_of(record.caption.text)
+    if record.caption:
+        kept, made = record.caption.kept, structure_of(record.caption.text)
         for phrase in made.phrases:
             entry = _entry_of("caption", phrase, phrase.text(made.tokens, made.text), "caption")
+            if not kept:
+                facts.unsure += [Entity(None, [entry])] if is_setting(phrase.noun) else []
+                continue
             facts.compounds.update(_compounds_of(made.tokens[phrase.start : phrase.end]))
             if is_setting(phrase.noun):
                 facts.settings.append(entry)

@@ -59,6 +59,12 @@ def locate(settings: StageSettings) -> Path:
     return folder
 
 
+def require_file(folder: Path, *patterns: str) -> None:
+    """Raise WeightsMissing if no file of the folder matches one of the patterns."""
+    if not any(any(folder.glob(pattern)) for pattern in patterns):
+        raise WeightsMissing(f"{folder} has no {' or '.join(patterns)}; fetch it with `strata models fetch`")
+
+
 def weights_folder(settings: StageSettings) -> Path:
     """The folder for a stage's weights, whether it exists or not.
 

@@ -1,4 +1,4 @@
-"""The commands that call the service: caption, submit, jobs, status, cancel, retry, results, failures."""
+"""The commands that call the service: submit, jobs, status, cancel, retry, results, failures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
@@ -17,7 +16,6 @@ from strata.cli.terminal import (
     ApiKey,
     AsJson,
     Follow,
-    Images,
     JobId,
     Language,
     ProfileName,
@@ -27,104 +25,15 @@ from strata.cli.terminal import (
     open_client,
     output,
 )
-from strata.errors import JobFailed, RequestRefused
 
 if TYPE_CHECKING:
     from strata.client import Client
-    from strata.core import JobView, Record, TextSettings
+    from strata.core import JobView
 
 Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
 Kind = Literal["image", "batch"]
 STORE_SECONDS = 2.0  # between two looks at a job of a store: a run tells its progress as often
 Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because importing it loads pydantic
-
-
-def caption(
-    images: Images,
-    alt_text: Annotated[str | None, typer.Option("--alt-text", help="The image's alt text.")] = None,
-    profile: ProfileName = None,
-    variants: Variants = None,
-    language: Language = None,
-    prompt: Prompt = None,
-    overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Save pictures of the layers.")] = None,
-    as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
-) -> None:
-    """Caption images and print their layers. The first image that fails or is refused gives the exit code."""
-    from strata.cli.arguments import texts_of
-    from strata.client import ApiError
-    from strata.core import Status
-
-    code, texts = 0, texts_of(variants, language, prompt)
-    with open_client(url, api_key) as client:
-        for image in images:
-            # An image that fails or is refused is reported, and the other images are still captioned.
-            try:
-                record, job_id = _captioned(client, image, alt_text, profile, texts)
-            except ApiError as error:
-                # a failure of the service itself would repeat for every image
-                if error.problem.status >= 500:
-                    raise
-                _tell(f"{image}: {error}")
-                code = code or exits.REQUEST_REFUSED
-                continue
-            except JobFailed as error:
-                _tell(str(error))
-                code = code or exits.JOB_FAILED
-                continue
-            _show(record, image, as_json)
-            if overlay and record.status is not Status.FAILED:
-                _save_overlay(client, job_id, record, overlay / f"{image.name}.overlay.png")
-            # the first problem determines the exit code
-            code = code or (exits.JOB_FAILED if record.status is Status.FAILED else 0)
-    raise typer.Exit(code)
-
-
-def _tell(problem: str) -> None:
-    """Print why an image has no record, without control characters of its name."""
-    from strata.cli.rendering.records import clean
-
-    print(f"strata: {clean(problem)}", file=sys.stderr)
-
-
-def _show(record: Record, image: Path, as_json: bool) -> None:
-    from strata.cli.rendering import records as render
-
-    if as_json:
-        print(record.model_dump_json(), flush=True)
-    else:
-        output().print(render.layers_tree(record, str(image)))
-
-
-def _captioned(
-    client: Client, image: Path, alt_text: str | None, profile: str | None, texts: TextSettings | None
-) -> tuple[Record, str | None]:
-    """The record of one image and its job's id. Raises JobFailed if the job ends without a record."""
-    from rich.console import Console
-
-    from strata.cli.rendering import records as render
-
-    captioned = client.captioned(image, alt_text, profile, 30, texts)
-    if captioned.record is not None:
-        return captioned.record, captioned.job_id
-    # not finished within the wait: follow the job to its end, then fetch its record
-    assert captioned.job_id is not None
-    final = render.follow(client.watch(captioned.job_id), Console(stderr=True))
-    record = next(client.results(captioned.job_id), None)
-    if record is None:
-        reasons = [render.failure_line(row) for row in client.failures(captioned.job_id)]
-        reasons = reasons or [render.job_line(final) if final else "the job ended without a record"]
-        raise JobFailed(f"{image}: {reasons[0]}")
-    return record, captioned.job_id
-
-
-def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path) -> None:
-    if job_id is None:
-        raise RequestRefused("the service's response has no job id, which the overlay needs")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(client.overlay(job_id, record.key))
-    print(f"overlay: {path}", file=sys.stderr)
 
 
 def submit(
@@ -140,18 +49,30 @@ def submit(
     ] = None,
     budget_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")] = None,
     budget_money: Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")] = None,
+    upload: Annotated[bool, typer.Option("--upload", help="Send images of this machine first.")] = False,
     follow: Follow = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Submit shards; prints the job's id."""
+    """Submit shards, or with --upload images of this machine; prints the job's id.
+
+    Images that the service has already are not sent again: after an interruption the same command goes on.
+    """
     from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
 
     pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
     texts = texts_of(variants, language, prompt)
+    options: dict[str, Any] = {"profile": profile, "priority": priority, "metadata": pairs}
+    options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts}
+    left_out = 0
     with open_client(url, api_key) as client:
-        view = client.submit(list(shards_of(shards)), profile, priority, pairs, idempotency_key, budget, texts)
+        if upload:
+            from strata.cli.images.uploads import submit_images
+
+            view, left_out = submit_images(client, shards, **options)
+        else:
+            view = client.submit(list(shards_of(shards)), **options)
         # print the id before following, so that it is known if the command is interrupted
         if not as_json:
             print(view.id, flush=True)
@@ -159,7 +80,7 @@ def submit(
             view = _follow(client, view)
     if as_json:
         print(view.model_dump_json())
-    raise typer.Exit(_code(view) if follow else 0)
+    raise typer.Exit((_code(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0))
 
 
 def _follow(client: Client, view: JobView) -> JobView:

@@ -19,6 +19,7 @@ from strata import environment
 from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, search, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
+from strata.cli.images.caption import caption
 from strata.cli.running import command as running
 
 app = typer.Typer(
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 # The help lists commands in this order: requests to the service, the processes, then data for training.
 for _command in (
-    jobs.caption,
+    caption,
     jobs.submit,
     jobs.jobs,
     jobs.status,

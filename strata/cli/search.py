@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 # repeats a type of strata.search, because importing that loads DuckDB
 RowOrder = Literal["store", "best", "worst", "longest", "shortest"]
 Named = list[str] | None
+# the options that say which rows, by the names of the service's parameters
+FILTERS = (
+    *("job", "snapshot", "thing", "tag", "dropped", "cut", "failure", "status", "key"),
+    *("has_text", "score_min", "score_max", "words_min", "words_max"),
+)
 
 
 def _several(help_text: str) -> Any:
@@ -53,17 +58,7 @@ def search(
 
     Words that begin with a minus sign come after `--`: strata search -- '-dog'.
     """
-    filters: dict[str, Any] = {"job": job, "snapshot": snapshot, "thing": thing, "tag": tag, "dropped": dropped}
-    filters |= {
-        "cut": cut,
-        "failure": failure,
-        "status": status,
-        "key": key,
-        "has_text": has_text,
-        "score_min": score_min,
-    }
-    filters |= {"score_max": score_max, "words_min": words_min, "words_max": words_max}
-    given = {name: value for name, value in filters.items() if value is not None}
+    given = {name: value for name, value in locals().items() if name in FILTERS and value is not None}
     with open_client(url, api_key) as client:
         page = client.search(words, order, limit, cursor, **given)
     _show(page, as_json)

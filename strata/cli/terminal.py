@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,19 +46,6 @@ Moved = Annotated[
     typer.Option("--root", metavar="OLD=NEW", help="Where a folder or bucket of images lies now; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def _files(images: list[Path]) -> list[Path]:
-    """Images of an argument. Raises BadParameter for a folder, whose images are a job's."""
-    for image in images:
-        if image.is_dir():
-            raise typer.BadParameter(f"{image} is a folder: describe its images with `strata submit {image}`")
-    return images
-
-
-Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE", help="Image files.", exists=True, readable=True, callback=_files)
-]
 
 
 def open_client(url: str, api_key: str | None) -> Client:

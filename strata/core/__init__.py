@@ -75,6 +75,7 @@ from strata.core.profiles import (
     STAGES_OF,
     EvidenceSettings,
     InvalidProfile,
+    NameWeights,
     Profile,
     ProfileError,
     StageSettings,
@@ -97,7 +98,9 @@ from strata.core.registry import UnknownBackEnd, installed
 from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    MAX_UPLOADS,
     Backlog,
+    BatchInput,
     BatchPreview,
     BatchRequest,
     Budget,
@@ -119,6 +122,9 @@ from strata.core.schemas import (
     SearchPage,
     ShardCounts,
     UnreadShard,
+    UploadsBody,
+    UploadsView,
+    UploadView,
     Waiting,
 )
 from strata.core.settings import Settings, load_settings
@@ -133,6 +139,7 @@ __all__ = [
     "LANGUAGES",
     "LAYERS",
     "LEFT_OUT",
+    "MAX_UPLOADS",
     "MILLION",
     "MOST",
     "NOTHING_FOUND",
@@ -147,6 +154,7 @@ __all__ = [
     "VARIANT_LEVELS",
     "BackEnd",
     "Backlog",
+    "BatchInput",
     "BatchPreview",
     "BatchRequest",
     "Bill",
@@ -198,6 +206,7 @@ __all__ = [
     "LayerError",
     "LayerSpec",
     "Mask",
+    "NameWeights",
     "ObjectMask",
     "OcrParameters",
     "OpenClipParameters",
@@ -234,6 +243,9 @@ __all__ = [
     "Turn",
     "UnknownBackEnd",
     "UnreadShard",
+    "UploadView",
+    "UploadsBody",
+    "UploadsView",
     "Usage",
     "Variant",
     "Verification",

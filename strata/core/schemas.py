@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from strata.core.parameters.texts import TextFields
 from strata.core.records import FailureNote, Status
@@ -28,6 +28,10 @@ Text = Annotated[str, AfterValidator(_encodable)]  # JSON allows texts that cann
 MetadataKey = Annotated[Text, Field(max_length=64)]
 MetadataValue = Annotated[Text, Field(max_length=512)]
 ProfileName = Annotated[Text, Field(max_length=255)]
+MAX_UPLOADS = 50_000  # images of one batch that were sent before; with their alt texts as many values as JSON may have
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+UploadLine = Annotated[Text, Field(pattern=r"^[0-9a-f]{64}( [\s\S]{0,1000})?$")]
+AltText = Annotated[Text, Field(max_length=4096)]
 
 
 class JobStatus(StrEnum):
@@ -48,11 +52,55 @@ class JobStatus(StrEnum):
 
 
 class BatchInput(BaseModel):
-    """Shards by URI or path. A brace range such as `{00000..00331}`, a glob or an `@FILE` stands for several."""
+    """What is described: shards, or images that were sent before (`POST /v1/uploads`); one of the two.
+
+    shards: by URI or path; a brace range such as `{00000..00331}`, a glob or an `@FILE` stands for several. uploads: as
+    `sha256sum` writes them, the SHA-256 of the file that was sent, a space, and a name, from which the key is made; at
+    most MAX_UPLOADS. alt_texts: of the uploads, in the same order.
+    """
 
     model_config = ConfigDict(extra="forbid")
     # the first wrong one is told: an error for each needs more memory than the request
-    shards: list[Text] = Field(min_length=1, max_length=100_000, fail_fast=True)
+    shards: list[Text] | None = Field(default=None, min_length=1, max_length=100_000, fail_fast=True)
+    uploads: list[UploadLine] | None = Field(default=None, min_length=1, max_length=MAX_UPLOADS, fail_fast=True)
+    alt_texts: list[AltText | None] | None = Field(default=None, max_length=MAX_UPLOADS, fail_fast=True)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> BatchInput:
+        if (self.shards is None) == (self.uploads is None):
+            raise ValueError("exactly one of shards and uploads must be given")
+        if self.alt_texts is not None and len(self.alt_texts) != len(self.uploads or ()):
+            raise ValueError(f"{len(self.alt_texts)} alt_texts for {len(self.uploads or ())} uploads")
+        return self
+
+
+class UploadsBody(BaseModel):
+    """`POST /v1/uploads`: files that are to be sent, by their SHA-256 and their sizes in bytes, in the same order."""
+
+    model_config = ConfigDict(extra="forbid")
+    sha256: list[Sha256] = Field(min_length=1, max_length=MAX_UPLOADS, fail_fast=True)
+    sizes: list[Annotated[int, Field(ge=0, le=2**62)]] = Field(min_length=1, max_length=MAX_UPLOADS, fail_fast=True)
+
+    @model_validator(mode="after")
+    def _as_many(self) -> UploadsBody:
+        if len(self.sha256) != len(self.sizes):
+            raise ValueError(f"{len(self.sizes)} sizes for {len(self.sha256)} files")
+        return self
+
+
+class UploadsView(BaseModel):
+    """Which files are to be sent (`missing`), and which are refused because they are too large; each once."""
+
+    missing: list[str]
+    too_large: list[str]
+
+
+class UploadView(BaseModel):
+    """An image that was sent. stored_sha256, size: of what is stored, which has no metadata."""
+
+    sha256: str
+    stored_sha256: str
+    size: int
 
 
 class Budget(BaseModel):

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from strata.errors import QueueUnavailable
 from strata.jobs.jobs import Jobs
-from strata.store import READERS
+from strata.queue import image_of
+from strata.store import READERS, uploads_of
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,21 @@ class Retention:
         # while Redis lacks jobs, it is not known which uploads are still needed
         if not listed.is_complete():
             return 0
-        old = self.store.uploads_before(time.time() - days * DAY)
-        needed = states.images(states.active())
+        moment = time.time() - days * DAY
+        old = self.store.uploads_before(moment)
+        active = states.active()
+        needed = states.images(active) | self._of_batches(active)
         # asked last: a job that is created in this moment has announced its upload, and writes it again
         gone = (path for path in old if _image(path) not in needed and not listed.is_announced(_image(path)))
+        # what was received tells nothing any more when its image is gone
+        self._remove(self.store.written_before(moment, "received"))
         return self._remove(gone)
+
+    def _of_batches(self, job_ids: Iterable[str]) -> set[str]:
+        """The uploads of batches of images that were sent before, as `_image` names them."""
+        requests = (self.queue.job_states.request(job_id) for job_id in job_ids)
+        batches = [one for one in requests if one is not None and one.kind == "batch"]
+        return {image_of(uri) for request in batches for uri in uploads_of(self.store, request)}
 
     def _remove(self, paths: Iterable[str]) -> int:
         with ThreadPoolExecutor(READERS) as pool:

@@ -11,7 +11,7 @@ from strata.core import FINAL_GROUP, GROUPS, JobRequest, is_hash, is_job_id
 from strata.errors import Conflict, DamagedFile
 from strata.judgments import batches_of_job
 from strata.snapshots.snapshots import Snapshots
-from strata.store import READERS, Part, PartsOf, Store, UnknownSource
+from strata.store import READERS, Part, PartsOf, Store, UnknownSource, uploads_of
 
 # seconds after which a rows file without a manifest counts as abandoned: `Snapshots.create` writes the manifest at once
 ROWS_AGE = 3600.0
@@ -142,8 +142,8 @@ class Cleaning:
         return self.store.read_job_file(job_id, "end") is None
 
     def _upload_of(self, request: JobRequest) -> set[str]:
-        """The path of a job's upload, if it has one."""
-        return {self.store.upload_path(request.shards[0])} if request.kind == "image" else set()
+        """The paths of a job's uploads."""
+        return {self.store.upload_path(uri) for uri in uploads_of(self.store, request)}
 
     def _uploads(self, used: set[str] | None) -> Iterator[tuple[str, int]]:
         """The uploads of forgotten jobs that no other job uses, with their bytes. used: None if that is not known."""

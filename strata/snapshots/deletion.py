@@ -25,27 +25,31 @@ class Deletion:
         self.store = store
         self._parts_of, self._snapshots = PartsOf(store), Snapshots(store)
 
-    def delete(self, job_id: str, others: Iterable[str], keeps_upload: bool = False) -> int:
+    def delete(self, job_id: str, others: Iterable[str], uploads: Iterable[str] = ()) -> int:
         """Delete a job's files, and of what it uses that which no other job and no snapshot uses; returns the number.
 
-        others: the ids of all other jobs that may use the same parts. keeps_upload: whether one uses its upload too.
+        others: the ids of all other jobs that may use the same parts. uploads: the URIs of its uploads that none uses.
         If a file of one of these jobs or of a snapshot is damaged, all parts stay, because it may use them. If the
         process dies in between, the job is still there, and can be deleted again.
         """
+        # the images first: afterwards their list is gone
+        gone = [self.store.upload_path(uri) for uri in uploads]
+        self._remove(gone)
         paths: list[str] = []
         with suppress(DamagedFile):
             request = self._parts_of.request(job_id)
-            if request is not None and request.kind == "image" and not keeps_upload:
-                paths.append(self.store.upload_path(request.shards[0]))
             if request is not None:
                 paths += self._unshared(request, [other for other in others if other != job_id])
-        with ThreadPoolExecutor(READERS) as pool:
-            list(pool.map(lambda path: self.store.remove(self.store.path(path)), paths))
+        self._remove(paths)
         # what people said of its records, then the job's own files
         remove_judgments(self.store, job_id)
         self.store.remove_job(job_id)
         self.store.close_job(job_id)
-        return len(paths)
+        return len(gone) + len(paths)
+
+    def _remove(self, paths: Sequence[str]) -> None:
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(lambda path: self.store.remove(self.store.path(path)), paths))
 
     def _unshared(self, request: JobRequest, others: Sequence[str]) -> list[str]:
         """The paths of the parts that only this job uses, of all attempts. Raises DamagedFile."""

@@ -5,6 +5,7 @@ Read `store.py` first, then `parts.py`; `storages.py` opens the folder or bucket
 
 from __future__ import annotations
 
+from strata.store.arrow import import_ahead
 from strata.store.index_rows import (
     IndexRow,
     ParquetCell,
@@ -33,6 +34,7 @@ from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import as_os_error, is_transient, reason_of, storage_fault
 from strata.store.storages import file_system
 from strata.store.store import Store, count_of
+from strata.store.upload_lists import ReceivedUploads, is_upload_list, uploads_of, write_list
 
 __all__ = [
     "READERS",
@@ -45,6 +47,7 @@ __all__ = [
     "Part",
     "PartsOf",
     "Provenance",
+    "ReceivedUploads",
     "ShardIndex",
     "Source",
     "Store",
@@ -55,8 +58,10 @@ __all__ = [
     "file_name",
     "file_system",
     "identity_of",
+    "import_ahead",
     "index_table",
     "is_transient",
+    "is_upload_list",
     "keep_profile",
     "keep_proof",
     "kept_profiles",
@@ -71,5 +76,7 @@ __all__ = [
     "sweep_progress",
     "texts_of",
     "upload_digest",
+    "uploads_of",
+    "write_list",
     "write_progress",
 ]

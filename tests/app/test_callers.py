@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from app.dependencies import caller_of
 from app.http.limits import ConnectionLimits
-from app.server import HttpServer
+from app.http.serving import HttpServer
 
 
 def caller(host: str | None, key: str | None = None, **headers: str) -> str:

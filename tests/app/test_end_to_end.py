@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -21,9 +22,11 @@ from samples.service import running_service
 from strata.cli import exits
 from strata.client.client import Client
 from strata.components import strata_command
+from strata.core.layers import LAYERS
 from strata.core.profiles import read_profile
 from strata.core.records import Record
 from strata.core.schemas import JobStatus
+from strata.describing import Describer
 from strata.queue.queue import Queue
 
 SHARD = Path(__file__).resolve().parents[2] / "samples" / "shards" / "00000.tar"
@@ -84,6 +87,28 @@ def test_results_and_overlay_of_a_single_image(service: tuple[Client, Path]) -> 
     assert {"captioner", "detector", "segmenter", "ocr", "matcher", "composer"} <= set(answer.seconds)
     job = next(job for job in client.jobs().jobs if job.kind == "image")
     assert client.overlay(job.id, answer.key).startswith(b"\x89PNG")
+
+
+def test_describe_gives_what_the_service_gives(service: tuple[Client, Path]) -> None:
+    """The same pipelines in this process: the same texts, boxes and decisions, and scores but for rounding."""
+    path = SHARD.parent.parent / "images" / "one.jpg"
+    theirs = service[0].caption(path, alt_text="things", wait=60)
+    with Describer() as describer:
+        ours = describer.describe(path, "demo", alt_text="things")
+    assert isinstance(theirs, Record)
+    assert ours.description == theirs.description and ours.fingerprint == theirs.fingerprint
+    assert ours.image.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    for layer in LAYERS.values():
+        pairs = list(
+            zip(layer.entries(getattr(ours, layer.name)), layer.entries(getattr(theirs, layer.name)), strict=True)
+        )
+        for mine, other in pairs:
+            assert (layer.display_text(mine), mine.kept, mine.reason) == (
+                layer.display_text(other),
+                other.kept,
+                other.reason,
+            )
+            assert mine.score == pytest.approx(other.score, abs=1e-2)
 
 
 def test_a_photograph_goes_through_and_the_matcher_doubts_it(service: tuple[Client, Path], tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ OPERATIONS = [
     ("POST", "/v1/captions"),
     ("POST", "/v1/batches"),
     ("POST", "/v1/batches/preview"),
+    ("POST", "/v1/uploads"),
+    ("PUT", "/v1/uploads/{sha256}"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{job_id}"),
     ("DELETE", "/v1/jobs/{job_id}"),

@@ -22,6 +22,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app import server, supervisor
+from app.http.serving import HttpServer
 from app.images.decoding import PROCESSES
 from app.supervisor import Child, Supervisor, process_groups
 from bench.processes import PYTHONPATH
@@ -193,7 +194,7 @@ def test_collections_of_garbage_leave_out_what_the_service_consists_of(
     def run(*_: object, **__: object) -> None:
         looked_at.append(sum(len(gc.get_objects(generation)) for generation in range(3)))
 
-    monkeypatch.setattr(server.HttpServer, "run", run)
+    monkeypatch.setattr(HttpServer, "run", run)
     before = gc.get_threshold()
     code, _ = refused("--port", "0", "--no-workers")
     assert code == exits.FAILURE  # it has not served
@@ -314,3 +315,10 @@ def test_groups_that_name_the_same_weights_run_in_one_process() -> None:
     groups = {name: process_groups(load_profile(name, profiles)) for name in ("demo", "modern", "paper", "small")}
     assert groups.pop("small") == ("index,vision,llm",)
     assert set(groups.values()) == {("index,vision", "llm")}
+
+
+def test_the_supervisor_needs_no_web_framework() -> None:
+    """The workers start before the service is imported, which takes a second."""
+    code = "import sys, app.server; print(*[name for name in ('fastapi', 'uvicorn', 'duckdb') if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert found.stdout.split() == []

@@ -238,13 +238,6 @@ def test_the_first_image_that_fails_gives_the_exit_code(tmp_path: Path, capsys: 
         assert err.count("lost.jpg: a.tar: index: ReadError: cut off") == order.count("lost")
 
 
-def test_a_folder_is_a_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert code_of("caption", str(tmp_path)) == exits.USAGE
-    assert f"is a folder: describe its images with `strata submit {tmp_path}`" in " ".join(
-        capsys.readouterr().err.replace("│", " ").split()
-    )
-
-
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize(("shard", "code"), [("good.tar", 0), ("bad.tar", exits.JOB_FAILED)])
 def test_submit_prints_the_job(shard: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,16 +1,20 @@
-"""The client against answers of the documented shapes."""
+"""Both clients against answers of the documented shapes: every test runs with `Client` and with `AsyncClient`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
 
-from strata.client.client import MAX_LOST, RETRIES, Client
+from strata.client.calls import MAX_LOST, RETRIES
+from strata.client.client import AsyncClient, Client
 from strata.client.responses import ApiError
 from strata.core.records import FailureNote, ImageReference, Record
 from strata.core.schemas import (
@@ -57,8 +61,48 @@ def problem(status: int, **headers: str) -> httpx.Response:
     return answer(body, status, **headers)
 
 
+class Blocking:
+    """An AsyncClient that is used like a Client: each call is awaited, each iterator is read to its end."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self.client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.client, name)
+
+        def called(*arguments: Any, **named: Any) -> Any:
+            result = found(*arguments, **named)
+            return asyncio.run(_awaited(result))
+
+        return called
+
+
+async def _awaited(result: Any) -> Any:
+    return [item async for item in result] if hasattr(result, "__aiter__") else await result
+
+
+@pytest.fixture(params=["blocking", "asynchronous"], autouse=True)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which client the test's services have."""
+    monkeypatch.setattr(Service, "asynchronous", request.param == "asynchronous")
+
+
+def client_of(transport: httpx.MockTransport, asynchronous: bool, **options: Any) -> Client:
+    if not asynchronous:
+        return Client("http://strata.test", SECRET, transport=transport, **options)
+    note = options.pop("sleep", None)
+
+    async def sleep(seconds: float) -> None:
+        note(seconds)
+
+    client = AsyncClient("http://strata.test", SECRET, transport=transport, sleep=sleep, **options)
+    return cast(Client, Blocking(client))
+
+
 class Service:
     """Answers in order, the last one again and again; keeps the requests and the pauses."""
+
+    asynchronous = False
 
     def __init__(self, *answers: httpx.Response | Exception, patience: float = 60.0) -> None:
         self.answers = list(answers)
@@ -66,12 +110,11 @@ class Service:
         self.pauses: list[float] = []
         transport = httpx.MockTransport(self.handle)
         self.told: list[str] = []
-        self.client = Client(
-            "http://strata.test",
-            SECRET,
+        self.client = client_of(
+            transport,
+            self.asynchronous,
             patience=patience,
             on_wait=lambda seconds, problem: self.told.append(f"{problem.type} {seconds:g}"),
-            transport=transport,
             sleep=self.pauses.append,
         )
 
@@ -173,17 +216,17 @@ def test_a_problem_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("response", "line"),
     [
-        (httpx.Response(502, text="<html>bad\ngateway"), "HTTP 502 Bad Gateway: <html>bad gateway"),
-        (httpx.Response(302, headers={"Location": "/login"}), "HTTP 302 Found (302)"),
+        (lambda: httpx.Response(502, text="<html>bad\ngateway"), "HTTP 502 Bad Gateway: <html>bad gateway"),
+        (lambda: httpx.Response(302, headers={"Location": "/login"}), "HTTP 302 Found (302)"),
         (
-            httpx.Response(200, text="<html>hello"),
+            lambda: httpx.Response(200, text="<html>hello"),
             "Unexpected response: http://strata.test/v1/jobs/x did not return",
         ),
     ],
 )
-def test_another_server_at_the_address_is_told_clearly(response: httpx.Response, line: str) -> None:
+def test_another_server_at_the_address_is_told_clearly(response: Callable[[], httpx.Response], line: str) -> None:
     with pytest.raises(ApiError) as caught:
-        Service(response).client.job("x")
+        Service(response()).client.job("x")
     assert str(caught.value).startswith(line)
 
 
@@ -201,7 +244,7 @@ def test_results_follow_the_links_and_stay_with_the_host() -> None:
         link = f'<http://elsewhere.test/v1/jobs/j1/results?limit=2&cursor={following}>; rel="next"'
         return httpx.Response(200, content=text, headers={"Link": link} if following else {})
 
-    client = Client("http://strata.test", transport=httpx.MockTransport(handle))
+    client = client_of(httpx.MockTransport(handle), Service.asynchronous)
     assert list(client.results("j1")) == [record(key) for key in "abc"]
 
 
@@ -249,23 +292,29 @@ def test_ready() -> None:
     assert not Service(httpx.ConnectError("refused")).client.ready()
 
 
-class BrokenStream(httpx.SyncByteStream):
-    """Bytes, then a connection that breaks."""
+class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """Bytes in pieces; broken: then a connection that breaks."""
 
-    def __init__(self, *chunks: bytes) -> None:
-        self.chunks = chunks
+    def __init__(self, *chunks: bytes, broken: bool = False) -> None:
+        self.chunks, self.broken = chunks, broken
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self.chunks
-        raise httpx.ReadError("broken")
+        if self.broken:
+            raise httpx.ReadError("broken")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self:
+            yield chunk
 
 
-def stream(content: bytes | Iterable[bytes]) -> httpx.Response:
-    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=content)
+def stream(content: bytes | Pieces) -> httpx.Response:
+    given: dict[str, Any] = {"stream": content} if isinstance(content, Pieces) else {"content": content}
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, **given)
 
 
 def test_events_go_on_after_the_last_id() -> None:
-    broken = BrokenStream(b"id: 1\nevent: progress\ndata: {\n", b"data: }\n\nid: 2\ndata: half")
+    broken = Pieces(b"id: 1\nevent: progress\ndata: {\n", b"data: }\n\nid: 2\ndata: half", broken=True)
     service = Service(
         stream(broken),
         answer(job()),
@@ -290,7 +339,7 @@ def test_events_of_an_unknown_job() -> None:
 def test_event_lines_break_at_line_feeds_only() -> None:
     text = 'data: {"a": "\u2028\u0085"}\n\n'.encode()
     pieces = [text[index : index + 1] for index in range(len(text))]
-    service = Service(stream(pieces), answer(job(JobStatus.COMPLETED)), stream(b""))
+    service = Service(stream(Pieces(*pieces)), answer(job(JobStatus.COMPLETED)), stream(b""))
     assert [event.data for event in service.client.events("j1")] == ['{"a": "\u2028\u0085"}']
 
 
@@ -306,3 +355,64 @@ def test_profiles_are_read() -> None:
     service = Service(httpx.Response(200, content=ProfileList(profiles=[view]).model_dump_json()))
     assert service.client.profiles() == [view]
     assert service.requests[0].url.path == "/v1/profiles"
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def methods(client: type) -> dict[str, inspect.Signature]:
+        made = client("http://strata.test")
+        names = [name for name in dir(client) if not name.startswith("_") and callable(getattr(made, name))]
+        return {name: inspect.signature(getattr(made, name)) for name in names if name not in ("close", "aclose")}
+
+    assert methods(Client) == methods(AsyncClient)
+    assert "job_id" in methods(Client)["watch"].parameters and "self" not in methods(Client)["watch"].parameters
+    assert (Client.job.__doc__ or "").startswith("Fetch a job")
+
+
+def test_what_is_opened_is_closed_when_reading_ends_early() -> None:
+    """A stream of events is closed with its iterator, and a call that is cancelled ends its request."""
+    closed: list[str] = []
+
+    class Endless(Pieces):
+        def __iter__(self) -> Iterator[bytes]:
+            while True:
+                yield b"id: 1\ndata: x\n\n"
+
+        def close(self) -> None:
+            closed.append("close")
+
+        async def aclose(self) -> None:
+            closed.append("aclose")
+
+    transport = httpx.MockTransport(lambda _: stream(Endless()))
+    with Client("http://strata.test", transport=transport) as client:
+        events = client.events("j1")
+        assert next(events).data == "x"
+        events.close()  # type: ignore[attr-defined]
+
+    async def read() -> None:
+        async with AsyncClient("http://strata.test", transport=transport) as client:
+            events = client.events("j1")
+            assert (await anext(events)).data == "x"
+            await events.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(read())
+    assert closed == ["close", "aclose"]
+
+
+def test_many_calls_of_an_asynchronous_client_run_at_a_time() -> None:
+    running, most = 0, 0
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return answer(job(job_id=request.url.path.rpartition("/")[2]))
+
+    async def ask() -> list[str]:
+        async with AsyncClient("http://strata.test", transport=httpx.MockTransport(handle)) as client:
+            return [view.id for view in await asyncio.gather(*(client.job(f"j{n}") for n in range(8)))]
+
+    assert asyncio.run(ask()) == [f"j{n}" for n in range(8)]
+    assert most > 1

@@ -19,20 +19,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
 import pytest
 import uvicorn
 
 from strata.core.profiles import Profile
 from strata.core.settings import Settings
+from strata.describing import shared
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.queue import Queue
 from tests.docs.blocks import Block, blocks_of, check_strata, words_of
+from tests.fakes import FakeLlm, FakeVision
 from tests.service import running_service
 from training.config import Config
+from workers.describing import pipelines
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*/*.md"))]
+PYTHON = ROOT / "docs" / "python.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", PYTHON, *sorted((ROOT / "docs").glob("*/*.md"))]
 ADDRESS = "http://127.0.0.1:8080"
 SAMPLES = "samples/shards/00000.tar"  # the shard that README and the tutorial submit
 IMAGES = 64  # in it
@@ -137,16 +142,42 @@ def _run(command: list[str], place: Place) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_python_blocks(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def in_process(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`describe` computes with the same fakes as the service, in the folder of the service."""
     monkeypatch.chdir(place.folder)
+    monkeypatch.setattr(pipelines, "VisionPipeline", FakeVision)
+    monkeypatch.setattr(pipelines, "LlmPipeline", FakeLlm)
+    monkeypatch.setenv("STRATA_PROFILES_DIR", str(place.folder / "profiles"))
+    monkeypatch.setenv("STRATA_PROFILE", "fake")
+    shared().close()  # one of another test has other settings
+
+
+@pytest.mark.usefixtures("in_process")
+def test_python_blocks(place: Place) -> None:
     blocks = blocks_of(README, "python")
     printed = [_output(block, place.url) for block in blocks]
-    assert len(printed) == 2
-    caption, counts, *records = printed[0].splitlines()
+    assert len(printed) == 3
+    assert " by " in printed[0]
+    caption, counts, *records = printed[1].splitlines()
     assert "by" in caption and f"succeeded={IMAGES}" in counts
     assert len(records) == IMAGES
-    rows = int(printed[1].split()[0])
+    rows = int(printed[2].split()[0])
     assert rows >= IMAGES
+
+
+@pytest.mark.usefixtures("in_process")
+def test_python_blocks_of_the_page_on_python(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(place.folder / "cache"))
+    printed = [_output(block, place.url).splitlines() for block in blocks_of(PYTHON, "python")]
+    one, several, each, hugging_face, blocking, awaiting, uploads = printed
+    assert " by " in one[0]
+    assert [line.split()[1] for line in several[:3]] == ["succeeded", "failed", "failed"] and several[3] == "2"
+    assert len(each) == len(list((place.folder / "samples" / "images").iterdir()))
+    assert len(hugging_face) == 2 and all(" by " in line for line in hugging_face)
+    assert f"succeeded={IMAGES}" in blocking[1]
+    assert sum(line.endswith("succeeded") for line in awaiting) == IMAGES
+    assert f"succeeded={len(each)}" in uploads[0] and uploads[0].endswith("{}")
 
 
 def _output(block: Block, url: str) -> str:
@@ -166,7 +197,7 @@ def test_every_setting_is_in_the_table() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        if not target.startswith(("http://", "https://")) and not target.startswith("../reference/"):  # generated pages
+        if not target.startswith(("http://", "https://")) and "reference/" not in target:  # generated pages
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 

@@ -98,7 +98,9 @@ def test_bad_files_are_one_line(tmp_path: Path, content: str, words: str) -> Non
     assert "\n" not in str(error.value)
 
 
-def test_factual_scene_graph_is_used_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_factual_scene_graph_is_used_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(InvalidInput, match="no folder"):
         parser_of(tmp_path / "absent")
     monkeypatch.setitem(sys.modules, "factual_scene_graph.parser.scene_graph_parser", None)
@@ -106,9 +108,14 @@ def test_factual_scene_graph_is_used_where_it_is_installed(tmp_path: Path, monke
         parser_of(tmp_path)
 
     def parse(texts: list[str], **options: Any) -> list[dict[str, Any]]:
-        assert texts == ["A red car near a dog."] and options["return_text"] is False
+        assert options["return_text"] is False
+        if texts == ["Break."]:
+            raise AttributeError("no such thing\nin this version")
+        assert texts == ["A red car near a dog.", "Nothing."]
+        print("100%|", file=sys.stderr)
         entities = [{"head": "Car", "quantity": "", "attributes": {"red"}}, {"head": "dog", "attributes": set()}]
-        return [{"entities": entities, "relations": [{"subject": 0, "relation": "near", "object": 1}]}]
+        nothing: dict[str, Any] = {"entities": [{"head": "", "attributes": set()}], "relations": []}
+        return [{"entities": entities, "relations": [{"subject": 0, "relation": "near", "object": 1}]}, nothing]
 
     # the package with its documented interface; its weights are not in the repository
     module = ModuleType("factual_scene_graph.parser.scene_graph_parser")
@@ -116,10 +123,21 @@ def test_factual_scene_graph_is_used_where_it_is_installed(tmp_path: Path, monke
     for name in ("factual_scene_graph", "factual_scene_graph.parser"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "factual_scene_graph.parser.scene_graph_parser", module)
-    found = parser_of(tmp_path)("A red car near a dog.")
-    assert found == SceneGraph(
+    read = parser_of(tmp_path)
+    assert read("A red car near a dog. Nothing.") == SceneGraph(
         frozenset({"car", "dog"}), frozenset({("car", "red")}), frozenset({("car", "near", "dog")})
     )
+    assert read(" ") == SceneGraph() and capsys.readouterr().err == ""
+    with pytest.raises(InvalidInput) as error:
+        read("Break.")
+    assert "AttributeError: no such thing in this version" in str(error.value)
+
+    def missing(folder: str, **options: Any) -> None:
+        raise RuntimeError("no file named\nmodel.safetensors")
+
+    module.SceneGraphParser = missing  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInput, match=r"RuntimeError: no file named model\.safetensors"):
+        parser_of(tmp_path)
 
 
 def test_bad_references_are_refused_before_the_records_are_read(

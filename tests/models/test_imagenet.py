@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm import create_model
+from timm.data.imagenet_info import ImageNetInfo
 
 from models.building import build_stage
 from models.crops import crop_box
@@ -19,7 +20,8 @@ from models.evidence.filter import before_matching, regions_matched
 from models.items import Failure, Pair
 from models.kinds.classes import ancestors, read_hypernyms
 from models.kinds.coco import KINDS_BY_ID, KINDS_BY_PHRASE, TABLE, kind_of
-from models.stages.imagenet import ARCHITECTURE, Classifier, class_words, renamed
+from models.stages.efficientnet import EfficientNetLite2
+from models.stages.imagenet import Classifier, class_words
 from models.weights.cache import locate
 from models.weights.inventory import PROFILES
 from strata.core.profiles import EvidenceSettings, StageSettings, load_profile
@@ -95,23 +97,28 @@ def test_words_of_classes() -> None:
     words = class_words()
     assert len(words) == 1000
     assert (words[0], words[281], words[999]) == ("tench", "tabby", "toilet tissue")
+    # timm, whose order of classes the file was written from, has the same
+    info = ImageNetInfo()
+    assert words == [info.index_to_description(i).partition(",")[0] for i in range(info.num_classes())]
 
 
-def test_tensors_have_the_places_of_the_architecture() -> None:
-    tensors = load_file(locate(EVERYDAY.stages["matcher"]) / "model.safetensors")
-    model = create_model(ARCHITECTURE)
-    named = renamed(tensors, model.blocks)
-    assert named.keys() == model.state_dict().keys()
-    assert all(named[name].shape == tensor.shape for name, tensor in model.state_dict().items())
-    assert torch.equal(named["blocks.1.0.conv_pwl.weight"], tensors["_blocks.1._project_conv.weight"])
-    assert torch.equal(named["blocks.6.0.bn3.bias"], tensors["_blocks.20._bn2.bias"])
+def test_the_network_is_that_of_timm() -> None:
+    ours, theirs = EfficientNetLite2().eval(), create_model("tf_efficientnet_lite2").eval()
+    ours.load_state_dict(load_file(locate(EVERYDAY.stages["matcher"]) / "model.safetensors"))
+    # both list their tensors in the order of the layers
+    tensors = ours.state_dict().values()
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), tensors, strict=True)))
+    for height, width in ((260, 260), (97, 130)):
+        pixels = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        with torch.inference_mode():
+            assert torch.allclose(ours(pixels), theirs(pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize("change", ["_blocks.40._bn1.bias", "_neck.weight", "_fc.bias"])
 def test_weights_of_another_network_are_refused(change: str, tmp_path: Any) -> None:
     tensors = load_file(locate(EVERYDAY.stages["matcher"]) / "model.safetensors")
     save_file(tensors | {change: torch.zeros(7)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="holds no weights of tf_efficientnet_lite2"):
+    with pytest.raises(ValueError, match="holds no weights of EfficientNet-Lite2"):
         Classifier(StageSettings(backend="imagenet", model=f"local:{tmp_path}", revision=""))
 
 

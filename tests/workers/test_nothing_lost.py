@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from bench.fakes.worker import DEADLY
+from strata.core.profiles import Profile
 from strata.core.records import Record, Status
 from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs, NotFinished
@@ -23,7 +25,7 @@ from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for, wait_for_end, write_shard
 from tests.machines import fake_profile, machine, run_to_end
 from tests.raw_redis import raw_redis
-from workers import items
+from workers import handover, items
 from workers.isolation import KILLED, Isolation, Verdict
 
 
@@ -103,6 +105,33 @@ def test_sigterm_gives_back_within_seconds(jobs: Jobs, valkey_url: str, tmp_path
         run_to_end(jobs, job.id, workers)  # soon, not when the lease of ten minutes lapses
     assert jobs.view(job.id).request_counts.succeeded == 64
     assert not raw_redis(jobs.queue).keys(keys.in_flight("*"))  # nothing died
+
+
+def test_rows_of_a_long_chunk_are_not_computed_again(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(handover, "KEEP_SHARE", math.inf)
+    shard, profile = write_shard(tmp_path / "a.tar", [jpeg(20 + n) for n in range(64)]), one_chunk_profile()
+    with FakeMachine(jobs, seconds=0.02, profile=profile) as first:
+        job = jobs.new.create("batch", [shard], profile, "lo")
+        wait_for(lambda: first.vision.images >= 6)
+    done = first.vision.images
+    assert done < 64
+    # what Redis knew of the chunk is lost too
+    server: Any = raw_redis(jobs.queue)
+    server.flushdb()
+    with FakeMachine(jobs, name="second", profile=profile) as second:
+        wait_for_end(jobs, job.id)
+    # no row is computed twice
+    assert done + second.vision.images == 64
+    assert Counter(row.key for row in records(jobs, job.id)) == {f"{n:09d}": 1 for n in range(64)}
+    assert not list((tmp_path / "store" / "progress").rglob("*.json"))
+
+
+def one_chunk_profile() -> Profile:
+    """A profile with one chunk a shard, of micro-batches of two images."""
+    return FAKE_PROFILE.model_copy(update={"chunk_size": 64})
 
 
 def test_an_emptied_redis_is_filled_again_at_once(jobs: Jobs, tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ class FedClaims(Claims):
 
     def take(self, priorities: Sequence[str], block: float = 0.0) -> Claim | None:
         until = time.monotonic() + block
+        if not self._goes_on():
+            self._release_all()
         with self._changed:
             while not self._may_take(priorities):
                 left = until - time.monotonic()
@@ -101,6 +103,16 @@ class FedClaims(Claims):
         return {self.job_id}
 
     def is_wanted(self, claim: Claim) -> bool:
+        return self._goes_on()
+
+    @property
+    def images_in_hand(self) -> int:
+        """How many images the chunks have that the runner holds."""
+        with self._changed:
+            return sum(claim.chunk.images for claim in self._held.values())
+
+    def _goes_on(self) -> bool:
+        """Whether the run goes on, as the desk has said a moment ago."""
         now = time.monotonic()
         if now - self._looked >= LOOK_SECONDS:
             self._looked, self._is_stopped = now, self.desk.is_stopped()
@@ -180,6 +192,13 @@ class FedClaims(Claims):
     def stop_renewing(self, claim: Claim) -> None:
         with self._changed:
             self._held.pop(claim.chunk.id, None)
+
+    def _release_all(self) -> None:
+        """The run ends: give back the chunks that nobody has taken."""
+        with self._changed:
+            left, self._chunks = list(self._chunks), deque()
+        for chunk in left:
+            self._ended(Ended(chunk, "released"))
 
     def _put_back(self, claim: Claim) -> None:
         with self._changed:

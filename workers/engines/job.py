@@ -6,13 +6,14 @@ results. While it is run, `run.json` has its envelope.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -42,12 +43,14 @@ from strata.jobs.job_parts import JobParts
 from strata.jobs.new_jobs import new_request
 from strata.jobs.plans import Plan
 from strata.queue import Claim
-from strata.store import Footer, Store, keep_profile
+from strata.store import Footer, Store, keep_profile, reason_of
 from workers.engines.desk import LocalDesk
 from workers.engines.feeding import STREAM, Ended
 from workers.engines.memory import MemoryBudget, MemoryCounts, MemoryNotes
 from workers.indexer import ShardIndexer
-from workers.retry import WorkInterrupted, retry_until_done
+from workers.retry import Result, WorkInterrupted, retry_until_done
+
+log = logging.getLogger(__name__)
 
 INDEXERS = 8  # shards that are indexed at a time: most of it is waiting for a storage
 WRITE_SECONDS = 2.0  # between two writings of `run.json`
@@ -126,9 +129,8 @@ class EngineJob:
         self.desk = LocalDesk(notes, MemoryBudget(request.budget))
         self.summaries: dict[str, ShardSummary] = {}
         self.status, self.error = JobStatus.VALIDATING, ""
-        self.cancelled, self.written = False, 0
+        self.cancelled, self.written, self.in_hand = False, 0, 0
         self._started, self._plan = datetime.now(UTC), Plan(request)
-        self._written = -WRITE_SECONDS
         self.bills: list[tuple[str, Bill]] = []  # of earlier runs, by the ids of their chunks
         self.seen: tuple[JobUsage, Waiting | None] | None = None  # what another process's desk has told last
 
@@ -147,15 +149,15 @@ class EngineJob:
     def index(self, roots: Sequence[str]) -> None:
         """Index the shards that are not indexed, and read the bills of earlier runs. Raises WorkInterrupted."""
         known = self.store.parse_job_file(self.request.id, "shards", ShardSummaries)
-        kept = {one.shard: one for one in (known.shards if known else self.request.indexed) if self._has_index(one)}
-        missing = [shard for shard in self.request.shards if shard not in kept]
-        indexer = ShardIndexer(self.store, roots)
+        indexer, before = ShardIndexer(self.store, roots), known.shards if known else self.request.indexed
         with ThreadPoolExecutor(INDEXERS, thread_name_prefix="index") as pool:
+            pairs = zip(before, pool.map(self._has_index, before), strict=True)
+            kept = {one.shard: one for one, has_index in pairs if has_index}
+            missing = [shard for shard in self.request.shards if shard not in kept]
             found = pool.map(lambda shard: self._summary(indexer, shard), missing)
             for summary in (*kept.values(), *found):
                 self.summaries[summary.shard] = summary
                 self.counts.record(self.request.id, self.request.index_chunk(summary.shard), summary.counts)
-                self.tell()
         ordered = [self.summaries[shard] for shard in self.request.shards]
         self.summaries = {one.shard: one for one in ordered}
         self.store.write_job_file(self.request.id, "shards", ShardSummaries(shards=ordered))
@@ -206,7 +208,6 @@ class EngineJob:
             if not number:  # a shard with the content of another one has the same parts
                 self.request, missing = self.parts.missing(self.request, summary)
                 found += missing
-                self.tell()
         return found
 
     def following(self, chunk: Chunk) -> Chunk | None:
@@ -237,16 +238,38 @@ class EngineJob:
             fields["finished_at"] = datetime.now(UTC).isoformat()
         usage, waiting = self.seen or (self.desk.budget.usage(self.request.priced), self.desk.waiting)
         paid, waits = bool(self.request.paid), not self.status.final
-        return envelope(self.request, fields, 0, usage if paid else None, waiting if waits else None)
+        return envelope(self.request, fields, self.in_hand, usage if paid else None, waiting if waits else None)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Within the block call `tell` every few seconds, also while models are loaded for minutes."""
+        ended = threading.Event()
+
+        def tell() -> None:
+            while not ended.wait(WRITE_SECONDS):
+                self.tell()
+
+        self.tell()
+        thread = threading.Thread(target=tell, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def tell(self) -> None:
-        """Show the envelope, write it to the store, and look whether the job was cancelled, if it is time."""
-        now = time.monotonic()
-        if now - self._written < WRITE_SECONDS:
-            return
-        self._written = now
+        """Show the envelope, write it to the store, and look whether the job was cancelled."""
         view = self.view()
         self.on_view(view)
+        try:
+            self._write_run(view)
+        except OSError as error:
+            # what is computed waits for the store by itself
+            log.warning("the progress of job %s is not written: %s", self.request.id, reason_of(error))
+
+    def _write_run(self, view: JobView) -> None:
+        """Write the envelope to the store, and look whether the job was cancelled."""
         run = JobRun(
             engine=self.engine, host=socket.gethostname(), pid=os.getpid(), updated_at=datetime.now(UTC), view=view
         )
@@ -254,6 +277,17 @@ class EngineJob:
         if self.store.read_job_file(self.request.id, "cancel") is not None:
             self.cancelled = True
             self.stop.set()
+
+    def patiently(self, act: Callable[[], Result]) -> Result:
+        """The result of act; while the store is away, it is waited for. Raises WorkInterrupted, FileNotFoundError."""
+
+        def tell(error: Exception, attempts: int) -> None:
+            self.desk.wait_for("run", "store", reason_of(error), attempts)
+            self.on_view(self.view())
+
+        result = retry_until_done(act, (OSError,), self.stop, lambda: True, tell)
+        self.desk.works("run")
+        return result
 
     def end(self) -> JobView:
         """End the job, if it was not interrupted: as completed only if the counts in its parts' footers add up.
@@ -289,17 +323,27 @@ def run(job: EngineJob, roots: Sequence[str], compute: Callable[[Sequence[Chunk]
 
     Raises WorkInterrupted if the run was ended before the job, and OSError.
     """
+    while True:
+        with suppress(WorkInterrupted), job.telling():
+            _compute_all(job, roots, compute)
+        try:
+            return job.patiently(job.end)
+        except FileNotFoundError as error:
+            # a part was lost since it was found: its chunk is planned once more
+            log.warning("job %s: a part is missing: %s", job.request.id, error)
+
+
+def _compute_all(job: EngineJob, roots: Sequence[str], compute: Callable[[Sequence[Chunk]], None]) -> None:
+    """Index and compute, until no part lacks or the run is to end. Raises WorkInterrupted."""
     before = -1
-    with suppress(WorkInterrupted):
+    while not job.stop.is_set():
+        job.patiently(lambda: job.index(roots))
+        chunks = job.patiently(job.plan)
+        if not chunks:
+            return
         # a part may be lost or broken meanwhile: then its shard is indexed and planned once more
-        while not job.stop.is_set():
-            job.index(roots)
-            chunks = job.plan()
-            if not chunks:
-                break
-            if job.written == before:
-                job.fail(f"chunk {chunks[0].id} cannot be computed: its part, or one that it needs, is lost again")
-                break
-            before = job.written
-            compute(chunks)
-    return job.end()
+        if job.written == before:
+            job.fail(f"chunk {chunks[0].id} cannot be computed: its part, or one that it needs, is lost again")
+            return
+        before = job.written
+        compute(chunks)

@@ -61,7 +61,7 @@ class LocalEngine:
                 runner.start()
             try:
                 while left and not self.job.stop.is_set() and all(runner.is_alive() for runner in runners):
-                    self.job.tell()
+                    self.job.in_hand = sum(fed.images_in_hand for fed in claims.values())
                     for ended in _taken(ends):
                         following = self._noted(ended)
                         left -= 1

@@ -209,10 +209,12 @@ class RayEngine:
 
     def __enter__(self) -> Self:
         self._began = not ray.is_initialized()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray tells its makers how it is used
         if self._began:
             address = self.options.address or os.environ.get("RAY_ADDRESS")
-            # one that is started here is for this run alone
-            own = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+            # one that is started here is for this run alone, and nobody else reaches it
+            own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "_node_ip_address": "127.0.0.1"}
+            own = {} if address else own
             ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **own)
         context = DataContext.get_current()
         context.enable_progress_bars = False
@@ -250,7 +252,6 @@ class RayEngine:
         for one in ended:
             self.job.note(one)
         self.job.seen = usage, waiting
-        self.job.tell()
 
     def _stream(self, chunks: Sequence[Chunk]) -> None:
         """Let the chunks run through the pools of both groups. What fails in Ray is planned again."""

@@ -71,15 +71,19 @@ def run(
     if engine == "local" and folder is None:
         raise typer.Exit(watched())
     settings = _settings(profile, store, threads, root)
-    chosen = load("workers.engines.options", "ray" if engine == "ray" else "workers")
-    pools = chosen.pools_of(actors or (), cpus or (), gpus or ())
-    options = chosen.Options(engine, in_turn, folder / "notes.json" if folder else None, address, pools)
+    if engine == "ray":
+        load("workers.engines.ray", "ray")  # tell at once if it is not installed
+    pools = load("workers.engines.options", "workers").pools_of(actors or (), cpus or (), gpus or ())
+    options = _options(engine, in_turn, folder, address, pools)
     # the job that a process before this one has begun, a job by its id, or a new one
-    begun = begun_job(folder)
-    target = begun or _known(targets)
-    if target is None:
-        target = _asked(targets, settings, (variants, language, prompt), metadata, (budget_tokens, budget_money))
+    begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
+    target = begun or _known(targets) or _asked(targets, settings, texts, metadata, budget)
     raise typer.Exit(_run(settings, target, options, folder, as_json, begun is None))
+
+
+def _options(engine: str, in_turn: bool, folder: Path | None, address: str | None, pools: Any) -> Any:
+    notes = folder / "notes.json" if folder else None
+    return load("workers.engines.options", "workers").Options(engine, in_turn, notes, address, pools)
 
 
 def _settings(profile: str | None, store: str | None, threads: int | None, root: list[str] | None) -> Settings:

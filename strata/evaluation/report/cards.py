@@ -29,11 +29,12 @@ def card(record: Record, score: float, picture: str | None, truth: Truth | None)
     """The card of one record. score: 0..1; picture: a data URI; truth: None if it is not known."""
     size = f"{record.width}×{record.height}" if record.width and record.height else ""
     head = tag("h3", tag("span", record.key), " ", tag("small", f"score {score:.2f} {size}"))
-    parts = [
-        head,
-        tag("div", _picture(record, picture), tag("div", *_texts(record, truth), class_="told"), class_="two"),
-    ]
-    return tag("article", *parts, class_="card")
+    return tag("article", head, told(record, picture, truth), class_="card")
+
+
+def told(record: Record, picture: str | None, truth: Truth | None = None) -> Markup:
+    """The picture of a record with its boxes, and beside it what the record says, with the evidence."""
+    return tag("div", _picture(record, picture), tag("div", *_texts(record, truth), class_="told"), class_="two")
 
 
 def _picture(record: Record, picture: str | None) -> Markup:

@@ -19,12 +19,22 @@ from strata.judgments.judgment import Subject, sentences_of
 
 _TAGS = ("rejected", "edited", "accepted")  # the first one that a sample has counts
 _PLACE = ("job", "fingerprint", "identity", "key")
+_FIELDS = "fiftyone.core.fields"
+_TEXT = f"{_FIELDS}.StringField"
+# the types of the fields that FiftyOne's own samples do not have: without them it refuses the samples
+_TYPES = {
+    "things": f"{_FIELDS}.EmbeddedDocumentField(fiftyone.core.labels.Detections)",
+    "description": _TEXT,
+    "reviewers": f"{_FIELDS}.ListField({_TEXT})",
+    **dict.fromkeys((f"strata_{name}" for name in ("verdict", "description", *_PLACE)), _TEXT),
+}
 
 
 def data_set(described: Sequence[Described], name: str) -> dict[str, Any]:
     """A data set of records; the images' paths are relative to the folder `rel_dir` of `from_json`."""
     samples = [_sample(one) for one in described]
-    return {"name": name, "media_type": "image", "num_samples": len(samples), "info": {"strata": 1}, "samples": samples}
+    about = {"name": name, "media_type": "image", "num_samples": len(samples), "info": {"strata": 1}}
+    return {**about, "sample_fields": dict(_TYPES), "samples": samples}
 
 
 def _sample(one: Described) -> dict[str, Any]:

@@ -95,3 +95,24 @@ def test_a_doubtful_count_is_not_called_wrong() -> None:
     unsure = doubtful.model_copy(update={"regions": regions})
     assert read("Two dogs are here.", unsure).claims[1].supported is None
     assert read("Three dogs are here.", unsure).reason == "wrong_count"
+
+
+def test_what_a_model_saw_without_being_sure_is_not_called_absent() -> None:
+    known = record(
+        ("a dog", (0, 0, 50, 50)), ("a red ball", (150, 150, 190, 190)), caption="A dog on a green background."
+    )
+    regions = [*(known.regions or ())]
+    regions[1] = regions[1].model_copy(update={"kept": False, "reason": "low_evidence"})
+    caption = known.caption and known.caption.model_copy(update={"kept": False, "reason": "low_match"})
+    unsure = known.model_copy(update={"regions": regions, "caption": caption})
+    assert read("A red ball is at the bottom right.", unsure).reason is None
+    assert read("There is a green background.", unsure).reason is None
+    # what it saw still contradicts another colour, place and number, and a dropped caption another background
+    wrong = {
+        "A blue ball is at the bottom right.": "unsupported_object",
+        "A red ball is at the top left.": "wrong_relation",
+        "A red ball is above the dog.": "wrong_relation",
+        "There are three red balls.": "wrong_count",
+        "There is a pink background.": "contradicts",
+    }
+    assert {sentence: read(sentence, unsure).reason for sentence in wrong} == wrong

@@ -9,10 +9,12 @@ from typing import Any
 from bench.processes import BENCH_PROFILES
 from strata.core import FINAL_GROUP, JobRequest, JobView, Settings, ShardSummaries, load_profile
 from strata.store import Store
-from tests.fakes import jpeg, write_shard
+from tests.fakes import DECODER, FakeLlm, FakeVision, jpeg, write_shard
 from workers.engines.job import Asked, EngineJob
 from workers.engines.options import Engine, Options, Pool
 from workers.engines.start import computed, opened
+from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
+from workers.profile_versions import ProfileVersions
 
 
 def settings_of(folder: Path, **changes: Any) -> Settings:
@@ -42,6 +44,13 @@ def options(engine: Engine = "local", seconds: float = 0.0, **more: Any) -> Opti
     groups = ("bench.fakes.worker:fake_group", {"seconds": seconds})
     pools = {"vision": Pool(1, 2, 0.4, 0.0), "llm": Pool(1, 1, 0.4, 0.0)}
     return Options(engine, pools=pools, groups=groups)._replace(**more)
+
+
+def fake_machine_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings) -> Group:
+    """The group of `tests.fakes.FakeMachine`."""
+    if name == "vision":
+        return VisionGroup(store, PipelineCache(FakeVision, profiles), DECODER)
+    return LlmGroup(store, PipelineCache(FakeLlm, profiles), DECODER)
 
 
 def started(

@@ -123,20 +123,29 @@ def test_faults_are_one_line_and_an_exit_code(tmp_path: Path, monkeypatch: pytes
         (["0" * 22], 10, "no job"),
         (["a.tar", "--engine", "ray", "--actors", "vision=0"], 2, "--actors 'vision=0'"),
         (["a.tar", "--engine", "ray", "--gpus", "index=1"], 2, "expected vision=NUMBER"),
-        (["a.tar", "--profile", "none"], 12, "none"),
+        (["a.tar", "--profile", "none"], 2, "unknown profile 'none'"),
+        (["a.tar", "--budget-money", "1", "--budget-tokens", "0"], 2, "budget-tokens"),
     ):
         result = CliRunner().invoke(app, ["run", *arguments, *store])
         assert result.exit_code == code, (arguments, result.output)
         assert words in result.output and "Traceback" not in result.output
 
 
+def test_ray_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "workers.engines.ray", raising=False)
+    result = CliRunner().invoke(app, ["run", "a.tar", "--engine", "ray"])
+    assert result.exit_code == 2 and result.output == "strata: ray is not installed: pip install 'strata[ray]'\n"
+
+
+@pytest.mark.cluster
 def test_a_driver_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     store, shards = Store(settings_of(tmp_path).store_uri), shards_of(tmp_path / "shards", 3, 256)
     ray = ["--engine", "ray", "--cpus", "vision=0.4", "--cpus", "llm=0.4"]
     with running(tmp_path, *shards, *ray) as process:
         job_id = only_job(store)
-        wait_for(lambda: store.find("parts/vision"))
+        wait_for(lambda: store.find("parts/vision"), 600)  # Ray's starts may take minutes on a busy machine
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert store.parse_job_file(job_id, "end", JobEnd) is None

@@ -12,7 +12,8 @@ from strata.core import Cancellation, JobEnd, JobRun, JobStatus
 from strata.errors import Conflict, NotFound
 from strata.jobs.jobs import Jobs
 from strata.store import Store
-from tests.fakes import wait_for
+from tests.fakes import FAKE_PROFILE, FakeMachine, wait_for, wait_for_end
+from tests.service import write_profile
 from tests.workers.engines.runs import options, rows_of, run_here, settings_of, shards_of, started
 from workers.engines.job import known_job
 from workers.engines.start import computed
@@ -33,6 +34,21 @@ def test_a_run_describes_every_image_once_and_a_service_reads_it(jobs: Jobs, tmp
     # a service over the same store, whose Redis has never seen the job
     seen = Jobs(jobs.queue, store).view(request.id)
     assert seen.status is JobStatus.COMPLETED and seen.request_counts == view.request_counts
+
+
+def test_rows_and_parts_are_those_of_the_service(jobs: Jobs, tmp_path: Path) -> None:
+    shards = shards_of(tmp_path / "shards", 2, 15)
+    with FakeMachine(jobs):
+        job = jobs.new.create("batch", shards, FAKE_PROFILE, "lo")
+        wait_for_end(jobs, job.id)
+    write_profile(tmp_path)
+    settings = settings_of(tmp_path / "run", profiles_dir=tmp_path)
+    groups: tuple[str, dict[str, object]] = ("tests.workers.engines.runs:fake_machine_group", {})
+    request, _ = run_here(settings, shards, options(groups=groups))
+    here = Store(settings.store_uri)
+    rows = rows_of(jobs.store, job)
+    assert rows == rows_of(here, request) and len(rows) == 30
+    assert sorted(here.find("parts")) == sorted(jobs.store.find("parts"))
 
 
 def test_a_second_job_computes_nothing_and_groups_in_turn_give_the_same(tmp_path: Path) -> None:

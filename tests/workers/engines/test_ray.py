@@ -76,6 +76,7 @@ def test_a_row_is_the_same_from_every_engine(cluster: Any, tmp_path: Path) -> No
     assert again.groups["llm"].reused == 600
 
 
+@pytest.mark.cluster
 def test_an_image_that_ends_actors_is_a_failed_row(cluster: Any, tmp_path: Path) -> None:
     settings, shards = settings_of(tmp_path), shards_of(tmp_path / "shards", 1, 20, deadly=7)
     request, view = run_here(settings, shards, options("ray"))
@@ -86,6 +87,7 @@ def test_an_image_that_ends_actors_is_a_failed_row(cluster: Any, tmp_path: Path)
     assert failed["000000007"] == "poison" and len(failed) == 2
 
 
+@pytest.mark.cluster
 def test_a_killed_node_and_a_killed_actor_lose_nothing(cluster: Any, tmp_path: Path) -> None:
     settings, shards = settings_of(tmp_path), shards_of(tmp_path / "shards", 3, 256)
     node = add_node(cluster, num_cpus=2)

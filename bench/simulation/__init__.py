@@ -1,0 +1,1 @@
+"""A queueing simulation of the service, with costs that are measured in the same run."""

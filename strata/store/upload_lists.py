@@ -1,0 +1,101 @@
+"""Images that were sent in bulk: which are known by the hash of the sender's file, and the shard of a batch of them.
+
+An upload is stored without metadata, under the SHA-256 of what is stored. `received/` has, by the SHA-256 of the file
+as it was sent, under which one that is, so that a file need not be sent twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from strata.core import Chunk, JobRequest, ShardSummary, is_hash
+from strata.store.index_rows import IndexRow, index_table
+from strata.store.part_files import READERS
+from strata.store.store import Store
+
+_LIST = "uploads:"  # before the identity of a list in its URI
+
+
+class Received(NamedTuple):
+    """An image that was sent: the SHA-256 under which it is stored, and the bytes that are stored."""
+
+    sha256: str
+    size: int
+
+
+class ReceivedUploads:
+    """What was sent, by the SHA-256 of the senders' files. Every method raises OSError."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def find(self, digests: Sequence[str]) -> list[Received | None]:
+        """What was received under each hash, in order; None for what was never sent, or is not there any more."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(self._find, digests))
+
+    def keep(self, digest: str, data: bytes) -> Received:
+        """Store what remains of a file with this hash without its metadata."""
+        received = Received(hashlib.sha256(data).hexdigest(), len(data))
+        self.store.put_upload(received.sha256, data)
+        # after the image: what is told of here is there
+        self.store.put(self._path(digest), json.dumps(received._asdict()).encode())
+        return received
+
+    def _find(self, digest: str) -> Received | None:
+        try:
+            found: Any = json.loads(self.store.get(self._path(digest)))
+            received = Received(str(found["sha256"]), int(found["size"]))
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+        known = (
+            len(received.sha256) == 64
+            and is_hash(received.sha256)
+            and self.store.has_upload(self.store.upload_uri(received.sha256))
+        )
+        return received if known else None
+
+    def _path(self, digest: str) -> str:
+        return self.store.path("received", digest[:2], digest)
+
+
+def write_list(store: Store, rows: Iterable[IndexRow], index: Callable[[str], Chunk]) -> ShardSummary:
+    """Write the index part of a list of uploads; equal lists have the same identity, and so share their results.
+
+    index: the chunk that reads a shard's table of contents, by its URI. Raises OSError.
+    """
+    table = index_table(rows)
+    digest = hashlib.sha256()
+    for row in table.select(["key", "uri", "size", "alt_text"]).to_pylist():
+        digest.update(json.dumps(list(row.values())).encode())
+    identity = digest.hexdigest()[:16]
+    uri = f"{_LIST}{identity}"
+    chunk = index(uri)
+    store.write_index(Chunk("index", chunk.profile, chunk.fingerprint, uri, identity), table)
+    return ShardSummary(shard=uri, identity=identity, images=table.num_rows)
+
+
+def is_upload_list(uri: str) -> bool:
+    """Whether a shard is a list of uploads, which only the API indexes."""
+    return uri.startswith(_LIST)
+
+
+def uploads_of(store: Store, request: JobRequest) -> set[str]:
+    """The URIs of the uploads that a job uses, `upload:SHA256`. Raises OSError; a lost index part names none."""
+    if request.kind == "image":
+        return set(request.shards)
+    found: set[str] = set()
+    for summary in request.indexed:
+        if is_upload_list(summary.shard):
+            fingerprint = request.fingerprints["index"]
+            chunk = Chunk("index", request.profile, fingerprint, summary.shard, summary.identity)
+            try:
+                table, _ = store.read_part(chunk)
+            except FileNotFoundError:
+                continue
+            found.update(table.column("uri").to_pylist())
+    return found
