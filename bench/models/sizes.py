@@ -29,7 +29,7 @@ FLORENCE_BASE: dict[str, Any] = {
         "decoder_attention_heads": 12,
     },
 }
-FLORENCE_LARGE = {"text_config": {"vocab_size": 51328, "max_position_embeddings": 4096}}
+FLORENCE_LARGE: dict[str, dict[str, Any]] = {"text_config": {"vocab_size": 51328, "max_position_embeddings": 4096}}
 HIERA: dict[str, dict[str, Any]] = {
     "large": {
         "hidden_size": 144,
@@ -104,7 +104,7 @@ QWEN_4B: dict[str, Any] = {
     "vocab_size": 151936,
     "tie_word_embeddings": True,
 }
-_TINY_TEXT = {
+_TINY_TEXT: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
@@ -113,7 +113,7 @@ _TINY_TEXT = {
     "head_dim": 16,
     "vocab_size": 1024,
 }
-_TINY_VISION = {
+_TINY_VISION: dict[str, Any] = {
     "depth": 2,
     "hidden_size": 16,
     "intermediate_size": 16,
@@ -153,8 +153,8 @@ def sam2_config(size: str) -> Sam2Config:
             backbone_feature_sizes=[[64, 64], [32, 32], [16, 16]],
             fpn_hidden_size=32,
         )
-        prompts = {"hidden_size": 32, "image_size": 256, "patch_size": 16}
-        masks = {"hidden_size": 32, "mlp_dim": 16, "num_attention_heads": 1, "iou_head_hidden_dim": 16}
+        prompts: dict[str, Any] = {"hidden_size": 32, "image_size": 256, "patch_size": 16}
+        masks: dict[str, Any] = {"hidden_size": 32, "mlp_dim": 16, "num_attention_heads": 1, "iou_head_hidden_dim": 16}
         return Sam2Config(vision_config=small, prompt_encoder_config=prompts, mask_decoder_config=masks)
     own = HIERA[size]
     vision = Sam2VisionConfig(
@@ -163,9 +163,10 @@ def sam2_config(size: str) -> Sam2Config:
     return Sam2Config(vision_config=vision)
 
 
-def qwen_vl_config(size: str, **tokens: int) -> Qwen3VLConfig:
+def qwen_vl_config(size: str, **tokens: Any) -> Qwen3VLConfig:
     """Qwen3-VL: "8B", "2B" (both published), or "test". tokens: the ids of its special tokens."""
     if size == "test":
         rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
-        return Qwen3VLConfig(text_config=_TINY_TEXT | {"rope_parameters": rope}, vision_config=_TINY_VISION, **tokens)
+        text: dict[str, Any] = _TINY_TEXT | {"rope_parameters": rope}
+        return Qwen3VLConfig(text_config=text, vision_config=_TINY_VISION, **tokens)
     return Qwen3VLConfig(**QWEN_VL[size], **tokens)
