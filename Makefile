@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo demo-train serve test test-browser test-cluster screenshots vendor coverage lint check docs bench bench-scale quality chaos faults hostile clean
+.PHONY: install weights demo demo-train serve test test-browser test-cluster screenshots vendor coverage lint check docs bench bench-gpu bench-scale quality chaos faults hostile clean
 
 install: .venv/installed
 
@@ -59,6 +59,9 @@ docs: install
 
 bench: weights
 	$(BIN)/python -m bench.throughput
+
+bench-gpu:
+	PYTHON=$(BIN)/python sh bench/gpu_session.sh
 
 bench-scale: install
 	@$(BIN)/python -c "import celery, taskiq_redis" 2>/dev/null || $(BIN)/python -m pip install -qq \

@@ -1,4 +1,4 @@
-"""How long `strata serve` takes until it is ready, and the first row of a job after that.
+"""How long `strata serve` takes until it is ready, and the row of a job of one photograph after that.
 
     python -m bench.start CHECKOUT... [--profile everyday] [--rounds 3]
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,18 +27,20 @@ import psutil  # type: ignore[import-untyped]
 
 from bench.processes import CHECKOUT, free_port, python_path
 
-SHARD = CHECKOUT / "samples" / "shards" / "00000.tar"
+PHOTOGRAPH = CHECKOUT / "samples" / "photographs" / "coffee.jpg"
 LONGEST = 600.0  # seconds until a service must be ready, and a job must have its first row
 
 
 def start(checkout: Path, profile: str, folder: Path) -> dict[str, float]:
     """One start and one job, in an empty folder. Raises TimeoutError."""
-    port = free_port()
+    port, shard = free_port(), folder / "photographs"
+    shard.mkdir()
+    shutil.copy(PHOTOGRAPH, shard)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("STRATA_", "REDIS_URL"))},
         "PYTHONPATH": python_path(checkout),
         "STRATA_DATA_DIR": str(folder / "data"),
-        "STRATA_SHARD_ROOTS": str(SHARD.parent),
+        "STRATA_SHARD_ROOTS": str(shard),
         "STRATA_PROFILE": profile,
         "STRATA_PORT": str(port),
     }
@@ -53,7 +56,7 @@ def start(checkout: Path, profile: str, folder: Path) -> dict[str, float]:
             found = {"ready": ready, "cpu": sum(_cpu(one) for one in family), "mib": sum(map(_mib, family))}
             # the first row of a job, as a client sees it
             began = time.monotonic()
-            job = client.post("/v1/batches", json={"input": {"shards": [str(SHARD)]}}).raise_for_status().json()["id"]
+            job = client.post("/v1/batches", json={"input": {"shards": [str(shard)]}}).raise_for_status().json()["id"]
             _wait(lambda: _answer(client, f"/v1/jobs/{job}/results", limit="1").get("rows"), process)
             return {**found, "first row": time.monotonic() - began}
     finally:

@@ -100,6 +100,7 @@ def profile() -> str:
         "The file": profiles.Profile,
         "`[stages.NAME]`": profiles.StageSettings,
         "`[evidence]`": profiles.EvidenceSettings,
+        "`[evidence.weights]`": profiles.NameWeights,
         "`[rules]`": rules.Rules,
     }
     for title, model in tables.items():

@@ -196,7 +196,7 @@ class Observed:
             return self.failure.row_of(record)
         record = text_judged(self.layered.model_copy(update=costs), settings)
         if settings.weight is not None:
-            record = without_repeats(weighed(record, settings.weight), settings)
+            record = without_repeats(weighed(record, settings.weight, settings.weights), settings)
         return without_false_claims(record) if settings.caption_claims else record
 
 

@@ -1,7 +1,8 @@
 """The drawings of the demo world: named sprites cut from one bundled atlas.
 
-The atlas is rendered once from Noto Color Emoji (SIL Open Font License 1.1, see `samples/atlas/LICENSE`) by
-`python -m samples.atlas`; afterwards no font is needed.
+The atlases are rendered once from Noto Color Emoji (SIL Open Font License 1.1, see `samples/atlas/LICENSE`) by
+`python -m samples.make_atlas`; afterwards no font is needed. `sprites` has the drawings of scenes; `unnamed`, which is
+not in the wheel, has others that the matcher is trained to reject (`samples/training/matcher_crops.py`).
 """
 
 from __future__ import annotations
@@ -85,9 +86,15 @@ PHRASES: tuple[str, ...] = (
 
 
 @functools.cache
-def _atlas() -> tuple[Image.Image, dict[str, int]]:
-    index: list[str] = json.loads((ATLAS / "index.json").read_text(encoding="utf-8"))
-    return Image.open(ATLAS / "sprites.png").convert("RGBA"), {emoji: i for i, emoji in enumerate(index)}
+def _cells() -> dict[str, Image.Image]:
+    """The square of every drawing of the atlases that are there, RGBA, by its emoji."""
+    cells: dict[str, Image.Image] = {}
+    for index in sorted(ATLAS.glob("*.json")):
+        atlas = Image.open(index.with_suffix(".png")).convert("RGBA")
+        for i, emoji in enumerate(json.loads(index.read_text(encoding="utf-8"))):
+            row, column = divmod(i, atlas.width // CELL)
+            cells[emoji] = atlas.crop((column * CELL, row * CELL, (column + 1) * CELL, (row + 1) * CELL))
+    return cells
 
 
 @functools.cache
@@ -96,9 +103,7 @@ def render_sprite(sprite: Sprite, colour: str | None = None) -> Image.Image:
 
     Raises KeyError for a sprite that is not in the atlas or a colour that is not in COLOURS.
     """
-    atlas, index = _atlas()
-    row, column = divmod(index[sprite.emoji], atlas.width // CELL)
-    cell = atlas.crop((column * CELL, row * CELL, (column + 1) * CELL, (row + 1) * CELL))
+    cell = _cells()[sprite.emoji]
     cell = cell.crop(cell.getchannel("A").point(lambda a: 255 * (a > 64)).getbbox())
     return _recolour(cell, *COLOURS[colour]) if colour else cell
 

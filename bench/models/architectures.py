@@ -6,9 +6,10 @@ microsoft/Florence-2-large, facebook/sam-vit-huge); no hub is asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transformers import (
@@ -128,7 +129,7 @@ def write_architectures(scale: Scale, folder: Path) -> dict[str, Path]:
     """Configurations, tokenizers and image processors of the four models, each in a folder: by stage."""
     writers: dict[str, Callable[[Scale, Path], None]] = {
         "captioner": _captioner,
-        "detector": _detector,
+        "detector": write_detector,
         "segmenter": _segmenter,
         "matcher": _matcher,
     }
@@ -214,12 +215,16 @@ def detector_config(scale: Scale, words: int = 0, image_token: int = 51289) -> F
     )
 
 
-def _detector(scale: Scale, folder: Path) -> None:
+def write_detector(scale: Scale, folder: Path, changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> None:
+    """Florence-2. changes: of its configuration, by part."""
     # DaViT reduces the image by 32 per side; one more token is their mean
     tokens = (scale.florence_side // 32) ** 2 + 1
     plain: Any = build_processor(FLORENCE_TEXTS, image_size=scale.florence_side, image_tokens=tokens)
     plain.tokenizer.add_tokens([f"<loc_{index}>" for index in range(1000)])
-    detector_config(scale, len(plain.tokenizer), plain.image_token_id).save_pretrained(folder)
+    config: Any = detector_config(scale, len(plain.tokenizer), plain.image_token_id)
+    for part, values in changes.items():
+        getattr(config, part).update(dict(values))
+    config.save_pretrained(folder)
     rules: dict[str, dict[str, str]] = {"pure_text": {}, "description_with_bboxes": {}}
     Florence2Processor(plain.image_processor, plain.tokenizer, post_processor_config=rules).save_pretrained(folder)
 

@@ -20,7 +20,7 @@ from models.stages.captioner import Blip2Captioner, FlorenceCaptioner
 from models.stages.detector import FlorenceDetector, LabelDetector
 from models.stages.matcher import Blip2Matcher, OpenClipMatcher
 from models.stages.ocr import RapidOcr
-from models.stages.qwen_vl import QwenVLCaptioner
+from models.stages.qwen_vl import QwenVLCaptioner, QwenVLMatcher
 from models.stages.segmenter import ClassicalSegmenter, SamSegmenter
 
 SIZES = (8, 16, 32, 64, 128, 256)  # batches tried, one of each
@@ -50,6 +50,7 @@ def calls_of(stage: Any) -> list[tuple[Any, str]]:
         SamSegmenter: ("get_image_embeddings", "forward"),
         OpenClipMatcher: ("encode_image", "encode_text"),
         Blip2Matcher: ("forward",),
+        QwenVLMatcher: ("forward",),
     }
     # subclasses count as their base class
     kind = next(kind for kind in names if isinstance(stage, kind))

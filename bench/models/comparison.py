@@ -147,7 +147,9 @@ def main() -> None:
     parser.add_argument("--profile", default="demo")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--original-images", type=int, help="of (a), which takes the longest; all if not given")
-    parser.add_argument("--architectures", choices=["paper"], help="full-size models with random weights")
+    parser.add_argument(
+        "--architectures", choices=["paper", "small", "modern"], help="full-size models with random weights"
+    )
     parser.add_argument("--scale", choices=["full", "tiny"], default="full", help="of the architectures")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--micro-batch", type=int, help="images computed together; the profile's if not given")

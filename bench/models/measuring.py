@@ -18,7 +18,8 @@ from bench.models.architectures import SCALES, write_architectures
 from bench.models.bare import Bare, bare, finish
 from bench.models.measurement import WARM_UP, WARM_UP_OURS, Measurement, Options
 from bench.models.original import Original, Stages
-from bench.models.random_models import random_paper, random_weights
+from bench.models.random_models import random_profile, random_weights
+from bench.models.vision_language import write_vision_language
 from models.items import CaptionRequest
 from models.pipeline import VisionPipeline
 from strata.core import ImageReference, Profile, Record, Settings, Status, load_profile
@@ -43,26 +44,31 @@ class Measuring:
         if self.options.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("no GPU here; --device cpu measures on the CPU")
         started = time.perf_counter()
-        self._load()
-        self.answer = Measurement(len(self.files), on_gpu=self.options.device == "cuda")
-        # the garbage collector is set as in a worker
-        with collector_spared():
-            for step in ("loaded", *ways):
-                if step != "loaded":
-                    getattr(self, step)()
-                print(f"{time.perf_counter() - started:6.1f} s: {step}", file=sys.stderr, flush=True)
+        # the guards must let random texts pass while the ways run too
+        with random_weights() if self.options.architectures else nullcontext():
+            self._load()
+            self.answer = Measurement(len(self.files), on_gpu=self.options.device == "cuda")
+            # the garbage collector is set as in a worker
+            with collector_spared():
+                for step in ("loaded", *ways):
+                    if step != "loaded":
+                        getattr(self, step)()
+                    print(f"{time.perf_counter() - started:6.1f} s: {step}", file=sys.stderr, flush=True)
         return self.answer
 
     def _load(self) -> None:
         profile = load_profile(self.options.profile, Settings().profiles_dir)
-        with random_weights() if self.options.architectures else nullcontext():
-            if self.options.architectures:
-                # full-size models with random weights replace those of the profile
-                scale = SCALES[self.options.scale]
-                folders = write_architectures(scale, self.folder / "architectures")
-                profile = random_paper(profile, folders, scale.points_per_side)
-            self.pipeline = VisionPipeline(profile)
-            self.pipeline.load()
+        if self.options.architectures:
+            # full-size models with random weights replace those of the profile
+            scale, folder = self.options.scale, self.folder / "architectures"
+            if profile.name == "paper":
+                folders = write_architectures(SCALES[scale], folder)
+            else:
+                folders = write_vision_language(profile.name, scale, folder)
+            tiny = SCALES[scale].points_per_side if scale == "tiny" else None
+            profile = random_profile(profile, folders, tiny)
+        self.pipeline = VisionPipeline(profile)
+        self.pipeline.load()
         self.profile: Profile = profile
         self.micro_batch = self.options.micro_batch or profile.micro_batch
 

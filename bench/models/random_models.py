@@ -10,6 +10,7 @@ Some outputs are replaced, so that each way has the same work, and as much as wi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,15 +18,23 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from open_clip.model import CustomTextCLIP
+from open_clip.transform import image_transform
 from transformers import AutoConfig, AutoModelForMaskGeneration
 
 from models import devices, pipeline
 from models.devices import best_device, best_precision
 from models.items import Detection
-from models.stages import captioner, detector, florence, matcher
+from models.stages import captioner, clip, detector, florence, matcher, qwen_vl
 from strata.core import Profile, StageSettings
 
 LENGTHS = {"scene_tokens": 16, "crop_tokens": 16}  # of captions: BLIP-2's have some ten tokens, a batch the longest's
+QWEN_LENGTHS = {  # prompts as short in bytes as the profiles' are in tokens
+    "scene_prompt": "Describe this picture in three to five plain sentences: the main things.",
+    "crop_prompt": "Name the one thing in this picture in at most ten words.",
+    "scene_tokens": 200,
+    "crop_tokens": 16,
+}
 REGION_TOKENS = 160  # ten regions of four words, each with four location tokens
 REGIONS = 10
 PASSING = 1 / 3  # of SAM's masks, by their estimated IoU
@@ -45,16 +54,16 @@ def made(model_class: Any, folder: Path, precision: torch.dtype | None = None) -
     return model
 
 
-def _discs(module: Any, inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def _discs(module: Any, inputs: Any, output: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Replaces SAM's outputs: logits of discs with random centres and radii, and random estimates."""
-    masks, estimates = output
+    masks, estimates, *others = output
     height, width = masks.shape[-2:]
     x, y, radius = torch.rand(3, *masks.shape[:3], 1, 1, device=masks.device)
     rows = torch.arange(height, device=masks.device)[:, None] / height
     columns = torch.arange(width, device=masks.device) / width
     distance = ((columns - x) ** 2 + (rows - y) ** 2).sqrt()
     # a few large ones, many small ones
-    return (500 * (0.02 + 0.2 * radius**2 - distance)).to(masks.dtype), torch.rand_like(estimates)
+    return (500 * (0.02 + 0.2 * radius**2 - distance)).to(masks.dtype), torch.rand_like(estimates), *others
 
 
 class FixedRegions(detector.FlorenceDetector):
@@ -72,26 +81,49 @@ def _fixed_region(index: int, size: tuple[int, int]) -> Detection:
     return Detection((left, top, left + 0.3 * width, top + 0.4 * height), "a red car with the dog", 0.9)
 
 
-def random_paper(profile: Profile, folders: dict[str, Path], points_per_side: int) -> Profile:
-    """The profile with vision models from the folders, and with lengths and thresholds for random weights."""
+def random_profile(profile: Profile, folders: dict[str, Path], points_per_side: int | None) -> Profile:
+    """The profile with vision models from the folders, and with lengths and thresholds for random weights.
+
+    points_per_side: of the segmenter; None: the profile's. What a matcher with random weights says would drop every
+    entry of a profile with a second opinion, and its work with them: there all are kept.
+    """
     changed: dict[str, dict[str, Any]] = {
-        "captioner": LENGTHS,
+        "captioner": LENGTHS if profile.stages["captioner"].backend == "blip2" else QWEN_LENGTHS,
         "detector": {"max_new_tokens": REGION_TOKENS},
-        "segmenter": {
-            "pred_iou_thresh": 1 - PASSING,
-            "stability_score_thresh": 0.5,
-            "points_per_side": points_per_side,
-        },
+        "segmenter": {"pred_iou_thresh": 1 - PASSING, "stability_score_thresh": 0.5},
         "matcher": {},
+        "second_matcher": {"question": "{}?"},
     }
+    if points_per_side is not None:
+        changed["segmenter"]["points_per_side"] = points_per_side
     # parameters that are not changed stay as in the profile
     stages: dict[str, StageSettings] = dict(profile.stages)
     for name, parameters in changed.items():
+        if name not in stages:
+            continue
         settings = stages[name]
         stages[name] = settings.model_copy(
             update={"model": f"local:{folders[name]}", "parameters": settings.parameters | parameters}
         )
-    return profile.model_copy(update={"stages": stages})
+    evidence = profile.evidence
+    if "second_matcher" in stages:
+        evidence = evidence.model_copy(update={"region": 0.0, "object": 0.0})
+    return profile.model_copy(update={"stages": stages, "evidence": evidence})
+
+
+def _clip(folder: Path, device: torch.device) -> tuple[Any, Any]:
+    """Replaces `models.stages.clip._load`."""
+    config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = CustomTextCLIP(**{name: value for name, value in config.items() if name != "custom_text"}).eval()
+    side = config["vision_cfg"]["image_size"]
+    return model, image_transform(side, is_train=False, resize_mode="squash")
+
+
+def _token_ids(name: str) -> Any:
+    """Replaces `open_clip.get_tokenizer`: as many tokens as SigLIP's, of bytes."""
+    return lambda texts: torch.tensor([[*text.encode()[:64].ljust(64, b"\0")] for text in texts])
 
 
 @contextmanager
@@ -99,8 +131,10 @@ def random_weights() -> Iterator[None]:
     """While the block runs, the stages' models are made instead of loaded, and the detector finds REGIONS regions."""
     with ExitStack() as patches:
         # each of these modules loads its models by `load_model`
-        for module in (captioner, detector, devices, florence, matcher):
+        for module in (captioner, detector, devices, florence, matcher, qwen_vl):
             patches.enter_context(patch.object(module, "load_model", made))
+        patches.enter_context(patch.object(clip, "_load", _clip))
+        patches.enter_context(patch("open_clip.get_tokenizer", _token_ids))
         patches.enter_context(patch.object(detector, "FlorenceDetector", FixedRegions))
         # the guards would reject random texts, and every row with them
         patches.enter_context(patch.object(pipeline, "write", lambda stage, items: stage.run(items)))

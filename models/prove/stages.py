@@ -259,7 +259,7 @@ def _is_kept(stage: str, phrase: str, thing: Thing, score: float, evidence: Evid
         return None if least is None else bool(score >= least)
     # this matcher's opinion alone, whatever a second one would say
     evidence = evidence.model_copy(update={"second_region": None, "second_object": None})
-    if evidence.weight is not None and not _weighs_enough(phrase, thing, score, evidence.weight):
+    if evidence.weight is not None and not _weighs_enough(phrase, thing, score, evidence):
         return False
     reference = ImageReference(uri="", size=0)
     if thing.masks:
@@ -269,7 +269,7 @@ def _is_kept(stage: str, phrase: str, thing: Thing, score: float, evidence: Evid
     return bool(kept(regions_matched(Record(key="", image=reference, regions=[region]), [score], evidence).regions))
 
 
-def _weighs_enough(phrase: str, thing: Thing, score: float, least: float) -> bool:
+def _weighs_enough(phrase: str, thing: Thing, score: float, evidence: EvidenceSettings) -> bool:
     """Whether a name with this probability has enough weight if captions and an undecided detector give it too."""
     region = Region(box=thing.box, phrase=phrase, score=UNDECIDED, match=score)
     masks = [
@@ -278,7 +278,7 @@ def _weighs_enough(phrase: str, thing: Thing, score: float, least: float) -> boo
     ]
     caption = Caption(text=phrase, score=1.0)
     record = Record(key="", image=ImageReference(uri="", size=0), caption=caption, regions=[region], objects=masks)
-    return bool(kept(weighed(record, least).regions))
+    return bool(kept(weighed(record, evidence.weight or 0.0, evidence.weights).regions))
 
 
 def _log_odds(probability: float) -> float:

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from models.base import StageBroken
 from models.sentences import sentences_of
@@ -61,6 +60,9 @@ def _binding_of(texts: Sequence[str], facts: Sequence[Facts]) -> Binding:
     fits = np.array([[_fit(own, one) for one in facts] for own in statements]).reshape(len(texts), len(facts))
     if len(texts) < 2:
         return Binding(sum(map(len, statements)))
+    # imported here, because it is slow and a worker that verifies single images does without
+    from scipy.optimize import linear_sum_assignment
+
     rows, best = linear_sum_assignment(fits, maximize=True)
     moved = int((fits[rows, best] > fits[rows, rows]).sum())
     return Binding(sum(map(len, statements)), int(fits[rows, best].sum() - np.trace(fits)), moved)

@@ -1,9 +1,10 @@
-"""Train the demo's matcher: `python -m samples.training.matcher --minutes 20 --out DIR [--resume]`.
+"""Train the demo's matcher: `python -m samples.training.matcher --minutes 20 --out DIR [--start WEIGHTS] [--resume]`.
 
 A small open_clip CLIP learns from random weights whether a text is true of a crop, with the sigmoid loss of
 SigLIP (arXiv 2303.15343) over all pairs of a batch, several texts being true of one crop. Its scale and bias are
 trained too, so that sigmoid(scale * cosine + bias) is a probability. Crops of drawings without a name, empty
-background and unknown words are true of nothing: that is what lets it reject what it does not know.
+background and unknown words are true of nothing: that is what lets it reject what it does not know. With `--start`
+saved weights are trained further, with a frozen text encoder.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import open_clip
 import torch
 from open_clip.model import CLIP
 
@@ -24,14 +27,23 @@ from samples.training.matcher_model import build_model, logits, save_model
 from samples.training.matcher_texts import same_name, texts_for, truths, vocabulary
 
 BATCH = 64  # crops
-RATE = 1e-3
 SCALE_RATE = 20.0
 WARM_UP = 0.03  # of the time
-CHECKPOINT, FIGURES = 180, 900  # seconds of training between two checkpoints, and two evaluations
-FIRST_SEED = 7 * 2**32  # of its scenes; other trainings use other ranges of seeds
+CHECKPOINT, FIGURES = 180, 3600  # seconds of training between two checkpoints, and two evaluations
+FIRST_SEED, FURTHER_SEED = 7 * 2**32, 8 * 2**32  # of its scenes; other trainings use other ranges of seeds
 POSITIVE, COLOUR = 3.0, 3.0  # weights in the loss of true pairs, and of false ones with the right name
-REJECT = 0.1, 0.4  # share of scenes with things to reject, at the start and at the end
 RANKING = 2.0  # weight of the ranking loss
+
+
+class Course(NamedTuple):
+    """The highest learning rate, the share of scenes with things to reject at the start and the end, the first seed."""
+
+    rate: float
+    reject: tuple[float, float]
+    first_seed: int
+
+
+FROM_RANDOM, FURTHER = Course(1e-3, (0.1, 0.4), FIRST_SEED), Course(5e-4, (0.4, 0.5), FURTHER_SEED)
 
 
 @dataclass
@@ -43,12 +55,12 @@ class Progress:
     scenes: int = 0
 
 
-def draw_crops(progress: Progress, done: float) -> list[Crop]:
+def draw_crops(progress: Progress, course: Course, done: float) -> list[Crop]:
     """The next BATCH crops, from the next scenes. The share of things to reject grows during the training."""
     crops: list[Crop] = []
-    reject = REJECT[0] + (REJECT[1] - REJECT[0]) * done
+    reject = course.reject[0] + (course.reject[1] - course.reject[0]) * done
     while len(crops) < BATCH:
-        seed = FIRST_SEED + progress.scenes
+        seed = course.first_seed + progress.scenes
         crops += crops_of_scene(seed, np.random.default_rng((seed, 1)), reject)
         progress.scenes += 1
     return crops[:BATCH]
@@ -81,18 +93,18 @@ def ranking_loss(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return (known.logsumexp(dim=1) - true.logsumexp(dim=1)).sum()
 
 
-def rate_at(done: float) -> float:
+def rate_at(done: float, highest: float) -> float:
     """The learning rate after a share of the time: linear warm-up, then a cosine decay to nearly 0."""
     if done < WARM_UP:
-        return RATE * (done + 0.002) / (WARM_UP + 0.002)
-    return RATE * (0.5 + 0.5 * math.cos(math.pi * min(1.0, (done - WARM_UP) / (1 - WARM_UP)))) + 1e-6
+        return highest * (done + 0.002) / (WARM_UP + 0.002)
+    return highest * (0.5 + 0.5 * math.cos(math.pi * min(1.0, (done - WARM_UP) / (1 - WARM_UP)))) + 1e-6
 
 
 def build_optimizer(model: CLIP) -> torch.optim.AdamW:
     """AdamW with weight decay for matrices only. Scale and bias, which change much, have SCALE_RATE times the rate."""
     # three groups of parameters with their own decay and rate
     scalars = [model.logit_scale, model.logit_bias]
-    named = [(name, p) for name, p in model.named_parameters() if p.ndim > 0]
+    named = [(name, p) for name, p in model.named_parameters() if p.ndim > 0 and p.requires_grad]
     matrices = [p for name, p in named if p.ndim > 1 and "embedding" not in name]
     others = [p for name, p in named if p.ndim == 1 or "embedding" in name]
     groups = [
@@ -100,7 +112,7 @@ def build_optimizer(model: CLIP) -> torch.optim.AdamW:
         {"params": others, "weight_decay": 0.0, "factor": 1.0},
         {"params": scalars, "weight_decay": 0.0, "factor": SCALE_RATE},
     ]
-    return torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(groups, lr=FROM_RANDOM.rate, betas=(0.9, 0.98), fused=True)
 
 
 def save_checkpoint(path: Path, model: CLIP, optimizer: torch.optim.AdamW, progress: Progress) -> None:
@@ -110,7 +122,16 @@ def save_checkpoint(path: Path, model: CLIP, optimizer: torch.optim.AdamW, progr
     path.with_suffix(".new").replace(path)
 
 
-def train(model: CLIP, out: Path, minutes: float, *, resume: bool) -> None:
+def started_from(weights: Path) -> CLIP:
+    """The model of a folder. Its text encoder is frozen: texts that the training does not show keep their vectors."""
+    model: CLIP = open_clip.create_model_and_transforms(f"local-dir:{weights}")[0]
+    trained = {id(parameter) for parameter in (*model.visual.parameters(), model.logit_scale, model.logit_bias)}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
+    return model
+
+
+def train(model: CLIP, out: Path, minutes: float, course: Course, *, resume: bool) -> None:
     """Train for `minutes` of wall-clock time, including earlier runs; keep a checkpoint in `out`."""
     optimizer = build_optimizer(model)
     checkpoint, progress = out / "checkpoint.pt", Progress()
@@ -127,11 +148,11 @@ def train(model: CLIP, out: Path, minutes: float, *, resume: bool) -> None:
         # the rate follows the share of the time that is used
         done = progress.seconds / budget
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(done) * group["factor"]
+            group["lr"] = rate_at(done, course.rate) * group["factor"]
         model.train()
         # the step's number determines its crops and texts
-        rng = np.random.default_rng((FIRST_SEED, progress.steps))
-        loss = loss_of(model, draw_crops(progress, done), words, rng)
+        rng = np.random.default_rng((course.first_seed, progress.steps))
+        loss = loss_of(model, draw_crops(progress, course, done), words, rng)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -155,14 +176,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="saved weights to train further")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    model = build_model()
-    train(model, arguments.out, arguments.minutes, resume=arguments.resume)
+    model = started_from(arguments.start) if arguments.start else build_model()
+    course = FURTHER if arguments.start else FROM_RANDOM
+    train(model, arguments.out, arguments.minutes, course, resume=arguments.resume)
     print(f"threshold of the calibrated scores, then moved to 0.5: {calibrate(model):.4f}")
     save_model(model, arguments.out)
     print(measure(model, scenes=300, threshold=0.5), flush=True)

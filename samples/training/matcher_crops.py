@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from samples.scenes import DISTRACTORS, POOLS, Scene, SceneObject, SceneOptions, make_scene
-from samples.sprites import Sprite
+from samples.sprites import ATLAS, Sprite
 
 SIDE = 96  # pixels; the matcher's input square
-HOLD_OUT = 8  # every eighth distractor is kept out of training
+HOLD_OUT, UNNAMED_HOLD_OUT = 8, 4  # every eighth distractor is kept out of training, and every fourth unnamed drawing
 INSIDE = 0.25  # an object with less than this share of its pixels in a crop is not in the crop
 WHITE = (255, 255, 255)
+# drawings that resemble neither a known nor an unseen one: no other hearts, clocks, vehicles, hammers or melons
+UNNAMED = tuple(Sprite("", emoji) for emoji in json.loads((ATLAS / "unnamed.json").read_text(encoding="utf-8")))
 
 Pixels = np.typing.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -47,12 +51,13 @@ class Crop:
 def distractor_pool(*, held_out: bool) -> str:
     """The name of a pool of unnamed sprites: those for training, or the held-out ones, for choosing thresholds."""
     name = "distractors-held-out" if held_out else "distractors-training"
-    POOLS.setdefault(name, DISTRACTORS[::HOLD_OUT] if held_out else _training_distractors())
+    held = (*DISTRACTORS[::HOLD_OUT], *UNNAMED[::UNNAMED_HOLD_OUT])
+    POOLS.setdefault(name, held if held_out else _without(held))
     return name
 
 
-def _training_distractors() -> tuple[Sprite, ...]:
-    return tuple(sprite for i, sprite in enumerate(DISTRACTORS) if i % HOLD_OUT)
+def _without(held: tuple[Sprite, ...]) -> tuple[Sprite, ...]:
+    return tuple(sprite for sprite in (*DISTRACTORS, *UNNAMED) if sprite not in held)
 
 
 def thing_of(obj: SceneObject) -> Thing:
@@ -71,10 +76,10 @@ def cut(image: Image.Image, box: Box | None = None) -> Pixels:
 
 
 def jittered(box: Box, scene: Scene, rng: np.random.Generator) -> Box:
-    """The box as a detector might give it: edges off by up to 6 %, then padded by 0 to 15 %, in the image."""
+    """The box as a detector might give it: edges off by up to 6 %, and padded by 0 to 15 % or not, in the image."""
     x1, y1, x2, y2 = box
     # the same padding at all edges, and an error of each edge
-    pad = rng.uniform(0, 0.15)
+    pad = max(0.0, rng.uniform(-0.1, 0.15))
     off = rng.uniform(-0.06, 0.06, 4)
     width, height = x2 - x1, y2 - y1
     return inside(
@@ -177,6 +182,15 @@ def turned(crop: Crop, rng: np.random.Generator) -> Crop:
     return Crop(pixels, crop.things, crop.maybe, None)
 
 
+def compressed(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene as it was drawn, or with its image as a JPEG of quality 75 to 95, as shards have it."""
+    if rng.random() < 0.5:
+        return scene
+    buffer = io.BytesIO()
+    scene.image.save(buffer, "JPEG", quality=int(rng.integers(75, 96)))
+    return replace(scene, image=Image.open(buffer).convert("RGB"))
+
+
 def crops_of_scene(seed: int, rng: np.random.Generator, reject: float) -> Iterator[Crop]:
     """The training crops of one scene, about four.
 
@@ -185,7 +199,7 @@ def crops_of_scene(seed: int, rng: np.random.Generator, reject: float) -> Iterat
     if rng.random() < reject:
         yield from _distractor_crops(seed, rng)
         return
-    scene = make_scene(seed)
+    scene = compressed(make_scene(seed), rng)
     objects = things_of(scene) if rng.random() < 0.5 else scene.objects
     for i in rng.permutation(len(objects))[:4]:
         make = masked_crop if rng.random() < 0.45 else region_crop
@@ -197,7 +211,7 @@ def crops_of_scene(seed: int, rng: np.random.Generator, reject: float) -> Iterat
 
 
 def _distractor_crops(seed: int, rng: np.random.Generator) -> Iterator[Crop]:
-    scene = make_scene(seed, SceneOptions(min_objects=2, sprites=distractor_pool(held_out=False)))
+    scene = compressed(make_scene(seed, SceneOptions(min_objects=2, sprites=distractor_pool(held_out=False))), rng)
     for obj in scene.objects:
         make = masked_crop if rng.random() < 0.5 else region_crop
         yield turned(make(scene, obj, rng), rng)

@@ -47,6 +47,7 @@ _SCORED_BY = {
     "unmatched_score": ("detector", "matcher"),
     "text_letters": ("ocr",),
     "weight": ("matcher",),
+    "weights": ("matcher",),
 }
 SECOND_OPINION = "second_opinion"  # the verifier's parameter that names another stage
 _SECOND = {"second_region", "second_object"}

@@ -125,7 +125,29 @@ _LATER_THRESHOLDS = (
     "text_letters",
     "unmatched_score",
     "weight",
+    "weights",
 )
+
+
+class NameWeights(BaseModel):
+    """What each observation of a place adds to the weight of a name, in log odds (`models/evidence/weight.py`).
+
+    region, object, caption: that the detector gives the name for the box, the captioner for the mask, and the captioner
+    for the whole image. region_score: for each unit of the log odds of the detector's score; region_match,
+    object_match: of the matcher's probability for the crop of the box, and of the mask. other_region, other_object:
+    that the detector, or the captioner of masks, gives the place only another name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    region: float = 2.0
+    region_score: float = 2.0
+    region_match: float = 1.0
+    object: float = 2.0
+    object_match: float = 1.0
+    caption: float = 2.0
+    other_region: float = 0.0
+    other_object: float = 0.0
 
 
 class EvidenceSettings(BaseModel):
@@ -143,7 +165,8 @@ class EvidenceSettings(BaseModel):
     matcher can judge; null: region_score is enough. agreement: the least product of a region's score and probability,
     where both opinions are independent; null: each only has its own threshold. weight: the least weight of evidence
     that a region or an object needs, in log odds (`models/evidence/weight.py`), and of the names of one place only the
-    heaviest is kept; for models with a closed vocabulary; null: names are not weighed. duplicates: "monkey" for the
+    heaviest is kept; for models with a closed vocabulary; null: names are not weighed. weights: what each observation
+    adds to it; null: the values of naive Bayes. duplicates: "monkey" for the
     rule of Monkey's code, which drops far more objects and no regions; null: see duplicate_iou.
     """
 
@@ -164,6 +187,7 @@ class EvidenceSettings(BaseModel):
     caption_claims: bool | None = None
     text_letters: int | None = Field(default=None, ge=1, le=100)
     weight: float | None = Field(default=None, ge=0, le=100)
+    weights: NameWeights | None = None
     duplicates: Literal["monkey"] | None = None
 
     def deciding(self) -> dict[str, Any]:

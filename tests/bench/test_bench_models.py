@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,25 @@ from bench.models.measuring import Measuring, busy
 IMAGES = 5
 DEMO = Options("demo", IMAGES, IMAGES, architectures=False, scale="full", device="cpu", micro_batch=None, processes=1)
 TINY = Options("paper", 3, 2, architectures=True, scale="tiny", device="cpu", micro_batch=2, processes=1)
+
+
+def test_models_of_the_newer_profiles_with_random_weights_do_all_their_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Regions and objects reach both matchers, and no text is written twice: the time is that of real weights."""
+    caplog.set_level("INFO")
+    torch.set_num_threads(1)
+    options = replace(TINY, profile="modern", images=2)
+    (tmp_path / "images").mkdir()
+    files = write_images(tmp_path / "images", options.images, 120)
+    answer = Measuring(options, files, tmp_path / "work", threading.Barrier(1)).run(("ours", "bare"))
+    items = answer.items
+    assert items["captioner of scenes"] == 2
+    assert "rejected" not in caplog.text
+    assert items["captioner of crops"] > 2
+    assert items["matcher"] >= items["second_matcher"] > 2 * random_models.REGIONS
+    assert set(answer.bare) == {*items}
+    assert all(seconds > 0 for seconds, _ in answer.bare.values())
 
 
 def _measured(options: Options, folder: Path) -> tuple[Measurement, Path]:

@@ -31,7 +31,7 @@ _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model
 # demo: since names are weighed (docs/decisions.md, 2026-11-29)
 # paper: of versions 2 of BLIP-2's back ends, and of Monkey's duplicate rule; modern: with its second opinion
 FINGERPRINTS = {
-    "demo": ("dd783b45766b413c", "1faf71fcb7c5f907", "b4ec508c56a694bd"),
+    "demo": ("dd783b45766b413c", "0402147bd705dd53", "91fe19421e44b9c1"),
     "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "44f6167297b9b8c9"),
     "modern": ("dd783b45766b413c", "85c13549487d0f1f", "48f01c8c5767a32a"),
 }
@@ -128,6 +128,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         [
             "evidence.caption: has no effect without the stage 'matcher': remove it",
             "evidence.weight: has no effect without the stage 'matcher': remove it",
+            "evidence.weights: has no effect without the stage 'matcher': remove it",
         ],
     ),
     "prompt that is not there": (

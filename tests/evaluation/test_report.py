@@ -92,7 +92,7 @@ def test_the_page_has_everything_and_loads_nothing(page: str) -> None:
     assert "low_match" in found.words and "ImageError" in found.words and "broken: broken" in found.words
     # provenance
     assert "You describe a picture in a few plain sentences." in found.words
-    assert "784d9a07eab0bf11d1bde1b1f14fe5639d5ffb57736eb6fdb9d9f65165f43457" in found.words
+    assert "e1cac4de3c45a878b11b333cc674a3252fa8fdcf29edb52fb6f3ce5c6e01935e" in found.words
     assert page.count("None") == 0
 
 

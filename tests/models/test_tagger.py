@@ -48,7 +48,7 @@ micro_batch = 2
 [stages.tagger]
 backend = "open_clip"
 model = "bundled:matcher"
-revision = "784d9a07eab0bf11d1bde1b1f14fe5639d5ffb57736eb6fdb9d9f65165f43457"
+revision = "e1cac4de3c45a878b11b333cc674a3252fa8fdcf29edb52fb6f3ce5c6e01935e"
 [stages.tagger.parameters]
 """
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.boxes import iou
-from models.evidence.weight import SAME_PLACE, weighed
-from strata.core import EvidenceSettings, Record, Settings, load_profile
+from models.evidence.weight import SAME_PLACE, named, observed, weighed
+from samples.name_weights import Case, figures, fit, unweighed
+from strata.core import EvidenceSettings, NameWeights, Record, Settings, load_profile
 from strata.core.layers import Box, Caption, Mask, ObjectMask, Region
 from tests.described import described
 
@@ -60,6 +61,44 @@ def test_one_that_is_not_sure_does_not_outweigh_the_others() -> None:
     assert told(weighed(record("", [region("a cat", 0.8, 0.4)], []), 6.5)) == ["low_evidence"]
 
 
+def test_each_observation_counts_by_its_own_factor() -> None:
+    # the captioner calls the mask a cap, the detector the box a heart; the caption names the cap
+    found = record("A red cap.", [region("a red heart", 0.8, 0.7)], [thing("a red cap", 0.9)])
+    entries = list(named(found))
+    heart, cap = (observed(one, entries, found) for one in entries)
+    assert (heart["region"], heart["object"], heart["caption"], heart["other_object"]) == (True, False, False, True)
+    assert (cap["region"], cap["object"], cap["caption"], cap["other_region"]) == (False, True, True, True)
+    assert heart["region_score"] == pytest.approx(1.386, abs=1e-3)
+    assert heart["region_match"] == pytest.approx(0.847, abs=1e-3) and heart["object_match"] == 0.0
+    assert cap["object_match"] == pytest.approx(2.197, abs=1e-3) and cap["region_match"] == 0.0
+    # where the detector alone counts, its name is kept; where the caption alone counts, the other one
+    nothing = NameWeights(**dict.fromkeys(NameWeights.model_fields, 0.0))
+    assert told(weighed(found, 0.5, nothing.model_copy(update={"region": 1.0}))) == [None, "contradicted"]
+    assert told(weighed(found, 0.5, nothing.model_copy(update={"caption": 1.0}))) == ["contradicted", None]
+    assert told(weighed(found, 0.5, nothing)) == ["low_evidence", "contradicted"]
+
+
+def test_the_weights_are_fitted_to_what_tells_known_things_from_unknown_ones() -> None:
+    # the detector is as sure of unknown things; only the matcher's opinion of the box tells them apart
+    known = [Case(record("", [region("a cat", 0.9, 0.95)], []), [("a cat", PLACE)], True)] * 9
+    unknown = [Case(record("", [region("a cat", 0.9, 0.2)], []), [("", PLACE)], False)] * 9
+    weights = fit([*known, *unknown])
+    assert weights.region_match > 0.5
+    assert weights.region_score == pytest.approx(0.0, abs=0.01)
+    # a least weight between both keeps the known ones alone
+    assert figures([*known, *unknown], weights, 0.0) == (1.0, 0.0, 0.0)
+    assert figures([*known, *unknown], weights, -100.0) == (1.0, 0.0, 1.0)
+    assert figures([*known, *unknown], weights, 100.0) == (0.0, 0.0, 0.0)
+
+
+def test_what_was_dropped_by_its_weight_can_be_weighed_again() -> None:
+    found = record("A cat.", [region("a cat", 0.9, 0.9), region("a dog", 0.3, 0.1)], [thing("a cat", 0.9, ELSEWHERE)])
+    assert unweighed(weighed(found, 100.0)) == found
+    # other reasons stay
+    repeated = record("A cat.", [], [thing("a cat", 0.9, duplicate=True)])
+    assert unweighed(repeated) == repeated
+
+
 def test_places_do_not_disturb_each_other() -> None:
     found = record("A cat and a dog.", [region("a cat", 0.95, 1.0), region("a dog", 0.95, 1.0, ELSEWHERE)], [])
     assert told(weighed(found, 6.5)) == [None, None]
@@ -99,5 +138,7 @@ def test_no_place_has_two_names_and_a_lower_bar_keeps_no_less(
 def test_only_the_demo_weighs_names(name: str) -> None:
     folder = Settings().profiles_dir
     assert load_profile(name, folder).evidence.weight is None
-    assert load_profile("demo", folder).evidence.weight == 6.5
-    assert EvidenceSettings().deciding().keys().isdisjoint({"weight", "text_letters", "caption_claims"})
+    demo = load_profile("demo", folder).evidence
+    assert demo.weight is not None and demo.weights is not None
+    assert demo.deciding()["weights"] == demo.weights.model_dump()
+    assert EvidenceSettings().deciding().keys().isdisjoint({"weight", "weights", "text_letters", "caption_claims"})

@@ -22,6 +22,7 @@ from tests.studio.scene_machine import scene_bytes, write_scenes
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 SERIOUS = ("serious", "critical")
+ALSO = ("heading-order", "page-has-heading-one", "region")  # that axe-core calls moderate: how a page is read out
 SEED = 5
 # a page's address, and what is there when it is complete
 PAGES = {
@@ -80,7 +81,11 @@ def test_axe_finds_what_is_wrong(scenes: Scenes, opened: Opener) -> None:
 def _serious(page: Page) -> list[tuple[str, list[str]]]:
     """What axe-core finds that is serious or worse: the rule, and the elements that break it."""
     found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
-    return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found if one["impact"] in SERIOUS]
+    return [
+        (one["id"], [node["html"][:200] for node in one["nodes"]])
+        for one in found
+        if one["impact"] in SERIOUS or one["id"] in ALSO
+    ]
 
 
 def _save(page: Page, name: str) -> None:

@@ -143,3 +143,22 @@ def test_a_very_long_alt_text_is_folded(scenes: Scenes, opened: Opener) -> None:
         assert alt.evaluate("(element) => element.offsetHeight") > 3 * height
         alt.get_by_role("button", name="Show less").press("Enter")
         assert alt.evaluate("(element) => element.offsetHeight") == height
+
+
+def test_what_changes_is_announced(scenes: Scenes, opened: Opener) -> None:
+    scenes.vision.go_on.clear()
+    try:
+        files = {"file": ("scene.png", scene_bytes(8))}
+        image = httpx.post(f"{scenes.url}/v1/captions", files=files).json()["id"]
+        with opened(f"{scenes.url}/#/job/{image}") as page:
+            told = page.get_by_role("main").get_by_role("status").first
+            expect(told).to_be_visible()
+            expect(told).not_to_have_text("completed")
+            # the same element tells it, as a screen reader needs
+            page.evaluate("(window.told = document.querySelector('main [role=status]')).id = 'told'")
+            scenes.vision.go_on.set()
+            expect(page.locator("#told")).to_have_text("completed")
+            page.goto(f"{scenes.url}/#/describe/{image}")
+            expect(page.locator(".panel .visually-hidden[role=status]")).to_contain_text("succeeded. ")
+    finally:
+        scenes.vision.go_on.set()

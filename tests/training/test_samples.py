@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from samples.scenes import HELD_OUT_SEED, KNOWN, PHRASES, UNSEEN, SceneOptions, make_scene
+from samples.scenes import HELD_OUT_SEED, KNOWN, PHRASES, POOLS, UNSEEN, SceneOptions, make_scene
 from samples.shards import ShardOptions, encode_sample, write_shards
+from samples.sprites import CELL, Sprite, render_sprite
+from samples.training.matcher_crops import UNNAMED, distractor_pool
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(HELD_OUT_SEED, HELD_OUT_SEED + 120)
@@ -143,7 +145,7 @@ def test_bundled_shard() -> None:
         assert bundled[i]["scene"]["caption"] == make_scene(HELD_OUT_SEED + i).caption
 
 
-@pytest.mark.parametrize(("name", "seed"), [("one", 2674), ("two", 4934)])
+@pytest.mark.parametrize(("name", "seed"), [("one", 2677), ("two", 4952)])
 def test_sample_images(name: str, seed: int) -> None:
     """The single images are scenes too, with 3 and 4 objects and a sign."""
     scene = make_scene(HELD_OUT_SEED + seed)
@@ -152,3 +154,14 @@ def test_sample_images(name: str, seed: int) -> None:
     expected = Image.open(io.BytesIO(encode_sample(scene, name, seed)[0]))
     difference = np.asarray(Image.open(io.BytesIO(data))).astype(int) - np.asarray(expected)
     assert np.abs(difference).mean() < 1
+
+
+def test_what_the_matcher_must_reject_is_neither_known_nor_measured_on() -> None:
+    scenes = {sprite.emoji for sprite in (*KNOWN, *UNSEEN)}
+    pools = [{sprite.emoji for sprite in POOLS[distractor_pool(held_out=held)]} for held in (False, True)]
+    assert [len(pool) for pool in pools] == [653, 184]
+    # the unseen drawings are for the last figures alone, the held-out ones for fitting weights
+    assert not pools[0] & pools[1] and not scenes & (pools[0] | pools[1])
+    for emoji in (UNNAMED[0].emoji, UNNAMED[-1].emoji):
+        sprite = render_sprite(Sprite("", emoji))
+        assert 60 <= max(sprite.size) <= CELL and np.asarray(sprite)[..., 3].max() > 250

@@ -36,6 +36,7 @@ export function Answer({ job }) {
   return html`<section class="panel" aria-label=${`Answer ${job}`}>
     <header><h2>${view?.profile ?? "…"}</h2>
       <small>${sent && `${sent.name} · `}<a href=${href(["job", job])}>job ${job}</a></small></header>
+    <p class="visually-hidden" role="status">${record && `${record.status}. ${record.description?.text ?? ""}`}</p>
     <${Fault} error=${error} />
     ${view?.error && html`<p class="fault">${view.error}</p>`}
     ${!record && !error && !ENDED.includes(view?.status) && html`<${Progress} view=${view} layers=${layers} />`}

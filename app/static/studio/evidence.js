@@ -274,7 +274,7 @@ export function EntryLists({ record }) {
     return html`<section class=${`entries ${layer.name}`} key=${layer.name}>
       <h3><span class="swatch" aria-hidden="true"></span>${layer.title} <small>${count(kept.length)} kept${lost.length > 0 && `, ${count(lost.length)} dropped`}</small></h3>
       ${!entries.length && html`<p class="none">nothing found</p>`}
-      <${EntryList} layer=${layer} entries=${kept} />
+      ${kept.length > 0 && html`<${EntryList} layer=${layer} entries=${kept} />`}
       ${lost.length > 0 && html`<details><summary>${count(lost.length)} dropped</summary><${EntryList} layer=${layer} entries=${lost} /></details>`}
     </section>`;
   })}

@@ -61,7 +61,7 @@ function Head({ job, ask }) {
   const failed = counts.failed + job.shards.failed;
   const isEnded = ENDED.includes(job.status);
   return html`<div class="row level">
-      <span class="row level"><${StatusChip} job=${job} /> <span>${job.kind} · profile ${job.profile} · priority ${job.priority === "hi" ? "high" : "low"}</span></span>
+      <span class="row level"><span role="status"><${StatusChip} job=${job} /></span> <span>${job.kind} · profile ${job.profile} · priority ${job.priority === "hi" ? "high" : "low"}</span></span>
       ${!isEnded && html`<button type="button" class="danger" onClick=${ask("cancel")} disabled=${job.status === "cancelling"}>Cancel the job</button>`}
       ${isEnded && failed > 0 && html`<button type="button" onClick=${ask("retry")}>Retry what failed</button>`}
       ${counts.succeeded > 0 && html`<a href=${href(["gallery"], { job: job.id })}>In the gallery</a>`}

@@ -13,5 +13,5 @@ export function RecordPage({ parts: [job, key], query }) {
     <p class="trail"><a href=${href(["job", job])}>job ${job}</a>${value?.profile && html` · profile ${value.profile}`}</p>
     <${Fault} error=${error} retry=${reload} />
     ${!value && !error && html`<${Busy}>Loading the record<//>`}
-    ${value && html`<${EvidenceView} record=${value} job=${job} text=${query.text} />`}`;
+    ${value && html`<h2 class="visually-hidden">Evidence</h2><${EvidenceView} record=${value} job=${job} text=${query.text} />`}`;
 }
