@@ -198,8 +198,8 @@ def _thing(statement: Statement, facts: Facts) -> Verdict:
         return UNKNOWN
     if _is_known_role(phrase, facts) or _is_read(statement, facts) or not is_visible(phrase.noun):
         return UNKNOWN
-    # a model saw it, and was not sure
-    if _unsure(phrase, facts):
+    # a model saw it, and was not sure; or a name has the word before its noun: "a chalkboard menu"
+    if _unsure(phrase, facts) or any(phrase.noun in one.words for one in facts.entities):
         return UNKNOWN
     # "Exit 25" and "Springfield" may be what a line of text says
     told = letters_of(statement.read)
@@ -393,6 +393,7 @@ def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Ver
         return Verdict(True, None, right) if right else Verdict(False, "wrong_relation", tuple(boxes))
     own = [entity for entity in _meant(subject, facts, statement.quotes) if entity.box is not None]
     own = own or [entity for entity in _unsure(subject, facts) if entity.box is not None]
+    own = own or [entity for entity in facts.entities if subject.noun in entity.words]
     if statement.names:
         found = [(lies(entity.box, statement.names, facts.size), (entity,)) for entity in own if entity.box]
         return _decided(found)

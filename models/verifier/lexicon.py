@@ -201,7 +201,9 @@ def is_object(noun: str) -> bool:
     artifact, process = known.senses("artifact")[0], known.senses("physical process")[0]
     senses = known.senses(noun)
     first = bool(senses and senses[0]) and process not in lineage(senses[0])
-    return first or noun in _ALSO_NAMES or any(sense and artifact in lineage(sense) for sense in senses)
+    # a donkey is a party's symbol first
+    animal = len(senses) > 1 and bool(senses[1]) and known.senses("animal")[0] in lineage(senses[1])
+    return first or animal or noun in _ALSO_NAMES or any(one and artifact in lineage(one) for one in senses)
 
 
 def is_part_of(part: str, whole: str) -> bool:
