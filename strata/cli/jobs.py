@@ -18,8 +18,11 @@ from strata.cli.terminal import (
     Follow,
     JobId,
     Language,
+    Metadata,
+    Money,
     ProfileName,
     Prompt,
+    Tokens,
     Url,
     Variants,
     open_client,
@@ -34,6 +37,7 @@ Status = Literal["validating", "in_progress", "finalizing", "cancelling", "compl
 Kind = Literal["image", "batch"]
 STORE_SECONDS = 2.0  # between two looks at a job of a store: a run tells its progress as often
 Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because importing it loads pydantic
+IdempotencyKey = Annotated[str | None, typer.Option(help="Repeating a request with this key returns the same job.")]
 
 
 def submit(
@@ -43,12 +47,10 @@ def submit(
     language: Language = None,
     prompt: Prompt = None,
     priority: Annotated[Stream, typer.Option(help="The queue's priority; hi is for single images.")] = "lo",
-    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Repeating a request with this key returns the same job.")
-    ] = None,
-    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")] = None,
-    budget_money: Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")] = None,
+    metadata: Metadata = None,
+    idempotency_key: IdempotencyKey = None,
+    budget_tokens: Tokens = None,
+    budget_money: Money = None,
     upload: Annotated[bool, typer.Option("--upload", help="Send images of this machine first.")] = False,
     follow: Follow = False,
     as_json: AsJson = False,

@@ -35,6 +35,9 @@ Follow = Annotated[bool, typer.Option("--follow", "--wait", "-f", help="Show pro
 Variants = Annotated[
     str | None, typer.Option("--variants", metavar="NAMES", help="Further texts, such as short,tags,questions.")
 ]
+Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")]
+Tokens = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")]
+Money = Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")]
 Language = Annotated[str | None, typer.Option(help="The language of the texts, such as de.")]
 Prompt = Annotated[
     str | None, typer.Option(help="An instruction for the composer; {name} is a field of a sample's metadata.")

@@ -57,12 +57,7 @@ def send_images(client: Client, files: Sequence[Path], show: Show = lambda name,
         show("hashed", number, len(files))
     # ask which are missing; of equal files the first one stands for all
     first = {digest: file for file, (digest, _) in reversed(known.items())}
-    missing: list[str] = []
-    reasons: dict[str, str] = {}
-    for digests in _slices(list(first), ASKED_TOGETHER):
-        view = client.missing_uploads({digest: known[first[digest]][1] for digest in digests})
-        missing += view.missing
-        reasons |= dict.fromkeys(view.too_large, "larger than the service takes (STRATA_MAX_BODY_BYTES)")
+    missing, reasons = _missing(client, {digest: known[file][1] for digest, file in first.items()})
     # send them
     now: dict[str, str] = {}
     send = functools.partial(_send, client, first)
@@ -84,6 +79,17 @@ def send_images(client: Client, files: Sequence[Path], show: Show = lambda name,
             sent.digests[file] = now.get(digest, digest)
     sent.new = len(now)
     return sent
+
+
+def _missing(client: Client, sizes: Mapping[str, int]) -> tuple[list[str], dict[str, str]]:
+    """Which images, by hash and bytes, the service has not got, and why it takes others never."""
+    missing: list[str] = []
+    reasons: dict[str, str] = {}
+    for digests in _slices(list(sizes), ASKED_TOGETHER):
+        view = client.missing_uploads({digest: sizes[digest] for digest in digests})
+        missing += view.missing
+        reasons |= dict.fromkeys(view.too_large, "larger than the service takes (STRATA_MAX_BODY_BYTES)")
+    return missing, reasons
 
 
 def in_turn(

@@ -9,7 +9,15 @@ import pytest
 from tests.app.test_openapi import OPERATIONS
 from tests.service import Service, problem
 
-PATHS = {"job_id": "0" * 22, "key": "a", "fingerprint": "0" * 16, "identity": "0" * 16, "part": "00000", "row": "0"}
+PATHS = {
+    "sha256": "0" * 64,
+    "job_id": "0" * 22,
+    "key": "a",
+    "fingerprint": "0" * 16,
+    "identity": "0" * 16,
+    "part": "00000",
+    "row": "0",
+}
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)

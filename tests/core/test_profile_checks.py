@@ -31,9 +31,9 @@ _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model
 # demo: since names are weighed (docs/decisions.md, 2026-11-29)
 # paper: of versions 2 of BLIP-2's back ends, and of Monkey's duplicate rule; modern: with its second opinion
 FINGERPRINTS = {
-    "demo": ("dd783b45766b413c", "0402147bd705dd53", "91fe19421e44b9c1"),
-    "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "44f6167297b9b8c9"),
-    "modern": ("dd783b45766b413c", "85c13549487d0f1f", "48f01c8c5767a32a"),
+    "demo": ("dd783b45766b413c", "0402147bd705dd53", "709aad1578567793"),
+    "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "ff99df52ee4d989e"),
+    "modern": ("dd783b45766b413c", "85c13549487d0f1f", "732c1bb51c5572e5"),
 }
 
 

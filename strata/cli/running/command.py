@@ -15,7 +15,7 @@ import typer
 
 from strata.cli import exits
 from strata.cli.running.watching import begun_job, watched
-from strata.cli.terminal import AsJson, Language, Moved, Prompt, StoreUri, Variants
+from strata.cli.terminal import AsJson, Language, Metadata, Money, Moved, Prompt, StoreUri, Tokens, Variants
 from strata.components import load
 from strata.errors import InvalidInput
 
@@ -28,9 +28,6 @@ INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells
 Targets = Annotated[list[str], typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `submit`.")]
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="In this process, or with Ray Data.")]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: STRATA_PROFILE, else everyday.")]
-Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")]
-Tokens = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")]
-Money = Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the models of one group.")]
 InTurn = Annotated[bool, typer.Option("--in-turn", help="local: the models of one group at a time are in memory.")]
 Address = Annotated[str | None, typer.Option(help="ray: the cluster; none: RAY_ADDRESS, else one of this machine.")]
