@@ -61,20 +61,14 @@ def submit(
 
     Images that the service has already are not sent again: after an interruption the same command goes on.
     """
-    from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
+    from strata.cli.arguments import budget_of, pairs_of, texts_of
 
     pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
     texts = texts_of(variants, language, prompt)
     options: dict[str, Any] = {"profile": profile, "priority": priority, "metadata": pairs}
     options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts}
-    left_out = 0
     with open_client(url, api_key) as client:
-        if upload:
-            from strata.cli.images.uploads import submit_images
-
-            view, left_out = submit_images(client, shards, **options)
-        else:
-            view = client.submit(list(shards_of(shards)), **options)
+        view, left_out = _submitted(client, shards, upload, options)
         # print the id before following, so that it is known if the command is interrupted
         if not as_json:
             print(view.id, flush=True)
@@ -83,6 +77,17 @@ def submit(
     if as_json:
         print(view.model_dump_json())
     raise typer.Exit((_code(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0))
+
+
+def _submitted(client: Client, shards: list[str], upload: bool, options: dict[str, Any]) -> tuple[JobView, int]:
+    """The job, and how many images could not be sent."""
+    if upload:
+        from strata.cli.images.uploads import submit_images
+
+        return submit_images(client, shards, **options)
+    from strata.cli.arguments import shards_of
+
+    return client.submit(list(shards_of(shards)), **options), 0
 
 
 def _follow(client: Client, view: JobView) -> JobView:

@@ -69,17 +69,12 @@ def caption(
     Captions that exist are kept, so that the same command goes on after an interruption.
     """
     from strata.cli.arguments import texts_of
-    from strata.errors import InvalidInput
 
-    if (overwrite or variant) and not (write_txt or csv_file):
-        raise InvalidInput("--overwrite and --variant are for --write-txt and --csv")
-    if write_txt and csv_file:
-        raise InvalidInput("--write-txt and --csv cannot be used together")
+    files = _files(write_txt, csv_file, overwrite, variant)
     # a text that is written is asked for
     wanted = [variants, variant if variant not in (None, *LAYERS) else None]
     texts = texts_of(",".join(filter(None, wanted)) or None, language, prompt)
     targets = targets_of(images)
-    files = _files(write_txt, csv_file, overwrite)
     missing = targets if files is None else files.missing(targets)
     with open_client(url, api_key) as client:
         run = _Run(client, files, variant, overlay, as_json, alone=len(targets) == 1)
@@ -87,9 +82,15 @@ def caption(
     raise typer.Exit(run.code)
 
 
-def _files(write_txt: bool, csv_file: Path | None, overwrite: bool) -> CaptionFiles | None:
+def _files(write_txt: bool, csv_file: Path | None, overwrite: bool, variant: str | None) -> CaptionFiles | None:
+    """Where captions are written to; None: they are printed. Raises InvalidInput for options that do not fit."""
     from strata.cli.images.files import CsvFile, TextFiles
+    from strata.errors import InvalidInput
 
+    if (overwrite or variant) and not (write_txt or csv_file):
+        raise InvalidInput("--overwrite and --variant are for --write-txt and --csv")
+    if write_txt and csv_file:
+        raise InvalidInput("--write-txt and --csv cannot be used together")
     if csv_file is not None:
         return CsvFile(csv_file, overwrite)
     return TextFiles(overwrite) if write_txt else None
