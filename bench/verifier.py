@@ -140,13 +140,14 @@ def main() -> None:
     """Print the figures as a table, or as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--first", type=int, default=FIRST, help="number of the first scene: others are new ones")
     parser.add_argument("--free", type=int, default=10)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--parts", type=int, default=1000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     profile = load_profile("demo", PROFILES)
-    scenes = [scene_of(FIRST + number) for number in range(options.scenes)]
+    scenes = [scene_of(options.first + number) for number in range(options.scenes)]
     records = seen(profile, scenes)
     figures = planted_figures(scenes, records)
     _print(figures, options.json)
