@@ -76,7 +76,9 @@ def write_vision_language(profile: str, scale: str, folder: Path) -> dict[str, P
     quarter = {"height": side // 4, "width": side // 4}
     Sam2ImageProcessor(size={"height": side, "width": side}, mask_size=quarter).save_pretrained(folders["segmenter"])
     config = open_clip.get_model_config(sizes.clip) if sizes.clip else _TINY_CLIP
-    (folders["matcher"] / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    (folders["matcher"] / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": {}}), encoding="utf-8"
+    )
     (folders["matcher"] / "model.safetensors").touch()  # the stage checks that the file exists; it is not read
     # the captioner's model gives the second opinion too
     return folders | {"second_matcher": folders["captioner"]}

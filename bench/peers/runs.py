@@ -136,7 +136,11 @@ class Run:
 
     def calls(self) -> list[tuple[float, str]]:
         """The times and keys of all calls of the stage, in order."""
-        lines = [line for path in (self.folder / "calls").glob("*.txt") for line in path.read_text().splitlines()]
+        lines = [
+            line
+            for path in (self.folder / "calls").glob("*.txt")
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
         return sorted((float(at), key) for at, _, key in (line.partition(" ") for line in lines))
 
     def rate(self) -> float:

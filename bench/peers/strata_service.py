@@ -27,8 +27,8 @@ def main() -> None:
         fleet.wait_ready(WAIT)
         with Client(fleet.url) as client:
             if not noted.exists():
-                noted.write_text(client.submit([f"{given.shards}/*.tar"], profile=PROFILE).id)
-            job = noted.read_text()
+                noted.write_text(client.submit([f"{given.shards}/*.tar"], profile=PROFILE).id, encoding="utf-8")
+            job = noted.read_text(encoding="utf-8")
             while True:
                 try:
                     if client.job(job).status.final:

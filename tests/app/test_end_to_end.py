@@ -173,7 +173,9 @@ def test_thresholds_are_calibrated_from_a_job(service: tuple[Client, Path], tmp_
         assert figures["own_passing"] > 0.7  # most of what the demo says of its own scenes is right
     assert told["thresholds"]["region"]["recall"] > 0.9
     assert told["thresholds"]["region"]["wrong_passing"] < 0.5
-    assert told["source"]["judgments"] == len(said)
+    # a description whose sentences rest on nothing, such as that of an empty picture, labels nothing
+    labelled = [one for one in records if one.description and any(said.evidence for said in one.description.sentences)]
+    assert 40 < told["source"]["judgments"] <= len(labelled)
     assert told["thresholds"]["region"]["judged"]["precision"]["judged"] >= 20
     assert told["thresholds"]["region"]["judged"]["recall"]["low"] > 0.5
     # the new profile can be used, has the numbers and tells their source; the curve is a picture

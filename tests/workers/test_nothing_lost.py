@@ -256,7 +256,7 @@ def test_single_images_do_not_starve_a_job(jobs: Jobs, tmp_path: Path) -> None:
 
 def test_a_cancelled_chunk_is_left_between_two_micro_batches(jobs: Jobs, valkey_url: str, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.tar", [jpeg()] * 256)
-    with machine(jobs, valkey_url, seconds=0.03, lease=30.0) as workers:  # a micro-batch is a second, the chunk 8
+    with machine(jobs, valkey_url, seconds=0.1, lease=30.0) as workers:  # a micro-batch is 3 seconds, the chunk 26
         job = jobs.new.create("batch", [shard], fake_profile(), "lo")
         wait_for(lambda: jobs.view(job.id).status is JobStatus.IN_PROGRESS)
         time.sleep(0.5)
@@ -264,7 +264,7 @@ def test_a_cancelled_chunk_is_left_between_two_micro_batches(jobs: Jobs, valkey_
         started = time.monotonic()
         run_to_end(jobs, job.id, workers)
         wait_for(lambda: jobs.queue.broker.depth("vision") == 0)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
     counts = jobs.view(job.id).request_counts
     assert counts.total == counts.cancelled == 256
 

@@ -149,7 +149,9 @@ class MemoryNotes:
         self._guard = threading.Lock()
         if file is not None:
             with suppress(FileNotFoundError, ValueError):
-                self._notes = {name: _ChunkNotes(**kept) for name, kept in json.loads(file.read_text()).items()}
+                self._notes = {
+                    name: _ChunkNotes(**kept) for name, kept in json.loads(file.read_text(encoding="utf-8")).items()
+                }
 
     def is_known(self, chunk_id: str) -> bool:
         """Whether there are notes on a chunk: somebody has begun it, and has not finished it."""
@@ -232,5 +234,5 @@ class MemoryNotes:
     def _keep(self) -> None:
         if self._file is not None:
             new = self._file.with_suffix(".new")
-            new.write_text(json.dumps({name: vars(notes) for name, notes in self._notes.items()}))
+            new.write_text(json.dumps({name: vars(notes) for name, notes in self._notes.items()}), encoding="utf-8")
             Path(new).replace(self._file)

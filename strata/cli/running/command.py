@@ -145,7 +145,7 @@ def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_
     views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
     job = start.opened(settings, target, options, views.put)
     if folder is not None:
-        (folder / "job").write_text(job.request.id)
+        (folder / "job").write_text(job.request.id, encoding="utf-8")
     if tells and not as_json:
         print(job.request.id, flush=True)
     _end_on_signals(job)
@@ -183,7 +183,7 @@ def _shown(views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | No
         if view is None:
             return
         if folder is not None:
-            (folder / "written").write_text(str(job.written))
+            (folder / "written").write_text(str(job.written), encoding="utf-8")
         yield view
 
 

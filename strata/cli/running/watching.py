@@ -19,7 +19,7 @@ MAX_RESTARTS = 20  # of a process that dies again and again, while no chunk gets
 def begun_job(folder: Path | None) -> str | None:
     """The id of the job that an earlier process of this run has begun; None if there was none."""
     file = folder / "job" if folder else None
-    return file.read_text() if file is not None and file.exists() else None
+    return file.read_text(encoding="utf-8") if file is not None and file.exists() else None
 
 
 def _pass_on(child: subprocess.Popen[bytes], number: int, _: Any) -> None:
@@ -42,7 +42,7 @@ def watched() -> int:
             code = child.wait()
             if code >= 0 and code != exits.PROCESS_BROKEN:
                 return code
-            now = (folder / "written").read_text() if (folder / "written").exists() else ""
+            now = (folder / "written").read_text(encoding="utf-8") if (folder / "written").exists() else ""
             restarts = restarts + 1 if now == written else 1
             written, begun = now, begun_job(folder)
             cause = f"was ended by signal {-code}" if code < 0 else "has found itself broken"
