@@ -298,6 +298,8 @@ def _attribute(statement: Statement, facts: Facts) -> Verdict:
         # the dog's fur has the dog's colour
         found = entities_named(replace(phrase, noun=phrase.owner), facts)
     opinions = [(_has(statement.value, entity), entity) for entity in found]
+    if statement.denied or phrase.share == "every":
+        return _of_all(opinions, wanted=not statement.denied)
     if agreeing := [entity for opinion, entity in opinions if opinion]:
         return Verdict(True, None, _names_of(agreeing))
     # a text that names the thing without its attribute tells nothing where an entry with a box does
@@ -309,6 +311,16 @@ def _attribute(statement: Statement, facts: Facts) -> Verdict:
     if group is None or group[0] == "size":
         return UNKNOWN
     return Verdict(False, "wrong_attribute", _names_of(found))
+
+
+def _of_all(opinions: Sequence[tuple[bool | None, Entity]], wanted: bool) -> Verdict:
+    """Of "both cars are red" and "no car is red": all things with a box have to have the attribute, or none may."""
+    boxed = [(opinion, entity) for opinion, entity in opinions if entity.box is not None]
+    if against := [entity for opinion, entity in boxed if opinion is (not wanted)]:
+        return Verdict(False, "wrong_attribute", _names_of(against))
+    if not boxed or any(opinion is None for opinion, _ in boxed):
+        return UNKNOWN
+    return Verdict(True, None, _names_of([entity for _, entity in boxed]))
 
 
 def _has(word: str, entity: Entity) -> bool | None:
@@ -345,9 +357,11 @@ def _count(statement: Statement, facts: Facts) -> Verdict:
     evidence = _names_of(found)
     if many:
         return UNKNOWN
-    if len(found) <= told <= most or (told == 0 and most > 1):
+    # "five balloons" is one thing with a count; of several things a text may tell of some
+    least = min(entry.count or 1 for entry in found[0].entries) if len(found) == 1 else len(found)
+    if least <= told <= most or (told == 0 and most > 1):
         return Verdict(True, None, evidence)
-    if most < told <= most + doubtful or (told == 0 and doubtful) or (statement.part and told < len(found)):
+    if most < told <= most + doubtful or (told == 0 and doubtful) or (statement.part and told < least):
         return UNKNOWN
     return Verdict(False, "wrong_count", evidence)
 

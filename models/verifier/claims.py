@@ -11,6 +11,7 @@ from models.verifier.lexicon import is_compound, is_kind_of, is_object, lexicon,
 from models.verifier.phrases import PICTURES, NounPhrase
 from models.verifier.places import relation_at
 from models.verifier.structure import Structure
+from models.verifier.words import Token
 from strata.core import ClaimKind
 
 # nouns that name nothing that could be there or not
@@ -45,7 +46,8 @@ class Statement:
     the number (0: more than one), of a relation its name, of a quotation its letters; names: of a place.
     others: what the second phrase of a relation may stand for. subjects: those that a relation or place may be told of;
     every: it is told of all. quotes: of a relation, the phrases of its sentence that carry text, with the text.
-    part: a count of some of more things. read: whether the words may be text of the picture, as they have capitals.
+    part: a count of some of more things. denied: an attribute that the thing has not, by the sentence. read: whether
+    the words may be text of the picture, as they have capitals.
     """
 
     kind: ClaimKind
@@ -60,6 +62,7 @@ class Statement:
     quotes: tuple[tuple[NounPhrase, str], ...] = ()
     part: bool = False
     read: str = ""
+    denied: bool = False
 
 
 def statements_of(made: Structure) -> list[Statement]:
@@ -127,9 +130,21 @@ def _things(made: Structure) -> Iterator[Statement]:
         # "another dog" is the second one
         another = made.tokens[phrase.start].lower == "another"
         if (phrase.count is not None or phrase.many or another) and not phrase.negated:
-            counted = replace(phrase, attributes=(), carried=()) if another else phrase
-            part = _is_part(phrase, made)
+            counted = replace(phrase, attributes=(), carried=()) if another else _as_counted(phrase, made)
+            part = _is_part(phrase, made) or _is_one_of_two(phrase, made)
             yield Statement("count", phrase.start, phrase.end, counted, str(phrase.count or 0), part=part)
+
+
+def _as_counted(phrase: NounPhrase, made: Structure) -> NounPhrase:
+    """A phrase with what is told of it after its verb: "two cars are red" counts the red ones."""
+    told = [one.value for one in _predicates(made) if one.phrase == phrase and not one.denied]
+    return replace(phrase, attributes=(*phrase.attributes, *told)) if told and not phrase.share else phrase
+
+
+def _is_one_of_two(phrase: NounPhrase, made: Structure) -> bool:
+    """Whether the sentence tells of another one besides: "one car is red, and the other is blue"."""
+    following = {token.lower for token in made.tokens[phrase.end :]}
+    return phrase.count == 1 and bool(following & {"other", "another", "second", "others"})
 
 
 def _capitals(phrase: NounPhrase, made: Structure) -> str:
@@ -163,15 +178,20 @@ def _predicates(made: Structure) -> Iterator[Statement]:
         if token.tag != "ADJ" or not is_attribute(token.lower) or any(p.start <= at < p.end for p in made.phrases):
             continue
         subject = _told_of(made, at)
-        negated = any(one.tag == "NOT" for one in made.tokens[max(0, at - 2) : at])
-        if subject is not None and not negated and not is_empty(subject.noun):
-            yield Statement("attribute", at, at + 1, subject, token.lower)
+        if subject is not None and not is_empty(subject.noun):
+            negated = any(_denies(one) for one in made.tokens[max(subject.end, at - 2) : at])
+            denied = negated != (subject.share == "none")
+            yield Statement("attribute", at, at + 1, subject, token.lower, denied=denied)
+
+
+def _denies(token: Token) -> bool:
+    return token.tag == "NOT" or token.lower.endswith(("n't", "n’t"))
 
 
 def _told_of(made: Structure, at: int) -> NounPhrase | None:
     """The noun phrase that an attribute after a verb, a comma or a participle is told of; None if there is none."""
     before = at - 1
-    while before >= 0 and made.tokens[before].tag in ("ADV", "JOIN", "ADJ"):
+    while before >= 0 and made.tokens[before].tag in ("ADV", "JOIN", "ADJ", "NOT"):
         before -= 1
     earlier = [phrase for phrase in made.phrases if phrase.end <= before]
     if before < 0 or made.tokens[before].tag not in ("AUX", "COMMA", "PART") or not earlier:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from models.verifier.attributes import is_attribute
 from models.verifier.lexicon import lexicon, singular
@@ -12,9 +13,11 @@ from models.verifier.words import COUNTS, SEVERAL, Token
 
 _INSIDE = ("ADJ", "NOUN", "NUM")
 _GROUPS = frozenset(
-    "pair group couple row bunch flock herd crowd set stack pile collection number variety series".split()
+    "pair group couple dozen hundred thousand million row bunch flock herd crowd set stack pile collection number "
+    "variety series".split()
 )
-_MANY_OF = {"pair": 2, "couple": 2}
+# "dozens of" and the others mean at least so many
+_MANY_OF = {"pair": 2, "couple": 2, "crowd": 5, "dozen": 24, "hundred": 200, "thousand": 2000, "million": 2_000_000}
 _AGES = frozenset("young old little new".split())
 _CARRYING = frozenset("in with wearing holding carrying".split())
 _LONGEST = 3  # words of a compound noun
@@ -24,6 +27,12 @@ PICTURES = frozenset(
 )
 
 
+Share = Literal["", "every", "none"]
+_SHARES: dict[str, Share] = {"both": "every", "all": "every", "each": "every", "every": "every"}
+_SHARES |= {"none": "none", "neither": "none"}
+_ABSENT = frozenset("isn't aren't wasn't weren't isn’t aren’t wasn’t weren’t".split())
+
+
 @dataclass(frozen=True)
 class NounPhrase:
     """A noun phrase. start, end: its tokens, with its article; noun: its head in the singular, such as "top hat".
@@ -31,7 +40,8 @@ class NounPhrase:
     count: the number that it tells, None if it tells none; many: whether it tells of more than one, without a number.
     attributes: the words before the noun. negated: "no cars", "without a hat". definite: "the", "its" and the like;
     owned: "its". owner: the noun of "the dog's". pronoun: "it" or "they", with the noun that it stands for.
-    carried: the nouns of "in a red shirt" and "holding a phone" right after it.
+    carried: the nouns of "in a red shirt" and "holding a phone" right after it. share: of what it names, "every" one
+    ("both cars", "all of the cars", "each car"), or "none" ("none of the cars"); "" if it does not tell.
     """
 
     start: int
@@ -46,6 +56,7 @@ class NounPhrase:
     pronoun: bool = False
     owner: str = ""
     carried: tuple[str, ...] = ()
+    share: Share = ""
 
     def text(self, tokens: Sequence[Token], sentence: str) -> str:
         """Its words in the sentence."""
@@ -78,8 +89,8 @@ def _phrase_at(tokens: Sequence[Token], start: int) -> NounPhrase | None:
     at, negated, definite, owned = start, False, False, False
     if tokens[at].tag == "NOT" and tokens[at].lower == "no":
         at, negated = at + 1, True
-    elif start and tokens[start - 1].tag == "NOT":
-        negated = True
+    elif start and (tokens[start - 1].tag == "NOT" or _is_absent(tokens, start)):
+        negated = _share(tokens, start) != "none"
     if at < len(tokens) and tokens[at].tag == "DET":
         definite = tokens[at].lower not in ("a", "an", "another", "any")
         owned = tokens[at].lower in ("its", "their", "his", "her")
@@ -111,7 +122,21 @@ def _phrase_at(tokens: Sequence[Token], start: int) -> NounPhrase | None:
         definite=definite,
         owned=owned or bool(_owner(words)),
         owner=_owner(words),
+        share=_share(tokens, start),
     )
+
+
+def _share(tokens: Sequence[Token], start: int) -> Share:
+    """How much a phrase tells of what it names: "both cars", "all of the cars", "neither car"."""
+    words = [token.lower for token in tokens[max(0, start - 2) : start + 1]]
+    if len(words) > 1 and words[-2] == "of":
+        return _SHARES.get(words[0], "") if len(words) == 3 else ""
+    return _SHARES.get(words[-1], "") or ("none" if words[-2:-1] == ["neither"] else "")
+
+
+def _is_absent(tokens: Sequence[Token], start: int) -> bool:
+    """Whether "there isn't" stands before a phrase."""
+    return start > 1 and tokens[start - 1].lower in _ABSENT and tokens[start - 2].lower == "there"
 
 
 def _owner(words: Sequence[Token]) -> str:

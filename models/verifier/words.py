@@ -55,6 +55,8 @@ AUXILIARIES = frozenset(
     "is are was were be been being has have had do does did can could may might must shall should will would seems "
     "seem appears appear looks look 's 're isn't aren't wasn't weren't doesn't don't".split()
 )
+MODALS = frozenset("can could may might must shall should will would do does did don't doesn't cannot".split())
+_SAME_PARTICIPLES = frozenset("read cut put set hit shut spread split shed cast".split())  # as their basic forms
 BE = frozenset("is are was were be been being 's 're isn't aren't wasn't weren't".split())
 _ADVERBS = frozenset(
     "very also too just slightly partially partly mostly quite rather clearly directly immediately closely together "
@@ -235,7 +237,15 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
     infinitive = verb == word and _after_infinitive_to(before)
     if infinitive and (_begins_phrase(after) or known.speech(word).startswith("v")):
         return "PART"
+    # "is left of the car"
+    if word == "left" and after is not None and after.lower == "of":
+        return "ADJ"
     if previous == "AUX" and verb and _is_participle(word, verb):
+        return "PART"
+    # "one can read", "can be read"
+    if previous == "AUX" and verb == word and before[-1].lower in MODALS:
+        return "VERB"
+    if previous == "AUX" and word in _SAME_PARTICIPLES and not named:
         return "PART"
     if (
         verb
