@@ -299,7 +299,10 @@ def _attribute(statement: Statement, facts: Facts) -> Verdict:
         found = entities_named(replace(phrase, noun=phrase.owner), facts)
     opinions = [(_has(statement.value, entity), entity) for entity in found]
     if statement.denied or phrase.share == "every":
-        return _of_all(opinions, wanted=not statement.denied)
+        # "the blue car is not red" is told of the blue one
+        meant = [id(entity) for entity in _meant(phrase, facts)]
+        of_it = [(opinion, entity) for opinion, entity in opinions if not meant or id(entity) in meant]
+        return _of_all(of_it, wanted=not statement.denied)
     if agreeing := [entity for opinion, entity in opinions if opinion]:
         return Verdict(True, None, _names_of(agreeing))
     # a text that names the thing without its attribute tells nothing where an entry with a box does
