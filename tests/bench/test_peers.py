@@ -36,8 +36,7 @@ def test_a_run_is_counted(name: str, shards: Path, tmp_path: Path) -> None:
 def test_what_is_killed_and_started_again_is_counted(shards: Path, tmp_path: Path) -> None:
     run = Run(BY_NAME["script"], tmp_path, shards, 2, 0.01, sys.executable)
     kill(run.until(0.4, SHARDS * IMAGES))
-    left = len(run.calls())
-    assert left >= 0.4 * SHARDS * IMAGES
+    assert len(run.calls()) >= 0.4 * SHARDS * IMAGES - 1e-6  # 0.4 of 120 is a little more than 48
     run.complete()
     assert run.keys().total() == SHARDS * IMAGES
     assert len(run.calls()) >= SHARDS * IMAGES

@@ -98,6 +98,8 @@ def test_a_dead_workers_chunk_is_taken_over(jobs: Jobs, tmp_path: Path) -> None:
         job = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
         deadline = time.monotonic() + 120
         while not jobs.queue.broker.claim("vision", "dead", 1) and time.monotonic() < deadline:
+            if jobs.view(job.id).status.final:  # the machine was quicker
+                break
             time.sleep(0.005)
         wait_for_end(jobs, job.id)
     assert rows(jobs, job.id) == {f"{i:09d}": 1 for i in range(8)}
