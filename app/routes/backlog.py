@@ -1,4 +1,4 @@
-"""`/v1/backlog`: what is still to be computed, for whoever starts and stops workers."""
+"""`/v1/backlog` and `/v1/workers`: what is still to be computed, and by whom."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from fastapi import APIRouter
 
 from app.dependencies import ServicesDep
 from app.problems import PROBLEM_RESPONSES
-from strata.core import Backlog
+from strata.core import Backlog, WorkerList, WorkerView
 
-router = APIRouter(prefix="/backlog", responses=PROBLEM_RESPONSES)
+router = APIRouter(responses=PROBLEM_RESPONSES)
 
 
-@router.get("")
+@router.get("/backlog")
 def show_backlog(given: ServicesDep) -> Backlog:
     """What each group has still to compute for all unfinished jobs, and its ready workers.
 
@@ -19,3 +19,25 @@ def show_backlog(given: ServicesDep) -> Backlog:
     million: the scheduler keeps them short. `groups.vision.images` and `groups.llm.ready` are what it should read.
     """
     return given.jobs.backlog()
+
+
+@router.get("/workers")
+def list_workers(given: ServicesDep) -> WorkerList:
+    """The workers that report now, by their names."""
+    return WorkerList(
+        workers=[
+            WorkerView(
+                name=one.name,
+                host=one.host,
+                groups=one.groups,
+                ready=one.ready,
+                chunks=len(one.chunks),
+                images=sum(chunk.images for chunk in one.chunks),
+                held_up=[f"{wait.stage}: {wait.reason}" for wait in one.held_up],
+                profiles=sorted({loaded.profile for loaded in one.loaded}),
+                resident_bytes=one.resident_bytes,
+                gpu_reserved_bytes=sum(gpu.reserved_bytes for gpu in one.gpus),
+            )
+            for one in given.queue.heartbeats.live()
+        ]
+    )

@@ -126,6 +126,8 @@ from strata.core.schemas import (
     UploadsView,
     UploadView,
     Waiting,
+    WorkerList,
+    WorkerView,
 )
 from strata.core.settings import Settings, load_settings
 from strata.core.transitions import STOPPED, TRANSITIONS, origins
@@ -256,6 +258,8 @@ __all__ = [
     "VllmParameters",
     "VllmVerifierParameters",
     "Waiting",
+    "WorkerList",
+    "WorkerView",
     "YesParameters",
     "checked_job_id",
     "created_at",

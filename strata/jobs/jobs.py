@@ -5,6 +5,7 @@ A job's request and its end are files in the store. Redis holds the working copy
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,7 @@ from strata.core import (
     Backlog,
     Cancellation,
     Chunk,
+    GroupBacklog,
     JobEnd,
     JobRequest,
     JobRun,
@@ -31,10 +33,14 @@ from strata.jobs.envelope import backlog, damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.new_jobs import NewJobs
 from strata.jobs.waiting import Activity
-from strata.queue import NO_COPY, Queue, WorkingCopy
+from strata.logs import log_context
+from strata.queue import NO_COPY, PRIORITIES, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
+from strata.telemetry import COUNTERS
 
 READ_AT_ONCE = 100  # working copies, when those of all unfinished jobs are read
+log = logging.getLogger(__name__)
+
 _FINAL = frozenset(status.value for status in JobStatus if status.final)
 
 
@@ -158,6 +164,7 @@ class Jobs:
             for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
         request = request.model_copy(update={"retries": retries})
+        COUNTERS.add("strata_job_retries")
         return self._run_again(request)
 
     def repair(self, job_id: str, error: BrokenPart) -> bool:
@@ -254,7 +261,10 @@ class Jobs:
         end = self._envelope(fields)
         self.store.write_job_file(job_id, "end", JobEnd(**dict(end), written=written))
         self.store.close_job(job_id)
-        return self.queue.job_states.close_job(job_id, status)
+        closed = self.queue.job_states.close_job(job_id, status)
+        if closed:
+            _tell_end(end)
+        return closed
 
     def written(self, job: JobView) -> dict[str, list[int]] | None:
         """Which chunks belong to a job that has ended, as `JobEnd.written`; None: all of them."""
@@ -294,17 +304,21 @@ class Jobs:
         activity = Activity(self.queue) if running else None
         return [self._view(job_id, copies.get(job_id, NO_COPY), activity) for job_id in job_ids]
 
-    def backlog(self) -> Backlog:
-        """What all unfinished jobs have still to do, and how many workers are ready for it."""
+    def backlogs(self) -> dict[str, tuple[int, dict[str, GroupBacklog]]]:
+        """By priority, how many jobs are unfinished, and what each group has still to compute for them."""
+        views, now = list(self._open_views()), datetime.now(UTC)
+        return {name: backlog((view for view in views if view.priority == name), now) for name in PRIORITIES}
+
+    def _open_views(self) -> Iterator[JobView]:
+        """The envelopes of all unfinished jobs."""
         unfinished = sorted(self.queue.job_states.active())
         # some jobs at a time: a request may have 100,000 shards
-        views = (
-            view
-            for start in range(0, len(unfinished), READ_AT_ONCE)
-            for view in self.views(unfinished[start : start + READ_AT_ONCE])
-            if view is not None
-        )
-        jobs, groups = backlog(views, datetime.now(UTC))
+        for start in range(0, len(unfinished), READ_AT_ONCE):
+            yield from (view for view in self.views(unfinished[start : start + READ_AT_ONCE]) if view is not None)
+
+    def backlog(self) -> Backlog:
+        """What all unfinished jobs have still to do, and how many workers are ready for it."""
+        jobs, groups = backlog(self._open_views(), datetime.now(UTC))
         workers = self.queue.heartbeats.ready_workers()
         return Backlog(jobs=jobs, groups=groups, workers={group: workers[group] for group in GROUPS})
 
@@ -359,6 +373,18 @@ class Jobs:
             return envelope(request, fields, 0, usage)
         in_flight = activity.images_in_flight(request.id)
         return envelope(request, fields, in_flight, usage, activity.waiting(request, fields.get("waiting")))
+
+
+def _tell_end(job: JobView) -> None:
+    """Log and count the end of a job."""
+    counts = job.request_counts
+    rows = f"{counts.succeeded} succeeded, {counts.filtered} filtered, {counts.failed} failed of {counts.total}"
+    seconds = (job.finished_at - job.created_at).total_seconds() if job.finished_at else 0.0
+    # for a single image the line of its request is enough
+    level = logging.DEBUG if job.kind == "image" else logging.INFO
+    with log_context(job=job.id):
+        log.log(level, "job has ended: %s after %.1f s, %s", job.status.value, seconds, rows)
+    COUNTERS.add("strata_jobs_ended", job.kind, job.status.value)
 
 
 def _has_ended(fields: Mapping[str, str]) -> bool:

@@ -29,6 +29,7 @@ OPERATIONS = [
     ("GET", "/v1/jobs/{job_id}/events"),
     ("GET", "/v1/profiles"),
     ("GET", "/v1/backlog"),
+    ("GET", "/v1/workers"),
     ("POST", "/v1/judgments"),
     ("GET", "/v1/judgments"),
     ("GET", "/v1/review"),
