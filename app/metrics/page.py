@@ -7,7 +7,7 @@ from collections import Counter as Count
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -24,6 +24,8 @@ from strata.telemetry.counters import BETWEEN, COUNTERS, INFINITE, SUM
 Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Values = Mapping[tuple[str, ...], float]  # a gauge's numbers, by the values of its labels
 _STATES = ("ready", "loading")
+# in the text form a second series of each histogram would have the time of its first value
+disable_created_metrics()
 
 
 class Metrics:

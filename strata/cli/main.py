@@ -103,6 +103,7 @@ for _command in (
     jobs.retry,
     jobs.results,
     jobs.failures,
+    jobs.top,
     search.search,
     processes.serve,
     processes.worker,
