@@ -7,8 +7,8 @@ the one scheduler, which queues chunks up to its high-water mark on each beat an
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import simpy
@@ -23,7 +23,8 @@ class Costs:
     """Seconds for one chunk. stage: that a group's stage takes, without CPU of this model.
 
     prepare: CPU of reading and decoding, while the chunk before is computed; finish: CPU of writing and recording,
-    while nothing is computed; redis, scheduler: CPU of these, for all that is done about a chunk.
+    while nothing is computed; redis, scheduler: CPU of these, for all that is done about a chunk; beat: CPU of the
+    scheduler on each of its beats.
     """
 
     stage: float
@@ -31,6 +32,50 @@ class Costs:
     finish: float
     redis: float
     scheduler: float
+    beat: float = 0.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """CPU seconds of a chunk: `fixed`, and `each` for an image or for a second of its stage. Neither is negative."""
+
+    fixed: float
+    each: float
+
+    @classmethod
+    def through(cls, small: tuple[int, float], large: tuple[int, float]) -> Line:
+        """The line through the seconds of two sizes of chunks: (images, seconds). Noise may bend it below 0."""
+        each = max(0.0, (large[1] - small[1]) / (large[0] - small[0]))
+        return cls(max(0.0, small[1] - each * small[0]), min(each, small[1] / small[0]))
+
+    def of(self, length: float) -> float:
+        """The cost of a chunk of so many images or seconds."""
+        return self.fixed + self.each * length
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The costs of any chunk: see `Costs`.
+
+    prepare, finish: for an image; redis: for a second of a worker, which also asks and reports while it computes;
+    scheduler: for a second, however many workers there are.
+    """
+
+    prepare: Line
+    finish: Line
+    redis: Line
+    scheduler: Line
+
+    def of(self, images: int, stage: float, decode: float = 0.0) -> Costs:
+        """The costs of a chunk whose stage takes so many seconds an image. decode: more CPU for each image."""
+        return Costs(
+            stage * images,
+            self.prepare.of(images) + decode * images,
+            self.finish.of(images),
+            self.redis.of(stage * images),
+            self.scheduler.fixed,
+            self.scheduler.each * BEAT,
+        )
 
 
 @dataclass(frozen=True)
@@ -49,9 +94,10 @@ class Site:
 
 @dataclass
 class Outcome:
-    """chunks/s, and the share of the time for which each was busy."""
+    """chunks/s from start to end; steady: without start and end; the share of the time for which each was busy."""
 
     rate: float
+    steady: float
     stages: float
     redis: float
     scheduler: float
@@ -77,6 +123,7 @@ class Simulation:
         self.stream = simpy.Store(self.environment)
         self.unplanned, self.done, self.to_count = chunks, 0, 0
         self.busy = {"stages": 0.0, "redis": 0.0, "scheduler": 0.0}
+        self.finished: list[float] = []  # when each chunk was written
         self.ended = self.environment.event()
 
     def run(self) -> Outcome:
@@ -87,10 +134,12 @@ class Simulation:
         self.environment.run(until=self.ended)
         now = self.environment.now
         shares = {name: seconds / now for name, seconds in self.busy.items()}
-        return Outcome(self.chunks / now, shares["stages"] / self.site.workers, shares["redis"], shares["scheduler"])
+        busy = shares["stages"] / self.site.workers, shares["redis"], shares["scheduler"]
+        return Outcome(self.chunks / now, steady(self.finished), *busy)
 
     def _schedule(self) -> Step:
         while True:
+            yield from self._spend(self.costs.beat, "scheduler")
             room = self.site.high_water - len(self.stream.items)
             queued, self.unplanned = min(room, self.unplanned), max(0, self.unplanned - room)
             # half of a chunk's cost is its queueing, half its counting
@@ -115,6 +164,7 @@ class Simulation:
             yield from _use(self.environment, cpu, self.costs.finish)
             yield from self._spend(self.costs.redis / 2, "redis")
             self.to_count += 1
+            self.finished.append(self.environment.now)
 
     def _prepare(self, cpu: simpy.Resource) -> Step:
         yield self.stream.get()
@@ -132,6 +182,15 @@ class Simulation:
             yield from _use(self.environment, self.head, seconds)
 
 
+def steady(times: Sequence[float]) -> float:
+    """The events/s of the middle four fifths, given when each was."""
+    ordered = sorted(times)
+    first, last = len(ordered) // 10, len(ordered) - 1 - len(ordered) // 10
+    if ordered[last] <= ordered[first]:
+        raise ValueError("there are too few events to tell a rate")
+    return (last - first) / (ordered[last] - ordered[first])
+
+
 def _use(environment: simpy.Environment, cpu: simpy.Resource, seconds: float) -> Step:
     """Have a core for so long, in turns with others that want one."""
     while seconds > 0:
@@ -140,8 +199,3 @@ def _use(environment: simpy.Environment, cpu: simpy.Resource, seconds: float) ->
             share = min(QUANTUM, seconds)
             yield environment.timeout(share)
             seconds -= share
-
-
-def larger(costs: Costs, stage: float) -> Costs:
-    """The same service with another stage."""
-    return replace(costs, stage=stage)
