@@ -1,9 +1,9 @@
 """`python -m bench.simulation`: what 64 and 512 GPUs would do, and what gives first.
 
 First the costs of a chunk are measured, with one worker whose stages only wait, for two sizes of chunks; that splits
-them into what a chunk costs and what an image costs. Then the simulation has to tell the rates of other numbers of
-workers and of a third size of chunks on this machine, which are measured too. Then the same costs are taken for
-machines with eight GPUs and 64 cores, for chunks of 500 photographs of 500 by 375 pixels and stages as fast as
+what a worker does into what a chunk costs and what an image costs. Then the simulation has to tell the rates of other
+numbers of workers and of a third size of chunks on this machine, which are measured too. Then the same costs are taken
+for machines with eight GPUs and 64 cores, for chunks of 500 photographs of 500 by 375 pixels and stages as fast as
 `--rates` images/s on a GPU. Redis and the scheduler have a machine of their own.
 
 The simulated machine has no other work: on a busy one, run this with a high priority, as `nice -n -20` does.
@@ -28,7 +28,7 @@ from bench.simulation.plot import plot
 from bench.simulation.scale import Row, scaled
 
 SIZES = (32, 128)  # images of a chunk, from which the costs follow
-CHUNKS = 40  # a worker
+CHUNKS = 24  # a worker
 
 
 class Bench:
@@ -109,8 +109,7 @@ def main() -> None:
     cases += [(int(workers), chunk) for chunk in (SIZES[0], options.chunk) for workers in options.workers.split(",")]
     with tempfile.TemporaryDirectory(prefix="strata-simulation-") as work:
         found = Bench(Path(work), options.rounds, options.seconds).all(cases)
-    small, large = ((chunk, found[1, chunk]) for chunk in SIZES)
-    parts, decode = parts_of(small, large, options.seconds), photograph_seconds()
+    parts, decode = parts_of(found, options.seconds), photograph_seconds()
     console = Console(width=120)
     console.print(costs_table(parts))
     console.print(f"decoding a photograph takes {1000 * decode:.2f} ms")

@@ -7,6 +7,7 @@ the one scheduler, which queues chunks up to its high-water mark on each beat an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,10 +44,14 @@ class Line:
     each: float
 
     @classmethod
-    def through(cls, small: tuple[int, float], large: tuple[int, float]) -> Line:
-        """The line through the seconds of two sizes of chunks: (images, seconds). Noise may bend it below 0."""
-        each = max(0.0, (large[1] - small[1]) / (large[0] - small[0]))
-        return cls(max(0.0, small[1] - each * small[0]), min(each, small[1] / small[0]))
+    def through(cls, small: tuple[float, float], large: tuple[float, float]) -> Line:
+        """The line through the costs of two sizes of chunks: (images or seconds of the stage, seconds of CPU).
+
+        Where noise would make a part negative, that part is 0 and the line goes through `small`.
+        """
+        slope = (large[1] - small[1]) / (large[0] - small[0])
+        each = min(max(0.0, slope), small[1] / small[0])
+        return cls(max(0.0, small[1] - each * small[0]), each)
 
     def of(self, length: float) -> float:
         """The cost of a chunk of so many images or seconds."""
@@ -123,6 +128,8 @@ class Simulation:
         self.stream = simpy.Store(self.environment)
         self.unplanned, self.done, self.to_count = chunks, 0, 0
         self.busy = {"stages": 0.0, "redis": 0.0, "scheduler": 0.0}
+        # a worker computes and prepares at a time: with a core for both nobody waits, and turns make no difference
+        self.turn = QUANTUM if site.cores < 2 * site.workers_a_machine or not site.own_machine else math.inf
         self.finished: list[float] = []  # when each chunk was written
         self.ended = self.environment.event()
 
@@ -161,7 +168,7 @@ class Simulation:
             ahead = self.environment.process(self._prepare(cpu))
             self.busy["stages"] += self.costs.stage
             yield self.environment.timeout(self.costs.stage)
-            yield from _use(self.environment, cpu, self.costs.finish)
+            yield from self._use(cpu, self.costs.finish)
             yield from self._spend(self.costs.redis / 2, "redis")
             self.to_count += 1
             self.finished.append(self.environment.now)
@@ -169,17 +176,26 @@ class Simulation:
     def _prepare(self, cpu: simpy.Resource) -> Step:
         yield self.stream.get()
         yield from self._spend(self.costs.redis / 2, "redis")
-        yield from _use(self.environment, cpu, self.costs.prepare)
+        yield from self._use(cpu, self.costs.prepare)
 
     def _spend(self, seconds: float, what: str) -> Step:
         """CPU of Redis or the scheduler."""
         self.busy[what] += seconds
         if what == "scheduler":
-            yield from _use(self.environment, self.head, seconds)
+            yield from self._use(self.head, seconds)
             return
         with self.redis.request() as turn:
             yield turn
-            yield from _use(self.environment, self.head, seconds)
+            yield from self._use(self.head, seconds)
+
+    def _use(self, cpu: simpy.Resource, seconds: float) -> Step:
+        """Have a core for so long, in turns with others that want one."""
+        while seconds > 0:
+            with cpu.request() as turn:
+                yield turn
+                share = min(self.turn, seconds)
+                yield self.environment.timeout(share)
+                seconds -= share
 
 
 def steady(times: Sequence[float]) -> float:
@@ -189,13 +205,3 @@ def steady(times: Sequence[float]) -> float:
     if ordered[last] <= ordered[first]:
         raise ValueError("there are too few events to tell a rate")
     return (last - first) / (ordered[last] - ordered[first])
-
-
-def _use(environment: simpy.Environment, cpu: simpy.Resource, seconds: float) -> Step:
-    """Have a core for so long, in turns with others that want one."""
-    while seconds > 0:
-        with cpu.request() as turn:
-            yield turn
-            share = min(QUANTUM, seconds)
-            yield environment.timeout(share)
-            seconds -= share

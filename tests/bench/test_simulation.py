@@ -73,7 +73,7 @@ def test_costs_of_two_sizes_tell_the_rate_of_a_third(prepare: Line, finish: Line
     def measured(images: int) -> Measured:
         return Measured(run(images, 1, true), 0.002, 0.003, true.prepare.of(images) + true.finish.of(images))
 
-    found = parts_of((32, measured(32)), (128, measured(128)), 0.02)
+    found = parts_of({(1, images): measured(images) for images in (32, 128)}, 0.02)
     assert run(64, 4, found) == pytest.approx(run(64, 4, true), rel=0.02)
 
 
@@ -88,3 +88,18 @@ def test_many_gpus_are_limited_by_what_they_share() -> None:
     slow, fast = (scaled(parts, 0.002, [rate], [64])[0] for rate in (5, 5000))
     assert slow.share > 0.99 and slow.first == "stages"
     assert fast.share < 0.5 and fast.first == "scheduler"
+
+
+@given(
+    st.builds(Line, st.floats(0.001, 0.1), st.floats(0.001, 0.1)),
+    st.builds(Line, st.floats(0.001, 0.1), st.floats(0, 0.1)),
+)
+def test_what_a_chunk_and_a_second_cost_is_told_apart(redis: Line, scheduler: Line) -> None:
+    runs = {}
+    for workers, chunk in ((1, 32), (1, 128), (4, 32), (8, 64)):
+        rate = workers / (chunk * 0.02 + 0.05)
+        costs = redis.fixed + redis.each * workers / rate, scheduler.fixed + scheduler.each / rate
+        runs[workers, chunk] = Measured(rate, *costs, 0.1)
+    found = parts_of(runs, 0.02)
+    for line, true in ((found.redis, redis), (found.scheduler, scheduler)):
+        assert (line.fixed, line.each) == pytest.approx((true.fixed, true.each), abs=1e-6)
