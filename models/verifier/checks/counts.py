@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from models.verifier.checks.naming import entries_of, names, narrowed, things_meant, unsure_things
 from models.verifier.checks.persons import is_role, persons_in
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
-from models.verifier.claims import Statement
-from models.verifier.entities import Entity, Facts
+from models.verifier.claims.statements import Statement
+from models.verifier.entities import Entity, Entry, Facts
 from models.verifier.lexicon import is_kind_of
 from models.verifier.phrases import NounPhrase
 
@@ -18,7 +19,11 @@ def check_count(statement: Statement, facts: Facts) -> Verdict:
     phrase = statement.phrase
     assert phrase is not None
     told = int(statement.value)
+    # a number tells of the things in a place, but a place's bounds are not sharp
+    phrase = replace(phrase, places=())
     found = [entity for entity in things_meant(phrase, facts) if entity.box is not None]
+    if statement.items and (listed := _listed(statement, facts)):
+        return listed
     if not found and (wider := narrowed(phrase, facts)):
         known = sum(is_kind_of(phrase.noun, noun) for noun in facts.doubtful) + len(wider)
         several = any(entry.many for entity in wider for entry in entity.entries)
@@ -40,8 +45,14 @@ def check_count(statement: Statement, facts: Facts) -> Verdict:
     most = max(counted, _entries_of_one_layer(found, phrase))
     doubtful = sum(is_kind_of(noun, phrase.noun) for noun in facts.doubtful)
     evidence = entries_of(found)
-    if many:
+    # of persons by a role not each is told to have it: "the newlyweds" are the bride and the groom
+    if many or _is_several(phrase, facts):
         return UNKNOWN
+    if phrase.bound:
+        enough = most >= told if phrase.bound == "least" else told >= len(found)
+        unclear = phrase.bound == "least" and most + doubtful >= told
+        wrong = UNKNOWN if unclear else Verdict(False, "wrong_count", evidence)
+        return Verdict(True, None, evidence) if enough else wrong
     # "five balloons" is one thing with a count; of several things a text may tell of some
     least = min(entry.count or 1 for entry in found[0].entries) if len(found) == 1 else len(found)
     if least <= told <= most or (told == 0 and most > 1):
@@ -49,6 +60,18 @@ def check_count(statement: Statement, facts: Facts) -> Verdict:
     if most < told <= most + doubtful or (told == 0 and doubtful) or (statement.part and told < least):
         return UNKNOWN
     return Verdict(False, "wrong_count", evidence)
+
+
+def _listed(statement: Statement, facts: Facts) -> Verdict | None:
+    """The verdict by what is told one by one, "five animals: two cows and three hens"; None if that is not known."""
+    found = [entity for item in statement.items for entity in things_meant(item, facts)]
+    numbers = [
+        check_count(replace(statement, phrase=item, value=str(item.count or 1), items=()), facts)
+        for item in statement.items
+    ]
+    if any(one.supported is False for one in numbers):
+        return None
+    return Verdict(True, None, entries_of(found))
 
 
 def _entries_of_one_layer(found: Sequence[Entity], phrase: NounPhrase) -> int:
@@ -60,10 +83,20 @@ def _entries_of_one_layer(found: Sequence[Entity], phrase: NounPhrase) -> int:
     return max(layers.values(), default=0)
 
 
+def _is_several(phrase: NounPhrase, facts: Facts) -> bool:
+    """Whether a role in the plural, without a number, may be told of several persons."""
+    return phrase.many and is_role(phrase.noun) and len(persons_in(facts)) > 1
+
+
+def _is_mass(entry: Entry) -> bool:
+    return entry.layer == "caption" and not entry.words & {"a", "an", "the", "one"}
+
+
 def _told_count(phrase: NounPhrase, told: int, facts: Facts) -> Verdict:
     """The count of things that only a text names: the text's own count decides, if it has one."""
     entries = [entry for entity in facts.told for entry in entity.entries if names(entry, phrase)]
-    counts = {entry.count or (0 if entry.many else 1) for entry in entries}
+    # "a plate of sushi" in a caption has no number either
+    counts = {entry.count or (0 if entry.many or _is_mass(entry) else 1) for entry in entries}
     if not counts:
         return UNKNOWN
     # the phrase of each region may name one more: "a boy in a red shirt", twice
