@@ -52,7 +52,7 @@ UNDER: Mapping[str, tuple[str, ...]] = {
     "dish": ("food",), "breakfast": ("food",), "lunch": ("food",), "dinner": ("food",), "snack": ("food",),
     "treat": ("food",), "dessert": ("cake", "ice cream"), "electronics": ("computer", "television", "telephone"),
     "device": ("computer", "television", "telephone", "camera"), "phone": ("smartphone",), "screen": ("monitor",),
-    "toy": ("ball",), "stall": ("stand",), "appliance": ("blender",),
+    "toy": ("ball",), "instrument": ("musical instrument",), "stall": ("stand",), "appliance": ("blender",),
 }  # fmt: skip
 # those of them that are meant in any sense of a noun: a table is furniture by its second sense
 _ANY_SENSE = frozenset("vehicle furniture food clothing appliance drink building headgear fruit vegetable".split())
@@ -194,12 +194,19 @@ def is_kind_of(noun: str, wider: str) -> bool:
         owns = owns[1:]
     if wider in _ANY_SENSE:
         return any(lineage(own) & senses for own in owns)
+    # "a boiled egg" is an egg, but a teddy bear is no bear
+    if noun.endswith(f"ed {wider}"):
+        return True
     # a compound is mostly of its last word's kind: a tennis racket, a racket; a fishing boat, as a boat is a vessel
     if noun.endswith(f" {wider}"):
         return bool(lineage(owns[0]) & _near(senses))
     # a synonym in any of its senses: a taxi, a cab
     first = {sense for sense in lexicon().senses(wider)[:2] if sense}
     meant = first & senses | ({owns[0]} & senses)
+    # an animal is never meant by an aircraft: "amphibian"
+    animal = lexicon().senses("animal")[0]
+    if animal in lineage(owns[0]):
+        meant |= {sense for sense in senses if animal in lineage(sense)}
     return bool(lineage(owns[0]) & meant)
 
 

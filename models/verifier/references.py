@@ -50,10 +50,18 @@ def _named(phrase: NounPhrase, before: Sequence[NounPhrase], tokens: Sequence[To
     alike = [one for one in known if kinds & _kinds(one)]
     several = [one for one in known if one.many or (one.count or 1) > 1]
     first = known[:1] if phrase.definite and not kinds else []
-    noun = next(chosen[-1].noun for chosen in (placed, alike, several, first, known) if chosen)
+    # "one has a red bike, the other has a black one"
+    same = [one for one in alike if _before(one, tokens) == _before(phrase, tokens) != ""]
+    noun = next(chosen[-1].noun for chosen in (placed, same, alike, several, first, known) if chosen)
     many = tokens[phrase.end - 1].lower == "ones" and phrase.count is None
     # the "one" of "a green one" is no number
     return replace(phrase, noun=noun, count=phrase.count if tokens[phrase.end - 1].lower == "ones" else None, many=many)
+
+
+def _before(phrase: NounPhrase, tokens: Sequence[Token]) -> str:
+    """The verb or preposition right before a phrase; "" if there is none."""
+    before = tokens[phrase.start - 1] if phrase.start else None
+    return before.lower if before is not None and before.tag in ("VERB", "PART", "AUX", "PREP") else ""
 
 
 def _kinds(phrase: NounPhrase) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
@@ -59,10 +60,10 @@ MODALS = frozenset("can could may might must shall should will would do does did
 _SAME_PARTICIPLES = frozenset("read cut put set hit shut spread split shed cast".split())  # as their basic forms
 BE = frozenset("is are was were be been being 's 're isn't aren't wasn't weren't".split())
 _ADVERBS = frozenset(
-    "very also too just slightly partially partly mostly quite rather clearly directly immediately closely together "
+    "far very also just slightly partially partly mostly quite rather clearly directly immediately closely together "
     "apart away nearby here there then only still almost nearly perhaps possibly probably likely maybe further well "
     "outdoors indoors outside inside up down back forward upright ahead even once twice overhead downhill uphill "
-    "mid-air midair out".split()
+    "mid-air midair out too".split()
 )
 # verbs of captions whose forms are nouns or adjectives too
 _CAPTION_VERBS = frozenset(
@@ -192,6 +193,8 @@ def _tag(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
         return "AUX"
     if not word[0].isalnum():
         return "COMMA" if word == "," else "MARK"
+    if word == "one" and _is_anybody(before, after):
+        return "PRON"
     if word in _STANDING_FOR and _stands_for_noun(word, before, after):
         return "NOUN"
     if word.isdigit() or word in COUNTS or word in SEVERAL:
@@ -207,6 +210,14 @@ def _tag(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
     if _is_joined_adjective(word, before, following):
         return "ADJ"
     return _open(word, before, after)
+
+
+def _is_anybody(before: Sequence[Token], after: Token | None) -> bool:
+    """Whether "one" is anybody: "one sees a man", "one can see"."""
+    begins = not before or before[-1].tag in ("COMMA", "JOIN", "MARK", "THAT")
+    verb = verb_of(after.lower) if after is not None else ""
+    form = after is not None and verb not in ("", after.lower) and after.lower.endswith("s") and after.lower not in BE
+    return begins and after is not None and (form or after.lower in MODALS)
 
 
 def _stands_for_noun(word: str, before: Sequence[Token], after: Token | None) -> bool:
@@ -283,7 +294,7 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
     # "one can read", "can be read"
     if previous == "AUX" and verb == word and before[-1].lower in MODALS:
         return "VERB"
-    if previous == "AUX" and word in _SAME_PARTICIPLES and not named:
+    if previous == "AUX" and word in _SAME_PARTICIPLES and (not named or (after and after.lower in _ADVERBS)):
         return "PART"
     if (
         verb
@@ -321,7 +332,7 @@ def _nominal(word: str, before: Sequence[Token], after: Token | None, noun: bool
     if follows and mostly:
         return "ADJ"
     if "a" in speech and (named or not noun):
-        return "NOUN" if noun and speech.startswith("n") else "ADJ"
+        return "NOUN" if noun and 0 <= speech.find("n") < speech.find("a") else "ADJ"
     if "a" in speech and previous in ("AUX", "ADV", "COMMA") and not speech.startswith("n"):
         return "ADJ"
     if not noun and verb_of(word):
@@ -377,12 +388,22 @@ def _verb_tag(word: str, verb: str, noun: bool, before: list[Token], after: Toke
         put_in = sum(one.tag == "COMMA" for one in before) > 1 and not any(one.tag in ("VERB", "AUX") for one in before)
         likely = verb in _CAPTION_VERBS or (put_in and previous == "COMMA")
         return "VERB" if word.endswith("s") and likely and _begins_phrase(after) else None
-    return None if ambiguous and not _begins_phrase(after) else "VERB"
+    # "are wearing safety vests": a clause has one verb
+    return None if ambiguous and (_has_verb(before) or not _begins_phrase(after)) else "VERB"
+
+
+def _has_verb(before: Sequence[Token]) -> bool:
+    """Whether the clause that is going on has a verb already."""
+    begun = itertools.takewhile(lambda one: one.tag not in ("COMMA", "JOIN", "THAT", "MARK"), reversed(before))
+    return any(one.tag in ("VERB", "AUX") for one in begun)
 
 
 def _after_group(before: Sequence[Token]) -> bool:
-    """Whether "a pair of" and the like stands before the last word: "a pair of sheep"."""
-    return len(before) > 2 and before[-2].lower == "of" and before[-3].lower in GROUPS
+    """Whether "a pair of" or a plural with "of" stands before the last word: "a pair of sheep", "slices of cake"."""
+    if len(before) < 3 or before[-2].lower != "of":
+        return False
+    group = before[-3].lower
+    return group in GROUPS or singular(group) != group
 
 
 def _after_single(before: Sequence[Token]) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from models.verifier.attributes import group_of
 from models.verifier.checks.naming import entries_of, names, narrowed, things_meant, unsure_things
-from models.verifier.checks.persons import is_role, persons_in
+from models.verifier.checks.persons import is_living, is_role, persons_in
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
 from models.verifier.claims.statements import Statement
 from models.verifier.entities import Entity, Entry, Facts
@@ -57,7 +58,10 @@ def check_count(statement: Statement, facts: Facts) -> Verdict:
     least = min(entry.count or 1 for entry in found[0].entries) if len(found) == 1 else len(found)
     if least <= told <= most or (told == 0 and most > 1):
         return Verdict(True, None, evidence)
-    if most < told <= most + doubtful or (told == 0 and doubtful) or (statement.part and told < least):
+    # "three parked cars" are some of the cars; "curtains" and "shelves" may be one for a detector
+    some = statement.part or any(group_of(word) is None for word in phrase.modifiers)
+    merged = told == 0 and not any(map(is_living, found))
+    if most < told <= most + doubtful or (told == 0 and doubtful) or (some and told < least) or merged:
         return UNKNOWN
     return Verdict(False, "wrong_count", evidence)
 

@@ -17,6 +17,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     }.items()
 }  # fmt: skip
 YOUNG = frozenset("baby adult calf cub youngster".split())  # of persons and animals: "a baby elephant"
+LITTLE = frozenset("baby young little".split())  # words of the young in names
 _SHORTEST = 4  # letters of a stem: fewer are those of too many words
 # persons by sex and age, which a detector tells; all other nouns of persons are roles
 _PERSONS = frozenset(
@@ -55,6 +56,9 @@ def plays(entry: Entry, role: str) -> bool:
     """Whether a person's entry tells what the noun of a role says: a man riding a bicycle, a cyclist."""
     if role in YOUNG and role in entry.words:
         return True
+    # "the chick" of "a baby penguin"
+    if entry.words & LITTLE and is_kind_of(role, "young") and not is_kind_of(entry.noun, "person"):
+        return True
     if not is_kind_of(entry.noun, "person"):
         return False
     # "a skater" of "a man with a skateboard", "a cellist" of one who plays the cello
@@ -69,3 +73,9 @@ def stem_of(role: str) -> str:
     """What a role's noun has in common with what the person does or uses: "violin" of "violinist"; "" if nothing."""
     ending = next((one for one in ("ist", "ian", "er", "or") if role.endswith(one)), "")
     return role.removesuffix(ending) if ending and len(role) - len(ending) >= _SHORTEST else ""
+
+
+def uses(role: str, thing: str) -> bool:
+    """Whether a role's noun tells of a thing: of a cyclist the bicycle, of a guitarist the guitar."""
+    stem = stem_of(role)
+    return thing in ROLES.get(role, ()) or (bool(stem) and thing.startswith(stem) and is_kind_of(role, "person"))

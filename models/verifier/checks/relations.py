@@ -15,7 +15,7 @@ from models.verifier.checks.naming import (
     things_meant,
     unsure_things,
 )
-from models.verifier.checks.persons import is_living, is_role, persons_in
+from models.verifier.checks.persons import is_living, is_role, persons_in, uses
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
 from models.verifier.claims.nouns import is_setting
 from models.verifier.claims.statements import Statement
@@ -70,6 +70,13 @@ def _in_role(phrase: NounPhrase, facts: Facts) -> list[Entity]:
     if not (phrase.definite and is_role(phrase.noun)):
         return []
     persons = persons_in(facts)
+    # "the violinist" is who has the violin
+    with_it = [
+        one
+        for one in persons
+        if any(holds(one, thing) and any(uses(phrase.noun, e.noun) for e in thing.entries) for thing in facts.entities)
+    ]
+    persons = with_it or persons
     return [one for one in persons if one.box and lies(one.box, phrase.places, facts.size)] or persons
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from models.verifier.checks.naming import entities_named, entries_of, has_with_it, narrowed, unsure_things
-from models.verifier.checks.persons import ROLES, YOUNG, is_living, is_role, persons_in, stem_of
+from models.verifier.checks.persons import ROLES, YOUNG, is_living, is_role, persons_in, uses
 from models.verifier.checks.quotations import check_quotation
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
-from models.verifier.claims.nouns import is_carrier, is_visible
+from models.verifier.claims.nouns import is_carrier, is_society, is_visible
 from models.verifier.claims.statements import Statement
 from models.verifier.entities import Facts, has_letters, letters_of
 from models.verifier.lexicon import is_kind_of, is_part, is_part_of, verb_of
@@ -42,6 +42,8 @@ def check_thing(statement: Statement, facts: Facts) -> Verdict:
         return UNKNOWN
     # a text that was read stands on something
     if (facts.lines and is_carrier(phrase.noun) and not phrase.many) or _is_read(statement, facts):
+        return UNKNOWN
+    if is_society(phrase.noun) and persons_in(facts):
         return UNKNOWN
     if _is_known_role(statement, facts) or not is_visible(phrase.noun):
         return UNKNOWN
@@ -94,12 +96,6 @@ def _is_read(statement: Statement, facts: Facts) -> bool:
     )
 
 
-def _uses(role: str, thing: str) -> bool:
-    """Whether a role's noun tells of a thing: of a cyclist the bicycle, of a guitarist the guitar."""
-    stem = stem_of(role)
-    return thing in ROLES.get(role, ()) or (bool(stem) and thing.startswith(stem) and is_kind_of(role, "person"))
-
-
 def _is_shortened(noun: str, facts: Facts) -> bool:
     """Whether a noun is the end of a name's word: "the board" for a blackboard."""
     names = (entry.noun for entity in (*facts.entities, *facts.told) for entry in entity.entries)
@@ -111,7 +107,7 @@ def _is_part(phrase: NounPhrase, facts: Facts) -> bool:
     # "his lapel" is of his coat, and "a bicycle" is a cyclist's
     if phrase.owned and is_part(phrase.noun):
         return True
-    if any(_uses(entry.noun, phrase.noun) for entity in facts.entities for entry in entity.entries):
+    if any(uses(entry.noun, phrase.noun) for entity in facts.entities for entry in entity.entries):
         return True
     wholes = [entry.noun for entity in (*facts.entities, *facts.told) for entry in entity.entries]
     last = phrase.noun.rpartition(" ")[2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.verifier.lexicon import is_compound, is_kind_of, is_object, lexicon
+from models.verifier.lexicon import is_compound, is_kind_of, is_object, lexicon, lineage
 from models.verifier.phrases import PICTURES
 
 # nouns that name nothing that could be there or not
@@ -14,7 +14,7 @@ _EMPTY = PICTURES | frozenset(
     "everything nothing viewer angle perspective caption description profile letter word text message writing "
     "lettering inscription font width height line row pose expression direction addition layout surface space "
     "combination mix blend touch hint hand use attention one other others whole total name scenery activity place "
-    "high low home location destination spot stripe marking goods product breed good".split()
+    "high low home location destination spot stripe marking goods product breed good end tip".split()
 )
 BACKDROPS = frozenset("background backdrop".split())
 SETTINGS = BACKDROPS | frozenset(
@@ -56,6 +56,14 @@ def is_empty(noun: str) -> bool:
 def is_visible(noun: str) -> bool:
     """Whether a noun names something that could be seen, by WordNet."""
     return is_object(noun if any(lexicon().senses(noun)) else noun.rpartition(" ")[2])
+
+
+def is_society(noun: str) -> bool:
+    """Whether a noun names people as a whole by its first sense: a team, a company."""
+    first, social = lexicon().senses(noun)[:1], lexicon().senses("social group")
+    # a van is a vehicle too
+    thing = any(one and lexicon().senses("artifact")[0] in lineage(one) for one in lexicon().senses(noun))
+    return bool(first and first[0]) and not thing and any(one in lineage(first[0]) for one in social)
 
 
 def is_setting(noun: str) -> bool:

@@ -9,7 +9,7 @@ from models.verifier.attributes import is_attribute
 from models.verifier.claims.nouns import BACKDROPS, is_carrier, is_empty, is_setting
 from models.verifier.claims.predicates import EXCEPT, predicates_in
 from models.verifier.claims.statements import Statement
-from models.verifier.lexicon import is_compound, is_kind_of, lexicon, verb_of
+from models.verifier.lexicon import is_kind_of, lexicon, verb_of
 from models.verifier.phrases import NounPhrase
 from models.verifier.structure import Structure
 from strata.core import ClaimKind
@@ -83,7 +83,8 @@ def _items(phrase: NounPhrase, made: Structure) -> tuple[NounPhrase, ...]:
 def _as_counted(phrase: NounPhrase, made: Structure) -> NounPhrase:
     """A phrase with what is told of it after its verb: "two cars are red" counts the red ones."""
     told = [one.value for one in predicates_in(made) if one.phrase == phrase and not one.denied]
-    return replace(phrase, attributes=(*phrase.attributes, *told)) if told and not phrase.share else phrase
+    # "the bikes are red, white and black": each has one of the colours
+    return replace(phrase, attributes=(*phrase.attributes, *told)) if len(told) == 1 and not phrase.share else phrase
 
 
 def _is_one_of_two(phrase: NounPhrase, made: Structure) -> bool:
@@ -111,8 +112,9 @@ def _is_part(phrase: NounPhrase, made: Structure) -> bool:
 def _is_unseen(phrase: NounPhrase, made: Structure) -> bool:
     """Whether a phrase is the camera that somebody looks at, or what there is a sense of."""
     before = made.tokens[phrase.start - 1].lower if phrase.start else ""
-    # "on display", "at work", "in bed"
-    if before in _IDIOMS and phrase.end - phrase.start == 1 and not phrase.many and not is_compound(phrase.noun):
+    # "on display", "at work", "in bed", and what is abstract first: "for safety", "keeps watch"
+    alone = phrase.end - phrase.start == 1 and not phrase.many
+    if alone and (before in _IDIOMS or lexicon().senses(phrase.noun)[:1] in ((0,), ())) and phrase.start:
         return True
     # "the girl, not the boy"
     if before == "not" and phrase.definite:
