@@ -60,18 +60,25 @@ def reference_of(row: IndexRow) -> ImageReference:
     return ImageReference(uri=row.uri, offset=row.offset, size=row.size, sha256=upload_digest(row.uri))
 
 
-def decoded(item: WorkItem, decoder: DecodingPool, max_pixels: int | None = None, most: int | None = None) -> WorkItem:
-    """The item with its pixels; an item without bytes is left as it is. max_pixels: if not those of the decoder.
+def decoded(
+    items: Sequence[WorkItem], decoder: DecodingPool, max_pixels: Sequence[int | None], most: int | None = None
+) -> list[WorkItem]:
+    """The items with their pixels; an item without bytes is left as it is. max_pixels: of each, if not the decoder's.
 
     most: an image with more pixels is shrunk by a whole number; its record has its own size. Raises
     DecodersUnavailable.
     """
-    if item.settled or item.data is None:
-        return item
-    try:
-        image = decoder.decode(item.data, max_pixels, most)
-    except ImageError as error:
-        return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
+    found = list(items)
+    rows = [row for row, item in enumerate(items) if not item.settled and item.data is not None]
+    images = decoder.decode_all([items[row].data or b"" for row in rows], [max_pixels[row] for row in rows], most)
+    for row, image in zip(rows, images, strict=True):
+        found[row] = _with_pixels(items[row], image)
+    return found
+
+
+def _with_pixels(item: WorkItem, image: Image.Image | ImageError) -> WorkItem:
+    if isinstance(image, ImageError):
+        return WorkItem(item.record.failed("decode", image.kind, image.detail), settled=True)
     # note the size, which later groups need without decoding
     width, height = image.info.get(FULL_SIZE, image.size)
     record = item.record.model_copy(update={"width": width, "height": height})
