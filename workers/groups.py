@@ -295,8 +295,12 @@ class LlmGroup:
 
     def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
         """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""
+        profile = self.pipelines.profile(chunk)
         try:
-            index = self.reader.index(chunk, self.pipelines.profile(chunk))
+            # of a tar, whose records are all that is needed, only the footer is read
+            if not self.needs_images(chunk) and not self.reader.has_families(chunk, profile):
+                return items
+            index = self.reader.index(chunk, profile)
         except BrokenPart:  # the records are all that is needed
             return items
         if not chunk.attempt and (earlier := self.earlier.of(chunk, index)):

@@ -114,12 +114,12 @@ class ItemReader:
         self.store, self.images = store, ImageReader(store)
         self.metadata = MetadataReader(self.images)
         self._index: ChunkIndex | None = None
+        self._families: tuple[Chunk, bool] | None = None
         self._gone: dict[str, tuple[float, float]] = {}  # since when shards are gone, and when that was last seen
 
     def index(self, chunk: Chunk, profile: Profile) -> ChunkIndex:
         """The index part of a chunk's shard. Raises OSError, and BrokenPart if it is missing."""
-        # the fingerprint of `index` is the same for all profiles, so a shard has one index part
-        wanted = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
+        wanted = _index_of(chunk, profile)
         # keep the index that was read last: consecutive chunks are mostly of one shard
         kept = self._index
         if kept is not None and kept.chunk == wanted and kept.size == profile.chunk_size:
@@ -132,6 +132,17 @@ class ItemReader:
         if not self.store.is_upload(chunk.shard):
             self._index = found
         return found
+
+    def has_families(self, chunk: Chunk, profile: Profile) -> bool:
+        """Whether earlier and later versions of a chunk's shard may be found. Raises OSError and BrokenPart."""
+        wanted = _index_of(chunk, profile)
+        kept = self._families
+        if kept is None or kept[0] != wanted:
+            try:
+                kept = self._families = wanted, bool(self.store.read_footer(wanted).families)
+            except FileNotFoundError as error:
+                raise Source.of(wanted).broken("it is missing") from error
+        return kept[1]
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The items with their images' bytes; an item whose image cannot be read is settled as failed.
@@ -195,6 +206,11 @@ class ItemReader:
             return self.images.is_gone(shard)
         except SourceError:  # it may not be read: the images' own errors tell that
             return False
+
+
+def _index_of(chunk: Chunk, profile: Profile) -> Chunk:
+    # the fingerprint of `index` is the same for all profiles, so a shard has one index part
+    return Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
 
 
 def copy_of(earlier: Record, image: Record) -> Record:
