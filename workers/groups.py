@@ -251,7 +251,7 @@ class VisionGroup:
 
     def decode(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         # the stages see no more pixels: to shrink the image where it is decoded saves the memory of the others
-        return decoded(items, self.decoder, [None] * len(items), most=self.most_pixels)
+        return decoded(items, self.decoder, most=self.most_pixels)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)

@@ -61,7 +61,10 @@ def reference_of(row: IndexRow) -> ImageReference:
 
 
 def decoded(
-    items: Sequence[WorkItem], decoder: DecodingPool, max_pixels: Sequence[int | None], most: int | None = None
+    items: Sequence[WorkItem],
+    decoder: DecodingPool,
+    max_pixels: Sequence[int | None] | None = None,
+    most: int | None = None,
 ) -> list[WorkItem]:
     """The items with their pixels; an item without bytes is left as it is. max_pixels: of each, if not the decoder's.
 
@@ -70,7 +73,8 @@ def decoded(
     """
     found = list(items)
     rows = [row for row, item in enumerate(items) if not item.settled and item.data is not None]
-    images = decoder.decode_all([items[row].data or b"" for row in rows], [max_pixels[row] for row in rows], most)
+    limits = [max_pixels[row] if max_pixels else None for row in rows]
+    images = decoder.decode_all([items[row].data or b"" for row in rows], limits, most)
     for row, image in zip(rows, images, strict=True):
         found[row] = _with_pixels(items[row], image)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strata.store.index_rows import IndexRow, identity_of, index_table, located_rows
@@ -24,6 +24,7 @@ rows = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(rows, max_size=5), st.integers(0, 2**40))
 def test_the_identity_is_a_hash_of_each_row_as_json_without_its_note(found: list[IndexRow], size: int) -> None:
     digest = hashlib.sha256(str(size).encode())
@@ -32,6 +33,7 @@ def test_the_identity_is_a_hash_of_each_row_as_json_without_its_note(found: list
     assert identity_of(size, index_table(found)) == digest.hexdigest()[:16]
 
 
+@settings(max_examples=50)
 @given(st.lists(rows, max_size=5))
 def test_rows_are_read_as_they_were_written(found: list[IndexRow]) -> None:
     own = [row._replace(uri="./a.jpg") for row in found]
