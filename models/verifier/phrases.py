@@ -108,50 +108,68 @@ def _carrying(phrase: NounPhrase, after: NounPhrase | None, tokens: Sequence[Tok
 def _phrase_at(tokens: Sequence[Token], start: int) -> NounPhrase | None:
     """The noun phrase that begins at a token; None if none does."""
     at, negated, definite, owned = start, False, False, False
+    if (nobody := _nobody_at(tokens, start)) is not None:
+        return nobody
     if tokens[at].tag == "NOT" and tokens[at].lower == "no":
         at, negated = at + 1, True
-        if at < len(tokens) and tokens[at].lower == "one":
-            return NounPhrase(start, at + 1, "person", negated=True)
-    elif tokens[at].lower == "nobody":
-        return NounPhrase(start, at + 1, "person", negated=True)
     elif start and (_is_denied(tokens, start) or _is_absent(tokens, start)):
         negated = _share(tokens, start) != "none"
     if at < len(tokens) and tokens[at].tag == "DET":
         definite = tokens[at].lower not in ("a", "an", "another", "any")
         owned = tokens[at].lower in ("its", "their", "his", "her")
         at += 1
-    # adjectives and nouns; commas and "and" between adjectives
-    last = first = at
-    while at < len(tokens) and (tokens[at].tag in _INSIDE or _joins_adjectives(tokens, at) or _is_genitive(tokens, at)):
-        at += 1
-        if tokens[at - 1].tag == "NOUN" or (tokens[at - 1].tag == "MARK" and _is_genitive(tokens, at - 1)):
-            last = at
-    if last == first and at > first and (definite or tokens[start].tag == "DET") and tokens[at - 1].tag == "ADJ":
-        last = at  # "the orange": an adjective that stands for a thing
+    first = at
+    last = _noun_end(tokens, first, definite or tokens[start].tag == "DET")
     if last == first:
         return None
-    words = tokens[first:last]
-    noun = _noun(words)
+    words, own = tokens[first:last], _owner(tokens[first:last])
     counts = [COUNTS.get(word.lower) or int(word.text) for word in words if _is_count(word)]
     plural = singular(words[-1].lower) != words[-1].lower
     # "some" of one is a part of it
     several = any(word.lower in SEVERAL - {"some"} for word in words)
-    attributes = tuple(part for word in words for part in word.lower.split("-") if word.tag == "ADJ")
+    parts = [(part, word.tag) for word in words[:-1] for part in word.lower.split("-")]
     return NounPhrase(
         start,
         last,
-        noun,
-        count=counts[0] if counts else None,
+        _noun(words),
+        count=counts[0] + _beyond(tokens, start) if counts else None,
         many=not counts and (plural or several),
-        attributes=attributes,
+        attributes=tuple(part for word in words for part in word.lower.split("-") if word.tag == "ADJ"),
         negated=negated,
         definite=definite,
-        owned=owned or bool(_owner(words)),
-        owner=_owner(words),
+        owned=owned or bool(own),
+        owner=own,
         share=_share(tokens, start),
-        modifiers=tuple(part for word in words[:-1] for part in word.lower.split("-") if word.tag in ("ADJ", "NOUN")),
+        modifiers=tuple(part for part, tag in parts if tag in ("ADJ", "NOUN")),
         bound=_bound(tokens, start),
     )
+
+
+def _noun_end(tokens: Sequence[Token], first: int, determined: bool) -> int:
+    """The token after the last noun of adjectives and nouns that begin at a token; first if there is no noun.
+
+    Commas and "and" may stand between adjectives. determined: whether an article stands before.
+    """
+    last = at = first
+    while at < len(tokens) and (tokens[at].tag in _INSIDE or _joins_adjectives(tokens, at) or _is_genitive(tokens, at)):
+        at += 1
+        if tokens[at - 1].tag == "NOUN" or (tokens[at - 1].tag == "MARK" and _is_genitive(tokens, at - 1)):
+            last = at
+    # "the orange": an adjective that stands for a thing
+    return at if last == first and at > first and determined and tokens[at - 1].tag == "ADJ" else last
+
+
+def _nobody_at(tokens: Sequence[Token], start: int) -> NounPhrase | None:
+    """The phrase "nobody" or "no one" at a token: no person."""
+    words = [token.lower for token in tokens[start : start + 2]]
+    length = 1 if words[0] == "nobody" else 2 if words == ["no", "one"] else 0
+    return NounPhrase(start, start + length, "person", negated=True) if length else None
+
+
+def _beyond(tokens: Sequence[Token], start: int) -> int:
+    """What "more than" and "fewer than" before a number add to the least or the most that it tells: 1, -1, else 0."""
+    before = tokens[start - 2].lower if start > 1 and tokens[start - 1].lower == "than" else ""
+    return 1 if before == "more" else -1 if before in ("fewer", "less") else 0
 
 
 def _bound(tokens: Sequence[Token], start: int) -> Bound:

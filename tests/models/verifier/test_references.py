@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from models.verifier.entities import facts_of
 from models.verifier.structure import structure_of
 from models.verifier.verifying import Reading
-from tests.models.verifier.records import facts_of, read, record
+from tests.models.verifier.records import read, record
 
 FRUIT = record(
     ("a red apple", (40, 160, 140, 260)),
