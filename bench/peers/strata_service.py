@@ -12,7 +12,7 @@ from strata.client import Client
 from strata.core import Settings
 from strata.errors import StrataError
 
-PROFILE = "peers"
+PROFILE, CHEAP = "peers", "peers-cheap"  # of a stage that takes some time, and of one that takes none
 OWN_PROFILES = str(Settings().profiles_dir)
 WAIT = 600.0  # seconds for the fleet to be ready
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Run the fleet until the job has ended; its workers are looked after as `strata serve` does."""
     given = options(__doc__)
     words = ["--seconds", str(given.seconds), "--calls", str(given.calls), *(["--demo"] if given.demo else [])]
-    profile = "demo" if given.demo else PROFILE
+    profile = "demo" if given.demo else PROFILE if given.seconds else CHEAP
     settings = {"STRATA_PROFILE": profile, **({"STRATA_PROFILES_DIR": OWN_PROFILES} if given.demo else {})}
     noted = given.out / "job.txt"
     fleet = Fleet(given.out, str(given.shards), [words] * given.workers, settings, worker="bench.peers.strata_worker")
