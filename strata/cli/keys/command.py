@@ -96,21 +96,26 @@ def revoke(
 
 def expiry_of(text: str, now: datetime) -> datetime:
     """When a key expires: after a time, or at the end of a date in UTC. Raises InvalidInput."""
-    span = _SPAN.fullmatch(text.strip())
     try:
-        if span is not None:
-            return now + int(span[1]) * _UNITS[span[2]]
-        moment = datetime.fromisoformat(text.strip())
+        moment = _moment(text.strip(), now)
     except (ValueError, OverflowError):
         raise InvalidInput(
             f"--expires: {text[:80]!r} is neither 12h, 30d or 8w nor a date such as 2027-01-31"
         ) from None
-    if len(text.strip()) == len("2027-01-31"):
-        moment += timedelta(days=1)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment <= now:
         raise InvalidInput(f"--expires: {text[:80]!r} is over")
-    return moment.astimezone(UTC)
+    return moment
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """Raises ValueError and OverflowError."""
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        return now + int(span[1]) * _UNITS[span[2]]
+    moment = datetime.fromisoformat(text)
+    # a date without a time: its end
+    moment += timedelta(days=len(text) == len("2027-01-31"))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _scopes(text: str) -> list[Scope]:
