@@ -78,7 +78,7 @@ _MOSTLY_VERBS = frozenset(
     "sleep graze appear suggest create add give make fill stretch".split()
 )
 _QUOTED = re.compile(
-    r"\"[^\"]*\"|“[^”\"]*[”\"]|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
+    r"\"[^\"]*\"|“[^“”]*”|“[^”\"]*\"|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
 )
 _LONGEST = 3  # words of a compound noun
 _NEAR_TO = frozenset("next close adjacent opposite similar parallel near due".split())  # of "to" that is no infinitive
