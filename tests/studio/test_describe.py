@@ -193,8 +193,9 @@ def test_a_picture_that_the_browser_cannot_show(scenes: Scenes, opened: Opener) 
     scenes.vision.go_on.clear()
     try:
         with opened(f"{scenes.url}/") as page:
-            file = {"name": "scan.tif", "mimeType": "image/tiff", "buffer": data.getvalue()}
-            page.locator("input[type=file]").set_input_files(file)
+            page.locator("input[type=file]").set_input_files(
+                {"name": "scan.tif", "mimeType": "image/tiff", "buffer": data.getvalue()}
+            )
             expect(page.locator(".panel .no-picture")).to_have_text("The picture cannot be shown yet.")
             scenes.vision.go_on.set()
             expect(page.locator(".frame img")).to_be_visible()
