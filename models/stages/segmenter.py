@@ -201,9 +201,7 @@ class SamSegmenter(SegmenterStage):
             math.ceil(resized[1] * logits.shape[2] / pad["width"]),
         )
 
-    def _enlarged(
-        self, logits: Tensor, shape: Shape, resized: Shape, size: Shape
-    ) -> np.typing.NDArray[np.bool_]:
+    def _enlarged(self, logits: Tensor, shape: Shape, resized: Shape, size: Shape) -> np.typing.NDArray[np.bool_]:
         """Logits (N, h, w) as masks (N, H, W) of the image's size. shape: of the image with what was added to it."""
         # post_process_masks removes the padding; it expects axes of images, masks and channels
         (whole,) = self._processor.post_process_masks(

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 from torchvision.ops import box_iou
-from transformers.modeling_outputs import BaseModelOutput
 from transformers import (
     AutoProcessor,
     RTDetrImageProcessor,
@@ -19,6 +18,7 @@ from transformers import (
     RTDetrV2Config,
     RTDetrV2ForObjectDetection,
 )
+from transformers.modeling_outputs import BaseModelOutput
 
 from models.base import DetectorStage, WeightsMissing
 from models.building import build_stage

@@ -56,6 +56,7 @@ def test_logits_and_estimates_are_those_of_the_library(model: Any, count: int) -
     decoder = PointDecoder(model)
     # the whole masks, and those above thresholds between the estimates and beyond all of them
     between = estimates.sort().values.unfold(0, 2, 1).mean(dim=1).tolist()
+    assert any(one > 0 for one in between)
     for least in (0.0, *(one for one in between if one > 0), 1e9):
         chosen = estimates > least if least else torch.ones_like(estimates, dtype=torch.bool)
         found, scores = decoder(decoder.features(maps, 1), points, least)
@@ -63,7 +64,6 @@ def test_logits_and_estimates_are_those_of_the_library(model: Any, count: int) -
         assert torch.allclose(scores, estimates[chosen], atol=1e-5)
         # relative to the largest logits: sums in another order
         assert torch.allclose(found, logits[chosen], atol=2e-6 * float(logits.abs().max()))
-    assert between[0] < between[-1] or count == 1
     # the model itself, whose first layer is now another one, answers as before
     again, same = _own_way(model, maps, 1, points)
     assert torch.allclose(again, logits, atol=2e-6 * float(logits.abs().max()))

@@ -195,8 +195,8 @@ def test_whatever_shapes_are_compiled_are_so_once_loaded(
     def note(module: torch.nn.Module, unnamed: tuple[Any, ...], named: dict[str, Any]) -> None:
         # where one size may vary, the compiler treats only 1 apart
         many = module in varying and len(unnamed[0]) > 1
-        shape = (lambda value: ("many", *value.shape[1:])) if many else (lambda value: value.shape)
-        met[module].add(str(tree_map(lambda value: shape(value) if hasattr(value, "shape") else value, (unnamed, named))))
+        shapes = tree_map(lambda value: list(getattr(value, "shape", (value,)))[many:], (unnamed, named))
+        met[module].add(f"{many} {shapes}")
 
     def compiled(module: torch.nn.Module, varies: bool = False) -> bool:  # as on a GPU
         met[module] = set()

@@ -164,7 +164,7 @@ class _SharingAttention(nn.Module):
 
 
 def _linear(convolution: nn.ConvTranspose2d) -> nn.Linear:
-    """A transposed convolution with a kernel and a stride of 2, as a linear layer: the channels of each of 4 positions."""
+    """A transposed convolution with a kernel and a stride of 2 as a linear layer: channels of each of 4 positions."""
     weight, bias = convolution.weight, convolution.bias
     assert weight.shape[2:] == convolution.stride == (2, 2) and bias is not None
     linear = nn.Linear(weight.shape[0], FOUR * weight.shape[1], device="meta")
