@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -162,7 +161,7 @@ def measured(stage: Any, items: Sequence[Any], rounds: int) -> Figures:
     with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu], acc_events=True) as trace:
         stage.compute(batch)
         finish()
-    kernels = [event for event in trace.events() if event.device_type is DeviceType.CUDA]
+    kernels = [event for event in trace.events() if event.device_type.name == "CUDA"]
     spent = sum(event.time_range.elapsed_us() for event in kernels) / 1000
     ms, count = 1000 * seconds, len(items)
     return Figures(ms / count, _operations(trace) / count, len(kernels) / count, spent / count, 100 * spent / ms)

@@ -75,7 +75,8 @@ def _random_discs(masks: torch.Tensor) -> torch.Tensor:
     rows = torch.arange(height, device=masks.device)[:, None] / height
     columns = torch.arange(width, device=masks.device) / width
     distance = ((columns - x) ** 2 + (rows - y) ** 2).sqrt()
-    return (500 * (0.02 + 0.2 * radius**2 - distance)).to(masks.dtype)
+    discs: torch.Tensor = 500 * (0.02 + 0.2 * radius**2 - distance)
+    return discs.to(masks.dtype)
 
 
 class FixedRegions(detector.FlorenceDetector):

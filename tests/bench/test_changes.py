@@ -19,7 +19,8 @@ from tests import tiny_models
 from tests.tiny_models import make
 
 REGIONS = "a red car<loc_100><loc_200><loc_500><loc_800>an owl<loc_0><loc_10><loc_300><loc_400>"
-WAYS = {
+Way = tuple[Callable[[Any], None], str, str, Callable[..., None], dict[str, Any]]
+WAYS: dict[str, Way] = {
     "copies": (copy_features, "segmenter", "sam", tiny_models.sam, {"points_per_side": 4}),
     "copies of SAM 2": (copy_features, "segmenter", "sam", tiny_models.sam2, {"points_per_side": 4}),
     "one by one": (one_by_one, "detector", "florence2", partial(tiny_models.florence, answer=REGIONS), {}),
@@ -42,7 +43,7 @@ def _plain(value: Any) -> Any:
 @pytest.mark.parametrize("way", WAYS)
 def test_no_change_changes_a_result(way: str, tmp_path: Path) -> None:
     change, name, backend, maker, parameters = WAYS[way]
-    own: dict[str, Any] = dict(parameters)
+    own = dict(parameters)
     if name == "captioner":
         own |= {"crop_prompt": "?", "scene_tokens": 6, "crop_tokens": 6, "min_pixels": 4096, "max_pixels": 65536}
     if name == "detector":

@@ -88,6 +88,9 @@ class PointDecoder(nn.Module):
         chosen = estimates > least if least > 0 else torch.ones_like(estimates, dtype=torch.bool)
         # of the points without a mask nothing more is computed
         some = chosen.any(dim=1)
+        if not some.any():
+            height, width = features.maps.shape[2:]
+            return keys.new_empty(0, FOUR * height, FOUR * width), estimates[chosen]
         words = tokens[some, self._estimate + 2 : self._estimate + 2 + estimates.shape[1]]
         logits = self.upscaling(keys[some], words, *features.fine)
         return logits[chosen[some]], estimates[chosen]
@@ -133,7 +136,7 @@ class Upscaling(nn.Module):
         logits = weights @ upscaled.flatten(1, 3).transpose(1, 2)
         # each position has 2 × 2 quarters, each of them 2 × 2 again: into the order of rows
         height, width = self._shape
-        apart = logits.unflatten(-1, (height, width, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
+        apart: Tensor = logits.unflatten(-1, (height, width, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
         return apart.reshape(*logits.shape[:2], FOUR * height, FOUR * width)
 
 
@@ -150,15 +153,14 @@ class _SharingAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, **unused: Any) -> tuple[Tensor, None]:
         own = self._own
-        heads = [
+        asked, keys, values = (
             project(given).flatten(0, 1).unflatten(-1, (own.num_attention_heads, -1)).transpose(1, 2)
             for project, given in ((own.q_proj, query), (own.k_proj, key), (own.v_proj, value))
-        ]
-        # an expanded tensor takes no memory, and torch's fused kernels read it as it is
-        count = max(len(one) for one in heads)
-        answer = functional.scaled_dot_product_attention(
-            *(one.expand(count, -1, -1, -1) for one in heads), scale=own.scaling
         )
+        # an expanded tensor takes no memory, and torch's fused kernels read it as it is
+        count = max(len(asked), len(keys))
+        asked, keys, values = (one.expand(count, -1, -1, -1) for one in (asked, keys, values))
+        answer = functional.scaled_dot_product_attention(asked, keys, values, scale=own.scaling)
         leading = query.shape[:2] if query.shape[0] * query.shape[1] == count else key.shape[:2]
         return self._output(answer.transpose(1, 2).flatten(2)).unflatten(0, leading), None
 
@@ -166,7 +168,8 @@ class _SharingAttention(nn.Module):
 def _linear(convolution: nn.ConvTranspose2d) -> nn.Linear:
     """A transposed convolution with a kernel and a stride of 2 as a linear layer: channels of each of 4 positions."""
     weight, bias = convolution.weight, convolution.bias
-    assert weight.shape[2:] == convolution.stride == (2, 2) and bias is not None
+    if bias is None or {*weight.shape[2:], *convolution.stride} != {2}:
+        raise ValueError("an upscaling of SAM's decoder has no bias, or another kernel or stride than 2")
     linear = nn.Linear(weight.shape[0], FOUR * weight.shape[1], device="meta")
     linear.weight = nn.Parameter(weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), requires_grad=False)
     linear.bias = nn.Parameter(bias.repeat(FOUR), requires_grad=False)
