@@ -49,7 +49,8 @@ async def find_access(keys: KeyRing, headers: Headers) -> Access:
     secrets = [text.encode("latin-1") for text in texts]
     try:
         # mostly the list of keys was read lately; a thread waits for the store
-        return keys.known(secrets) or await run_in_threadpool(keys.find, secrets)
+        access = keys.known(secrets)
+        return access if access is not None else await run_in_threadpool(keys.find, secrets)
     except KeyRefused as error:
         raise ProblemError(error.reason, str(error), headers={"WWW-Authenticate": "Bearer"}) from error
     except OSError as error:

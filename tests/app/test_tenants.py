@@ -91,7 +91,10 @@ def test_every_route_below_v1_has_a_scope(two: Two) -> None:
     without = {route.path for route in _routes(app.routes) if isinstance(route, APIRoute) and type(route) is APIRoute}
     assert without == {"/healthz", "/readyz", "/", "/problems", "/problems/{name}", "/docs", "/redoc"}
     scoped = {
-        (method, one.path) for one in _routes(app.routes) if isinstance(one, ScopedRoute) for method in one.methods
+        (method, one.path)
+        for one in _routes(app.routes)
+        if isinstance(one, ScopedRoute)
+        for method in one.methods or ()
     }
     assert scoped == set(NEEDED)
     # the document says it, too
