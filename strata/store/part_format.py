@@ -152,7 +152,7 @@ def decode(data: Any, source: Source, columns: Sequence[str] | None = None) -> t
         file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), metadata=found.metadata)
         if found.checksums is not None:
             _check_body(view, found.metadata, found.checksums, columns, source)
-        # of a small part, handing seventy columns to threads takes longer than reading them
+        # of a small part, handing eighty columns to threads takes longer than reading them
         threads = columns is None and found.metadata.num_rows > FEW_ROWS
         table = file.read(None if columns is None else list(columns), use_threads=threads)
         # without checksums, at least look for values that no writer writes
