@@ -9,7 +9,9 @@ every error is one line with the problem and, where possible, the solution. The 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class StrataError(Exception):
@@ -28,6 +30,11 @@ def plain_line(error: BaseException) -> str:
         names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
         text = ": ".join([*map(os.fsdecode, names), error.strerror])
     return " ".join(text.split()) or type(error).__name__
+
+
+def fault_line(fault: Mapping[str, Any]) -> str:
+    """What is wrong, as one of pydantic's errors says it; without the name of the exception that a validator raised."""
+    return str(fault["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 class InvalidInput(StrataError):
@@ -75,12 +82,12 @@ class QueueUnavailable(RedisUnavailable):
 
 
 class UnsafeBind(StrataError):
-    """The service would listen beyond loopback without an API key."""
+    """The service would listen beyond loopback, and no API key is set or stored."""
 
     def __init__(self, host: str) -> None:
         super().__init__(
             f"listening on {host} would give the whole network access: "
-            "set STRATA_API_KEY, which must not be empty, or listen on 127.0.0.1"
+            "set STRATA_API_KEY, which must not be empty, make a key with `strata keys create`, or listen on 127.0.0.1"
         )
         self.host = host
 

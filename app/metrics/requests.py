@@ -12,13 +12,12 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.security import V1
+from app.http.security import V1, key_id_of
 from strata.logs import FIELDS, log_context
 
 log = logging.getLogger("app.access")
 
 REQUEST_ID = "X-Request-ID"
-KEY_ID = "strata.key"  # where the scope of a request has the id of its API key, if it has one
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})  # asked for every few seconds
@@ -29,7 +28,7 @@ Observe = Callable[[str, str, str, float], None]
 InFlight = Callable[[int], None]
 
 
-class Access:
+class RequestLog:
     """ASGI middleware around all others. observe: is told of each request; in_flight: of its beginning and its end.
 
     Routes are told by their templates, as `/v1/jobs/{job_id}`: neither paths nor queries are logged or counted. A
@@ -71,7 +70,7 @@ class Access:
         route = route_of(scope)
         self.observe(method, route, f"{status // 100}xx", seconds)
         fields: dict[str, Any] = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
-        fields |= {name: text for name, text in (("key", scope.get(KEY_ID)), ("job", _job_of(scope))) if text}
+        fields |= {name: text for name, text in (("key", key_id_of(scope)), ("job", _job_of(scope))) if text}
         level = logging.DEBUG if route in _PROBES else logging.INFO
         who = "".join(f" {name}={fields[name]}" for name in ("key", "job") if name in fields)
         log.log(level, "%s %s %d %.0f ms%s", method, route, status, seconds * 1000, who, extra={FIELDS: fields})

@@ -7,9 +7,10 @@ from collections import Counter
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Services, ServicesDep
-from app.http.security import is_authorized
+from app.http.security import find_access
 from app.metrics.page import loaded_workers
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.addresses import without_secrets
@@ -95,16 +96,16 @@ def _loaded(given: Services, heartbeats: list[Heartbeat]) -> dict[str, dict[str,
 
 
 @router.get("/metrics", include_in_schema=False)
-def metrics(request: Request, given: ServicesDep) -> Response:
+async def metrics(request: Request, given: ServicesDep) -> Response:
     """All metrics, for Prometheus. Who may read them is said by STRATA_METRICS."""
     wanted = given.settings.metrics
     if wanted == "off":
         raise ProblemError("not-found", "STRATA_METRICS is off")
     is_open = wanted == "open" or (wanted == "auto" and _is_local(request))
-    if not is_open and not is_authorized(request.headers, given.settings.api_key):
-        detail = "send the API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`, or see STRATA_METRICS"
-        raise ProblemError("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
-    content, media_type = given.metrics.page(request.headers.get("accept", ""))
+    # the sums are of all tenants
+    if not is_open and not (await find_access(given.keys, request.headers)).is_operator:
+        raise ProblemError("missing-scope", "the metrics are of all tenants: they need an operator's key")
+    content, media_type = await run_in_threadpool(given.metrics.page, request.headers.get("accept", ""))
     return Response(content, headers={"Content-Type": media_type, "Cache-Control": "no-store"})
 
 

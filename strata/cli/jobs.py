@@ -1,12 +1,11 @@
-"""The commands that call the service: submit, jobs, status, cancel, retry, results, failures, top."""
+"""The commands that call the service: submit, jobs, status, cancel, retry, results, failures."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
 Kind = Literal["image", "batch"]
-TOP_SECONDS = 2.0  # between two looks of `strata top`
-TOP_JOBS = 10  # that it lists
 STORE_SECONDS = 2.0  # between two looks at a job of a store: a run tells its progress as often
 Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because importing it loads pydantic
 IdempotencyKey = Annotated[str | None, typer.Option(help="Repeating a request with this key returns the same job.")]
@@ -270,29 +267,3 @@ def failures(
         for row in client.failures(job, status):
             print(row.model_dump_json() if as_json else render.failure_line(row))
         _tell_state(client.job(job))
-
-
-def top(
-    once: Annotated[bool, typer.Option("--once", help="Print the view once, as for a pipe.")] = False,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Time between two looks.")] = TOP_SECONDS,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
-) -> None:
-    """Watch queues, workers and jobs until Ctrl-C. Where stdout is no terminal the view is printed once."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from strata.cli.rendering import overview
-
-    def view(client: Client) -> Any:
-        unfinished = [job for status in overview.UNFINISHED for job in client.jobs(limit=TOP_JOBS, status=status).jobs]
-        return overview.view(client.backlog(), client.workers().workers, unfinished, datetime.now(UTC))
-
-    with open_client(url, api_key) as client:
-        if once or not sys.stdout.isatty():
-            Console(width=None if sys.stdout.isatty() else overview.WIDTH).print(view(client))
-            return
-        with suppress(KeyboardInterrupt), Live(view(client), screen=True, auto_refresh=False) as live:
-            while True:
-                time.sleep(seconds)
-                live.update(view(client), refresh=True)

@@ -5,7 +5,8 @@ The texts of the conditions are written here. What callers give is in their valu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -51,6 +52,13 @@ class Scope:
         return cls(Condition("p.latest"))
 
     @classmethod
+    def of_shards(cls, shards: Collection[tuple[str, str]]) -> Scope:
+        """The newest parts of some shards, each with its fingerprint and identity."""
+        columns = [[fingerprint for fingerprint, _ in shards], [identity for _, identity in shards]]
+        which = "(p.fingerprint, p.identity) in (select unnest(?::varchar[]), unnest(?::varchar[]))"
+        return cls(Condition(f"p.latest and {which}", columns))
+
+    @classmethod
     def of_job(cls, fingerprint: str, identities: Sequence[str], written: dict[str, list[int]] | None = None) -> Scope:
         """The newest parts of a job's shards. written: the only chunks that count, see `JobEnd`."""
         conditions = [Condition("p.latest and p.fingerprint = ?", [fingerprint])]
@@ -90,8 +98,7 @@ class Query:
 
     text: words that must all be in the row's texts; with a minus sign in front: that must not be. key: a part of the
     row's key. status: one of them. The labels (thing, tag, dropped, cut, failure) must all be there, in the form of
-    `label_of`. Numbers are
-    bounds, both included; a row without a score is in no range of scores.
+    `label_of`. Numbers are bounds, both included; a row without a score is in no range of scores.
     """
 
     text: str = ""
@@ -117,7 +124,9 @@ class Query:
         if self.has_text is not None:
             found.append(Condition("r.has_text = ?", [self.has_text]))
         if self.key:
-            found.append(Condition("contains(r.key, ?)", [self.key]))
+            # a file's name may have an accent as a mark of its own: macOS writes them so
+            forms = sorted({unicodedata.normalize(form, self.key) for form in ("NFC", "NFD")} | {self.key})
+            found.append(Condition(f"({' or '.join(['contains(r.key, ?)'] * len(forms))})", forms))
         for column, least, most in (
             ("score::double", self.least_score, self.most_score),
             ("words", self.least_words, self.most_words),

@@ -16,7 +16,7 @@ from strata.telemetry import FAMILIES, Counters, field_of
 from strata.telemetry.counters import MOST_VALUES, OTHER
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.secrets import SECRET
-from tests.service import Service, problem, running_service
+from tests.service import Service, running_service
 
 Samples = dict[str, dict[frozenset[tuple[str, str]], float]]
 
@@ -150,8 +150,3 @@ def test_names_follow_the_conventions() -> None:
         assert family.name.startswith("strata_") and not family.name.endswith("_total") and family.help.endswith(".")
         assert not set(family.labels) & {"le", "quantile", "job", "instance"}  # Prometheus sets them
         assert (family.kind == "histogram") == bool(family.buckets)
-
-
-def test_a_refusal_is_a_problem(queue: Queue, tmp_path: Path) -> None:
-    with running_service(queue, tmp_path, workers=False, api_key=SECRET, metrics="key") as service:
-        assert "STRATA_METRICS" in problem(service.client.get("/metrics"), 401, "unauthorized")["detail"]

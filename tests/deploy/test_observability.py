@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules: their metrics are on the page of a running service, and promtool takes the rules."""
+"""The dashboard and the alert rules: their metrics are on the page of a running service; promtool takes the rules."""
 
 from __future__ import annotations
 
