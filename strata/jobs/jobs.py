@@ -5,6 +5,7 @@ A job's request and its end are files in the store. Redis holds the working copy
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,7 +35,6 @@ from strata.jobs.waiting import Activity
 from strata.queue import NO_COPY, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
 
-READ_AT_ONCE = 100  # working copies, when those of all unfinished jobs are read
 _FINAL = frozenset(status.value for status in JobStatus if status.final)
 
 
@@ -296,15 +296,8 @@ class Jobs:
 
     def backlog(self) -> Backlog:
         """What all unfinished jobs have still to do, and how many workers are ready for it."""
-        unfinished = sorted(self.queue.job_states.active())
-        # some jobs at a time: a request may have 100,000 shards
-        views = (
-            view
-            for start in range(0, len(unfinished), READ_AT_ONCE)
-            for view in self.views(unfinished[start : start + READ_AT_ONCE])
-            if view is not None
-        )
-        jobs, groups = backlog(views, datetime.now(UTC))
+        states = self.queue.job_states
+        jobs, groups = backlog(states.open_counts(sorted(states.active())), time.time())
         workers = self.queue.heartbeats.ready_workers()
         return Backlog(jobs=jobs, groups=groups, workers={group: workers[group] for group in GROUPS})
 
