@@ -8,7 +8,7 @@ import logging
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.core import RECORD_SCHEMA, Chunk, Record, table_to_records
-from strata.store.bundles import OpenBundle, OpenBundles, move_misplaced, recover, unbundle
+from strata.store.bundles import Busy, OpenBundle, OpenBundles, move_misplaced, recover, unbundle
 from strata.store.filesystem import Files
 from strata.store.index_rows import identity_of
 from strata.store.part_format import BrokenPart, Footer, Source, decode, decode_footer, encode, footer_length
@@ -157,11 +157,14 @@ class PartFiles(Files):
         """Move parts to where they belong: those of older attempts to `superseded/`, those of today to today's names.
 
         folder: any part of the shard whose attempts these are. A writer that died may have left it to be done, and an
-        earlier version of Strata did not do it. Also what a compaction that died has left.
+        earlier version of Strata did not do it. Also what a compaction that died has left. Raises Busy if a bundle must
+        be taken apart that another process has in hand.
         """
         place = f"parts/{folder.folder}"
         if attempts.locked or attempts.outdated():
-            recover(self, place)
+            # who has written a newer attempt must not leave it beside a bundle with the one before
+            with nullcontext() if attempts.outdated() else suppress(Busy):
+                recover(self, place)
             attempts = self.attempts_in(folder.folder)
         move_misplaced(self, place, attempts)
         # a broken part has been computed again: remove its mark
@@ -211,7 +214,7 @@ class PartFiles(Files):
         path = self.path(source.path)
         # an empty file cannot be mapped
         if not self.local or not self.fs.size(path):
-            return decode(self.fs.cat_file(path), source, columns)[0]
+            return decode(self.get(path), source, columns)[0]
         with pa.memory_map(path) as file:
             return decode(file.read_buffer(), source, columns)[0]
 
@@ -252,6 +255,14 @@ class PartFiles(Files):
 
     def _tail(self, path: str, length: int) -> bytes:
         """The last bytes of a file, all of a smaller one."""
+        if not self.local:
+            try:
+                return bytes(self.fs.cat_file(path, start=-length))  # one request
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # the file is empty
+                    raise
+            except (NotImplementedError, ValueError):  # a storage without such ranges
+                pass
         with pathlib.Path(path).open("rb") if self.local else self.fs.open(path, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - length))
             return bytes(file.read())

@@ -36,15 +36,15 @@ SETTLE_SECONDS = 0.02  # more than a longer listing takes
 
 
 class FolderPlan(NamedTuple):
-    """A shard's folder, relative to the store's root, and which of its files can become bundles or are some.
+    """A shard's folder, relative to the store's root, and what can be done there.
 
-    runs: the names of small files, those of each bundle; sizes: of these files; bundles: the names of those that exist.
+    small: files that can become bundles, so many new ones; bundles: those that exist.
     """
 
     folder: str
-    runs: list[list[str]]
-    sizes: dict[str, int]
-    bundles: list[str]
+    small: int
+    new: int
+    bundles: int
 
 
 @dataclass
@@ -72,8 +72,10 @@ class Compaction:
             for fingerprint in self.files.folders(f"parts/{group}", lambda _: True):
                 above = f"parts/{group}/{fingerprint}"
                 for identity in self.files.folders(above, lambda _: True):
-                    plan = plan_of(self.files, f"{above}/{identity}", self.older)
-                    if plan.runs or plan.bundles:
+                    folder = f"{above}/{identity}"
+                    attempts, runs = _runs(self.files, folder, self.older)
+                    plan = FolderPlan(folder, sum(map(len, runs)), len(runs), len(attempts.bundles))
+                    if plan.new or plan.bundles or attempts.locked:
                         yield plan
 
     def run(self, plans: Sequence[FolderPlan], undo: bool, advance: Callable[[int], object]) -> Compacted:
@@ -95,7 +97,7 @@ class Compaction:
                         done.files += _take_apart(self.files, f"{plan.folder}/{name}", check)
                         done.bundles += 1
                     return done
-                for run in plan_of(self.files, plan.folder, self.older).runs:
+                for run in _runs(self.files, plan.folder, self.older)[1]:
                     bundled = _bundle(self.files, plan.folder, run, check)
                     done.files, done.bundles = done.files + bundled, done.bundles + bool(bundled)
                     done.broken += not bundled
@@ -105,28 +107,27 @@ class Compaction:
         return done
 
 
-def plan_of(files: Files, folder: str, older: float = 0.0) -> FolderPlan:
-    """Which files of a shard's folder can become bundles: small ones that are alone with their chunk."""
+def _runs(files: Files, folder: str, older: float) -> tuple[Attempts, list[list[str]]]:
+    """The attempts in a shard's folder, and the files of each new bundle: small ones, each alone with its chunk."""
     sizes = {path.rpartition("/")[2]: size for path, size in files.find(folder).items()}
-    if older:
-        old = set(files.written_before(time.time() - older, folder))
-        sizes = {name: size for name, size in sizes.items() if f"{folder}/{name}" in old}
     attempts = Attempts.of_names(sizes)
+    if older:
+        old = files.written_before(time.time() - older, folder)
+        sizes = {name: sizes[name] for path in old if (name := path.rpartition("/")[2]) in sizes}
     runs: list[list[str]] = []
     first = total = 0
     for number, found in sorted(attempts.found.items()):
-        (attempt, names), *more = found.items()
-        name = names[0]
-        small = len(names) == 1 and name not in attempts.bundles and sizes[name] < LARGE_BYTES
+        (attempt, (name, *others)), *more = found.items()
+        small = name not in attempts.bundles and name[0] != "_" and sizes.get(name, LARGE_BYTES) < LARGE_BYTES
         # what is to be tidied or computed again first stays as it is
-        if more or not small or number in attempts.broken or attempt > MOST_ATTEMPT or name[0] == "_":
+        if more or others or not small or number in attempts.broken or attempt > MOST_ATTEMPT:
             continue
         total += sizes[name]
         if not runs or number >= first + MOST_BUNDLED or total > BUNDLE_BYTES:
             runs.append([])
             first, total = number, sizes[name]
         runs[-1].append(name)
-    return FolderPlan(folder, [run for run in runs if len(run) > 1], sizes, list(attempts.bundles))
+    return attempts, [run for run in runs if len(run) > 1]
 
 
 @contextmanager
@@ -138,8 +139,8 @@ def _in_order(files: Files, folder: str) -> Iterator[Callable[[], None]]:
 
 
 def recover(files: Files, folder: str) -> None:
-    """Bring a folder in order in which a process has left its lock. Harmless if another one is at work there."""
-    with suppress(Busy), _in_order(files, folder) as check:
+    """Bring a folder in order in which a process has left its lock, or a bundle has an outdated part. Raises Busy."""
+    with _in_order(files, folder) as check:
         _part_outdated(files, folder, check)
 
 
