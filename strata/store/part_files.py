@@ -79,7 +79,7 @@ class PartFiles(Files):
             any_part = folders[folder][0]
             return {
                 any_part._replace(number=number, attempt=attempt)
-                for place in ("superseded", "parts")
+                for place in ("parts", "superseded")  # in the order in which a part moves
                 for number, found in Attempts.of_names(self.names(f"{place}/{folder}")).found.items()
                 for attempt in found
             }
@@ -106,7 +106,7 @@ class PartFiles(Files):
         Superseded parts are among them. It takes two listings.
         """
         found: dict[int, set[int]] = {}
-        for place in ("superseded", "parts"):
+        for place in ("parts", "superseded"):  # in the order in which a part moves
             attempts = Attempts.of_names(self.names(f"{place}/{Part.of_chunk(chunk).folder}"))
             for number, entries in attempts.found.items():
                 found.setdefault(number, set()).update(entries)

@@ -35,7 +35,7 @@ from strata.store.part_format import (
 from strata.store.part_paths import Bundle, Part
 
 BUNDLE = b"strata.bundle"
-OPEN_BUNDLES = 64  # whose footers are kept: readers go from part to part
+OPEN_BUNDLES = 32  # whose footers are kept: readers go from part to part
 KNOWN_FOLDERS = 1000  # with bundles, of which it is kept which parts they have
 
 
@@ -145,6 +145,7 @@ class OpenBundles:
     def __init__(self) -> None:
         self._folders: OrderedDict[str, dict[Part, Bundle]] = OrderedDict()
         self._open: OrderedDict[str, OpenBundle] = OrderedDict()
+        self._reading: dict[str, threading.Lock] = {}  # by path
         self._guard = threading.Lock()
 
     def __reduce__(self) -> tuple[type[OpenBundles], tuple[()]]:
@@ -165,14 +166,18 @@ class OpenBundles:
             return self._folders.get(part.folder, {}).get(part)
 
     def opened(self, path: str, read: Callable[[], OpenBundle]) -> OpenBundle:
-        """The bundle at a path, read if that is not kept."""
+        """The bundle at a path, read if that is not kept: once, however many threads ask for its parts."""
         with self._guard:
-            if path in self._open:
-                self._open.move_to_end(path)
-                return self._open[path]
-        found = read()
+            reading = self._reading.setdefault(path, threading.Lock())
+        try:
+            with reading:
+                found = self._open.get(path) or read()
+        finally:
+            with self._guard:
+                self._reading.pop(path, None)
         with self._guard:
             self._open[path] = found
+            self._open.move_to_end(path)
             while len(self._open) > OPEN_BUNDLES:
                 self._open.popitem(last=False)
         return found
