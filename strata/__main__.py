@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strata.cli.main import main
+from strata.cli.main import process
 
 if __name__ == "__main__":
-    main()
+    process()

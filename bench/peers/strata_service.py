@@ -11,7 +11,7 @@ from bench.processes import Fleet
 from strata.client import Client
 from strata.errors import StrataError
 
-PROFILE = "peers"
+PROFILE, CHEAP = "peers", "peers-cheap"  # of a stage that takes some time, and of one that takes none
 WAIT = 600.0  # seconds for the fleet to be ready
 
 
@@ -19,15 +19,15 @@ def main() -> None:
     """Run the fleet until the job has ended; its workers are looked after as `strata serve` does."""
     given = options(__doc__)
     arguments = [["--seconds", str(given.seconds), "--calls", str(given.calls)]] * given.workers
-    noted = given.out / "job.txt"
+    noted, profile = given.out / "job.txt", PROFILE if given.seconds else CHEAP
     fleet = Fleet(
-        given.out, str(given.shards), arguments, {"STRATA_PROFILE": PROFILE}, worker="bench.peers.strata_worker"
+        given.out, str(given.shards), arguments, {"STRATA_PROFILE": profile}, worker="bench.peers.strata_worker"
     )
     with fleet:
         fleet.wait_ready(WAIT)
         with Client(fleet.url) as client:
             if not noted.exists():
-                noted.write_text(client.submit([f"{given.shards}/*.tar"], profile=PROFILE).id, encoding="utf-8")
+                noted.write_text(client.submit([f"{given.shards}/*.tar"], profile=profile).id, encoding="utf-8")
             job = noted.read_text(encoding="utf-8")
             while True:
                 try:

@@ -6,7 +6,9 @@ packages when it runs, so that help and completion are fast.
 
 from __future__ import annotations
 
+import atexit
 import codecs
+import contextlib
 import io
 import os
 import sys
@@ -62,6 +64,32 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     app(args=arguments, prog_name="strata")
+
+
+def process() -> None:
+    """The process `strata`, or `python -m strata`: `main`, whose exit code ends the process.
+
+    Arrow's C++ threads may still read ahead when a command that scans Parquet has all that it wants. Where one lives
+    while the interpreter destroys static objects, the process aborts (SIGABRT, "terminate called without an active
+    exception"). So a process that has loaded Arrow ends at its last exit function, after all others and after
+    the end of Python's threads.
+    """
+    code = 1  # for an error that is no SystemExit: Python prints it
+
+    def leave() -> None:
+        if "pyarrow" in sys.modules:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(code)
+
+    atexit.register(leave)  # the first that is registered runs last
+    try:
+        main()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        raise
 
 
 # The help lists commands in this order: requests to the service, the processes, then data for training.

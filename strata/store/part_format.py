@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 
 CHECKED_VERSION = 3  # the first schema version whose parts have checksums
 ROW_GROUP = 1 << 20  # rows of a row group
+FEW_ROWS = 10_000  # of a part that is read by one thread
 _MAGIC = b"PAR1"
 _TAIL = 8  # bytes after the footer: its length and the magic number
 MARK = b"strata-crc32:"  # before the checksums of footer, body and columns, as hexadecimal numbers
@@ -201,7 +202,9 @@ def decode(data: Any, source: Source, columns: Sequence[str] | None = None) -> t
         if found.checksums is not None:
             body = view[: footer_start(view)]
             RowGroup(found.metadata).check(body, found.checksums, columns, source)
-        table = file.read(None if columns is None else list(columns), use_threads=columns is None)
+        # of a small part, handing seventy columns to threads takes longer than reading them
+        threads = columns is None and found.metadata.num_rows > FEW_ROWS
+        table = file.read(None if columns is None else list(columns), use_threads=threads)
         # without checksums, at least look for values that no writer writes
         if found.checksums is None:
             table.validate(full=True)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from strata.cli import exits
@@ -153,6 +153,8 @@ def test_after_ctrl_c_the_same_command_goes_on(
 
 
 @given(cut=st.integers(0, 400))
+@example(cut=len("file_name,text") - 1)
+@example(cut=len("file_name,text"))  # the whole first row without its line end
 def test_a_csv_file_that_was_cut_anywhere_is_completed(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "cut"
     folder.mkdir(exist_ok=True)

@@ -153,6 +153,7 @@ def test_what_changes_is_announced(scenes: Scenes, opened: Opener) -> None:
         with opened(f"{scenes.url}/#/job/{image}") as page:
             told = page.get_by_role("main").get_by_role("status").first
             expect(told).to_be_visible()
+            expect(told).not_to_have_class("busy")  # that element tells that the page loads, and goes
             expect(told).not_to_have_text("completed")
             # the same element tells it, as a screen reader needs
             page.evaluate("(window.told = document.querySelector('main [role=status]')).id = 'told'")

@@ -98,17 +98,17 @@ class CsvFile:
         csv.field_size_limit(_LARGEST_FIELD)
         text = self.path.read_bytes().decode("utf-8-sig", "surrogateescape")
         rows: list[list[str]] = []
+        whole = not text or text.endswith(("\n", "\r"))
         try:
             rows.extend(csv.reader(io.StringIO(text, newline=""), strict=True))
-        except csv.Error:  # a last row that ends within quotation marks
-            pass
-        else:
-            if rows and not text.endswith(("\n", "\r")):
-                rows.pop()
+        except csv.Error:  # a last row that ends within quotation marks: the reader has not given it
+            whole = True
         if text and (not rows or tuple(rows[0]) != HEADER):
             raise InvalidInput(
                 f"{self.path}: its first row is not {','.join(HEADER)}; name another file, or --overwrite"
             )
+        if not whole:
+            rows.pop()
         return [row for row in rows[1:] if len(row) == len(HEADER)]
 
 

@@ -1,0 +1,20 @@
+"""What a check says of a claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from strata.core import CutReason
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim is supported (None: nothing can judge), why not, and the entries that say so."""
+
+    supported: bool | None
+    reason: CutReason | None = None
+    evidence: tuple[str, ...] = ()
+    score: float | None = None
+
+
+UNKNOWN = Verdict(None)
