@@ -123,7 +123,9 @@ class Run:
 
     def _watch_memory(self, pid: int, end: threading.Event) -> None:
         while not end.wait(MEMORY_SECONDS):
-            self.memory = max(self.memory, sum(map(_proportional, processes(pid))) / MIB)
+            # decoding processes have sessions of their own
+            family = {*processes(pid), *_descendants(pid)}
+            self.memory = max(self.memory, sum(map(_proportional, family)) / MIB)
 
     def keys(self) -> Counter[str]:
         """The keys of the rows that can be read now."""

@@ -28,7 +28,6 @@ from strata.store.part_paths import Bundle, Part
 Result = TypeVar("Result")
 
 CHECKED_VERSION = 3  # the first schema version whose parts have checksums
-ROW_GROUP = 1 << 20  # rows of a row group
 FEW_ROWS = 10_000  # of a part that is read by one thread
 _MAGIC = b"PAR1"
 _TAIL = 8  # bytes after the footer: its length and the magic number
