@@ -23,12 +23,15 @@ def referring(
 
     last: the subjects of the sentence before.
     """
-    where = {place.start: place.names for place in places}
+    where = {place.start: place for place in places}
     found: list[NounPhrase] = []
     for phrase, after in zip_longest(phrases, phrases[1:]):
-        placed = replace(phrase, places=where.get(phrase.end, ()))
-        if phrase.noun in _ELLIPSES and after and after.start == phrase.end + 1 and tokens[phrase.end].lower in BE:
-            # "the black one is a poodle"
+        place = where.get(phrase.end)
+        placed = replace(phrase, places=place.names) if place else phrase
+        end = place.end if place else phrase.end
+        # "the black one is a poodle", "the one on the right, a poodle"
+        joints = (*BE, ",") if place else BE
+        if phrase.noun in _ELLIPSES and after and after.start == end + 1 and tokens[end].lower in joints:
             placed = replace(placed, noun=after.noun, count=None)
         elif phrase.noun in _ELLIPSES:
             placed = _named(placed, found or last, tokens)

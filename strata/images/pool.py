@@ -163,21 +163,26 @@ class DecodingPool:
         self.close()
 
     def _images(self, files: Sequence[bytes], wanted: Sequence[Wanted]) -> list[Image.Image | ImageError]:
-        """Decode files together; if the process ends, each alone, so that only the one at fault fails."""
+        """Decode files together, and those that are not decoded then, each alone.
+
+        So no image fails by another one, which may have ended the process or have used up its memory.
+        """
+        found: Sequence[Image.Image | ImageError | None] = [None] * len(files)
         if len(files) > 1:
             try:
                 with self.budget.holding(_memory(wanted)):
-                    return self._asked(files, wanted)
+                    found = self._asked(files, wanted)
             except DecoderEnded as error:
                 log.warning("%d images are decoded once more, each alone: %s", len(files), error)
-        found: list[Image.Image | ImageError] = []
-        for data, one in zip(files, wanted, strict=True):
-            with ExitStack() as held:
-                try:
-                    found.append(self._image(data, one, 0, held))
-                except ImageError as error:
-                    found.append(error)
-        return found
+        asked = zip(files, wanted, found, strict=True)
+        return [image if isinstance(image, Image.Image) else self._alone(data, one) for data, one, image in asked]
+
+    def _alone(self, data: bytes, wanted: Wanted) -> Image.Image | ImageError:
+        with ExitStack() as held:
+            try:
+                return self._image(data, wanted, 0, held)
+            except ImageError as error:
+                return error
 
     def _image(self, data: bytes, wanted: Wanted, extra: int, held: ExitStack) -> Image.Image:
         """The decoded pixels. If the process ends, and that may not be the image's fault, it is tried once more, alone.

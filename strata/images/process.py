@@ -140,7 +140,7 @@ class DecodingProcess:
         position = 0
         for answer, one in zip(reply["images"], wanted, strict=True):
             found.append(self._found(answer, one, position))
-            position += 3 * answer.get("width", 0) * answer.get("height", 0)
+            position += _length(answer)
         self._forget()
         return found
 
@@ -255,12 +255,18 @@ def _checked(reply: Any, room: int, images: int) -> dict[str, Any]:
 def _length(answer: Any) -> int:
     """The bytes of the pixels that an answer tells of. Raises ValueError if it has none of the known forms."""
     match answer:
-        case {"fault": str()} | {"short": str()}:
+        case {"fault": str(), **rest} | {"short": str(), **rest} if not rest:
             return 0
-        case {"kind": str(kind), "detail": str()} if kind in KINDS:
+        case {"kind": str(kind), "detail": str(), **rest} if kind in KINDS and not rest:
             return 0
-        case {"width": int(width), "height": int(height), "full": [int(), int()] as full, "missing": str(missing)}:
-            is_size = 0 <= width <= full[0] and 0 <= height <= full[1]
+        case {
+            "width": int(width),
+            "height": int(height),
+            "full": [int(), int()] as full,
+            "missing": str(missing),
+            **rest,
+        }:
+            is_size = 0 <= width <= full[0] and 0 <= height <= full[1] and not rest
             if is_size and len(missing) <= 200 and missing.isprintable():
                 return 3 * width * height
     raise ValueError("not an answer")

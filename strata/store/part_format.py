@@ -201,7 +201,7 @@ def decode(data: Any, source: Source, columns: Sequence[str] | None = None) -> t
         if found.checksums is not None:
             body = view[: footer_start(view)]
             RowGroup(found.metadata).check(body, found.checksums, columns, source)
-        # of a small part, handing seventy columns to threads takes longer than reading them
+        # of a small part, handing eighty columns to threads takes longer than reading them
         threads = columns is None and found.metadata.num_rows > FEW_ROWS
         table = file.read(None if columns is None else list(columns), use_threads=threads)
         # without checksums, at least look for values that no writer writes

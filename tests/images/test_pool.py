@@ -185,6 +185,39 @@ def test_a_decoder_that_crashes_is_told_for_its_image_alone(monkeypatch: pytest.
         assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
 
 
+def test_an_image_fails_only_by_a_question_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One before it may have taken the memory that the process was allowed."""
+    ask = DecodingProcess.decode
+
+    def fail_together(self: DecodingProcess, files: list[bytes], *how: Any) -> list[Image.Image | ImageError]:
+        return [ImageError("too_costly", "")] * len(files) if len(files) > 1 else ask(self, files, *how)
+
+    monkeypatch.setattr(DecodingProcess, "decode", fail_together)
+    with DecodingPool(LIMIT, processes=1) as decoders:
+        found = decoders.decode_all([GOOD["png RGB"], GOOD["jpeg L"][:99], GOOD["jpeg L"]], [None] * 3)
+    assert [isinstance(one, ImageError) for one in found] == [False, True, False]
+    assert isinstance(found[1], ImageError) and found[1].kind == "truncated"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [],
+        [{"kind": "truncated", "detail": "", "width": 10**9, "height": 1}],
+        [{"kind": "another", "detail": ""}],
+        [{"fault": "", "kind": "truncated", "detail": ""}],
+        [{"width": 9, "height": 9, "full": [8, 9], "missing": ""}],
+        [{"width": 8, "height": 9, "full": [8, 9], "missing": "", "short": ""}],
+        [{"width": 10**6, "height": 10**6, "full": [10**6, 10**6], "missing": ""}],
+        [{"width": 1, "height": 1, "full": [1, 1], "missing": ""}] * 2,
+        ["text"],
+    ],
+)
+def test_answers_that_no_process_gives_are_not_believed(answers: list[object]) -> None:
+    with pytest.raises(ValueError, match="not a"):
+        process._checked({"images": answers, "grown": False}, room=1000, images=1)
+
+
 @pytest.mark.parametrize(("times", "failed"), [(1, 0), (3, 1)])
 def test_a_decoder_that_crashes_over_several_images_decodes_each_alone(
     monkeypatch: pytest.MonkeyPatch, times: int, failed: int

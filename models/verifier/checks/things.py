@@ -8,7 +8,7 @@ from models.verifier.checks.naming import entities_named, entries_of, has_with_i
 from models.verifier.checks.persons import ROLES, YOUNG, is_living, is_role, persons_in, uses
 from models.verifier.checks.quotations import check_quotation
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
-from models.verifier.claims.nouns import is_carrier, is_society, is_visible
+from models.verifier.claims.nouns import is_carrier, is_sign, is_society, is_visible
 from models.verifier.claims.statements import Statement
 from models.verifier.entities import Facts, has_letters, letters_of
 from models.verifier.lexicon import is_kind_of, is_part, is_part_of, verb_of
@@ -41,7 +41,7 @@ def check_thing(statement: Statement, facts: Facts) -> Verdict:
     if narrowed(phrase, facts) or _is_part(phrase, facts) or _is_shortened(phrase.noun, facts):
         return UNKNOWN
     # a text that was read stands on something
-    if (facts.lines and is_carrier(phrase.noun) and not phrase.many) or _is_read(statement, facts):
+    if (facts.lines and is_sign(phrase.noun) and not phrase.many) or _is_read(statement, facts):
         return UNKNOWN
     if is_society(phrase.noun) and persons_in(facts):
         return UNKNOWN

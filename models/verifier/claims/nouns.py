@@ -36,15 +36,21 @@ _GROUNDS = ("yard", "field", "shore", "ground", "shop", "store", "room", "market
 _THINGS = frozenset("bank goal post mushroom".split())
 
 
-# nouns of what can carry text, besides what is a kind of them
-_CARRIERS = (
-    "sign", "signboard", "label", "tag", "poster", "banner", "placard", "board", "plaque", "sticker", "screen",
-    "display", "plate", "menu", "logo", "signage", "note", "notice", "billboard",
+# nouns of what is there to carry text, and of what else can; what is a kind of them can too
+_SIGNS = (
+    "sign", "signboard", "label", "tag", "poster", "banner", "placard", "plaque", "sticker", "display", "signage",
+    "note", "notice", "billboard",
 )  # fmt: skip
+_CARRIERS = (*_SIGNS, "board", "screen", "plate", "menu", "logo")
+
+
+def is_sign(noun: str) -> bool:
+    """Whether a noun names what is there to carry text, such as a sign."""
+    return any(is_kind_of(noun, sign) for sign in _SIGNS)
 
 
 def is_carrier(noun: str) -> bool:
-    """Whether a noun names what can carry text, such as a sign."""
+    """Whether a noun names what can carry text, such as a sign and a screen."""
     return any(is_kind_of(noun, carrier) for carrier in _CARRIERS)
 
 

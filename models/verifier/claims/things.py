@@ -110,7 +110,7 @@ def _is_part(phrase: NounPhrase, made: Structure) -> bool:
 
 
 def _is_unseen(phrase: NounPhrase, made: Structure) -> bool:
-    """Whether a phrase is the camera that somebody looks at, or what there is a sense of."""
+    """Whether a phrase is no thing of the picture: in an idiom, the camera, what is felt, whom a sign speaks to."""
     before = made.tokens[phrase.start - 1].lower if phrase.start else ""
     # "on display", "at work", "in bed", and what is abstract first: "for safety", "keeps watch"
     alone = phrase.end - phrase.start == 1 and not phrase.many
