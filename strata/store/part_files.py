@@ -39,8 +39,8 @@ class PartFiles(Files):
     chunk has images. Every method raises OSError if the storage cannot be reached.
     """
 
-    def __init__(self, uri: str, *options: Any) -> None:
-        super().__init__(uri, *options)
+    def __init__(self, uri: str, *arguments: Any, **options: Any) -> None:
+        super().__init__(uri, *arguments, **options)
         self.bundles = OpenBundles()
 
     # which parts there are

@@ -123,7 +123,8 @@ class BundlesMachine(RuleBasedStateMachine):
 
             return call
 
-        with mock.patch.multiple(files, **{name: hooked(getattr(files, name)) for name in CHANGES}):
+        hooks: Any = {name: hooked(getattr(files, name)) for name in CHANGES}
+        with mock.patch.multiple(files, **hooks):
             compaction = Compaction(files)
             compaction.run(list(compaction.plans()), undo, lambda _: None)
 

@@ -15,7 +15,7 @@ from tests.store.test_parts import rows
 
 def test_chunks_of_a_shard_cost_one_listing_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, calls = [100.0], Counter[str]()
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("strata.store.progress.time.monotonic", lambda: now[0])
 
     class Counted(Store):
         def names(self, folder: str, *prefixes: str) -> list[str]:
