@@ -110,6 +110,13 @@ class Jobs:
             raise UnknownJob(job_id)
         return request
 
+    def tenant(self, job_id: str) -> str | None:
+        """To whom a job belongs; None if it is not there, or its request is damaged."""
+        try:
+            return self.request(job_id).tenant
+        except (UnknownJob, DamagedFile, ValueError):
+            return None
+
     def status(self, job_id: str) -> JobStatus | None:
         """A job's status in Redis; None if Redis has no copy of the job."""
         return self.queue.job_states.status(job_id)
@@ -294,10 +301,11 @@ class Jobs:
         activity = Activity(self.queue) if running else None
         return [self._view(job_id, copies.get(job_id, NO_COPY), activity) for job_id in job_ids]
 
-    def backlog(self) -> Backlog:
-        """What all unfinished jobs have still to do, and how many workers are ready for it."""
+    def backlog(self, tenant: str | None = None) -> Backlog:
+        """What all unfinished jobs have still to do, or those of a tenant, and how many workers are ready for it."""
         states = self.queue.job_states
-        jobs, groups = backlog(states.open_counts(sorted(states.active())), time.time())
+        found = states.open_counts(sorted(states.active()))
+        jobs, groups = backlog((one for one in found if tenant in (None, one.tenant)), time.time())
         workers = self.queue.heartbeats.ready_workers()
         return Backlog(jobs=jobs, groups=groups, workers={group: workers[group] for group in GROUPS})
 
@@ -322,7 +330,7 @@ class Jobs:
         try:
             return self._stored_view(job_id)
         except DamagedFile as error:
-            return damaged_envelope(job_id, str(error))
+            return damaged_envelope(job_id, str(error), self.tenant(job_id) or "")
 
     def _stored_view(self, job_id: str) -> JobView:
         # a job that has ended is what the store says, because its files may have been removed since

@@ -24,7 +24,7 @@ from strata.errors import QueueFull
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.job_list import entry_of, kind_of, list_job_script
+from strata.queue.job_list import entry_of, image_in, kind_of, list_job_script, tenant_of
 from strata.queue.scripts import STOPPED_TABLE, load_script, open_jobs_script
 
 CHANGED_JOBS = 10_000  # that are read in one call
@@ -53,6 +53,7 @@ class OpenCounts(NamedTuple):
     created_at: float
     status: JobStatus
     shards: int
+    tenant: str
     counts: Mapping[str, int]
 
 
@@ -229,12 +230,13 @@ class JobStates:
             some = job_ids[start : start + READ_AT_ONCE]
             with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in some:
-                    pipe.hmget(keys.job(job_id), ["status", "shards", *OPEN_COUNTS])
+                    pipe.hmget(keys.job(job_id), ["status", "shards", "listed", *OPEN_COUNTS])
                 found: Any = pipe.execute()
-            for job_id, (status, shards, *texts) in zip(some, found, strict=True):
+            for job_id, (status, shards, listed, *texts) in zip(some, found, strict=True):
                 if status in _STATUSES:
                     counts = {name: int(text or 0) for name, text in zip(OPEN_COUNTS, texts, strict=True)}
-                    read.append(OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), counts))
+                    tenant = tenant_of(listed or "")
+                    read.append(OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), tenant, counts))
         return read
 
     def images(self, job_ids: Collection[str]) -> set[str]:
@@ -243,7 +245,7 @@ class JobStates:
             for job_id in job_ids:
                 pipe.hget(keys.job(job_id), "listed")
             entries: Any = pipe.execute()
-        return {entry.rpartition(":")[2] for entry in entries if entry and kind_of(entry) == "image"}
+        return {image_in(entry) for entry in entries if entry and kind_of(entry) == "image"}
 
     def set_status(self, job_id: str, status: JobStatus, **fields: str) -> JobStatus | None:
         """Change a job's status and other fields, and add an event, in one step, if the present status allows it.

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.core import GROUPS, JobStatus
+from strata.core import DEFAULT_TENANT, GROUPS, JobStatus
 from strata.jobs import Jobs
 from strata.jobs.envelope import backlog
 from strata.queue import Heartbeat, OpenCounts
@@ -65,7 +65,7 @@ def test_it_is_the_sum_of_unfinished_jobs(jobs: list[tuple[JobStatus, list[int],
     for status, counts, age in jobs:
         total, vision, llm = sorted(counts, reverse=True)
         found = {"index:chunks": 0, "index:images": total, "vision:images": vision, "llm:images": llm}
-        known.append(OpenCounts(NOW - age, status, 1, found))
+        known.append(OpenCounts(NOW - age, status, 1, DEFAULT_TENANT, found))
     unfinished = [job for job in known if job.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS)]
     count, groups = backlog(known, NOW)
     assert count == len(unfinished)
@@ -80,13 +80,16 @@ def test_it_is_the_sum_of_unfinished_jobs(jobs: list[tuple[JobStatus, list[int],
 def test_the_requests_of_the_jobs_are_not_read(queue: Queue, tmp_path: Path) -> None:
     """A request of 100,000 shards has megabytes, and an autoscaler asks every few seconds."""
     states, names = queue.job_states, [f"{number:05d}.tar" for number in range(2000)]
-    made = job_request(f"{int(NOW * 1000):012x}" + "0" * 10, tuple(names))
+    made = job_request(f"{int(NOW * 1000):012x}" + "0" * 10, tuple(names)).model_copy(update={"tenant": "them"})
     states.create(made, status="in_progress")
     states.activate(made.id)
     before = sent(queue)
     (found,) = states.open_counts([made.id])
-    assert sent(queue) - before < 12_000 < len(made.model_dump_json()) and found.shards == len(names)
-    assert Jobs(queue, Store(str(tmp_path))).backlog().groups["index"].shards == len(names)
+    assert sent(queue) - before < 12_000 < len(made.model_dump_json())
+    assert (found.shards, found.tenant) == (len(names), "them")
+    jobs = Jobs(queue, Store(str(tmp_path)))
+    assert jobs.backlog().groups["index"].shards == jobs.backlog("them").groups["index"].shards == len(names)
+    assert jobs.backlog(DEFAULT_TENANT).jobs == 0
 
 
 def sent(queue: Queue) -> int:
