@@ -96,7 +96,8 @@ class JobRequest(BaseModel):
 
     Only a retry changes it. paid: the groups that use a model server; priced: whether the profile has its prices.
     caller: who has asked, as an opaque text; callers take turns.
-    retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job.
+    retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job. run:
+    which end of the job comes next; a retry is a further run. webhook: whether its end is told to somebody.
     """
 
     id: str
@@ -115,6 +116,8 @@ class JobRequest(BaseModel):
     priced: bool = False
     budget: Budget | None = None
     caller: str = ""
+    run: int = 1
+    webhook: bool = False
 
     def index_chunk(self, shard: str) -> Chunk:
         """The chunk that reads a shard's table of contents."""
