@@ -192,8 +192,8 @@ class Group(Protocol):
         Raises OSError if a later attempt may succeed.
         """
 
-    def decode(self, item: WorkItem) -> WorkItem:
-        """The item with decoded pixels. It needs no model, and is called in threads."""
+    def decode(self, items: Sequence[WorkItem]) -> list[WorkItem]:
+        """The items with decoded pixels. It needs no model, and is called in threads."""
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         """The records of a micro-batch of unsettled items, in order, with the chunk's profile and fingerprint."""
@@ -249,9 +249,9 @@ class VisionGroup:
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         return self.reader.read(chunk, items)
 
-    def decode(self, item: WorkItem) -> WorkItem:
+    def decode(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         # the stages see no more pixels: to shrink the image where it is decoded saves the memory of the others
-        return decoded(item, self.decoder, most=self.most_pixels)
+        return decoded(items, self.decoder, most=self.most_pixels)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)
@@ -295,8 +295,12 @@ class LlmGroup:
 
     def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
         """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""
+        profile = self.pipelines.profile(chunk)
         try:
-            index = self.reader.index(chunk, self.pipelines.profile(chunk))
+            # of a tar, whose records are all that is needed, only the footer is read
+            if not self.needs_images(chunk) and not self.reader.has_families(chunk, profile):
+                return items
+            index = self.reader.index(chunk, profile)
         except BrokenPart:  # the records are all that is needed
             return items
         if not chunk.attempt and (earlier := self.earlier.of(chunk, index)):
@@ -313,10 +317,10 @@ class LlmGroup:
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         return self.reader.read(chunk, items)
 
-    def decode(self, item: WorkItem) -> WorkItem:
+    def decode(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         # `vision` has checked the number of pixels against the limit, and has noted it
-        size = (item.record.width or 0) * (item.record.height or 0)
-        return decoded(item, self.decoder, size)
+        sizes = [(item.record.width or 0) * (item.record.height or 0) for item in items]
+        return decoded(items, self.decoder, sizes)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline, texts = cast(TextPipeline, self.pipelines.get(chunk)), self.pipelines.profile(chunk).texts

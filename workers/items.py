@@ -60,18 +60,29 @@ def reference_of(row: IndexRow) -> ImageReference:
     return ImageReference(uri=row.uri, offset=row.offset, size=row.size, sha256=upload_digest(row.uri))
 
 
-def decoded(item: WorkItem, decoder: DecodingPool, max_pixels: int | None = None, most: int | None = None) -> WorkItem:
-    """The item with its pixels; an item without bytes is left as it is. max_pixels: if not those of the decoder.
+def decoded(
+    items: Sequence[WorkItem],
+    decoder: DecodingPool,
+    max_pixels: Sequence[int | None] | None = None,
+    most: int | None = None,
+) -> list[WorkItem]:
+    """The items with their pixels; an item without bytes is left as it is. max_pixels: of each, if not the decoder's.
 
     most: an image with more pixels is shrunk by a whole number; its record has its own size. Raises
     DecodersUnavailable.
     """
-    if item.settled or item.data is None:
-        return item
-    try:
-        image = decoder.decode(item.data, max_pixels, most)
-    except ImageError as error:
-        return WorkItem(item.record.failed("decode", error.kind, error.detail), settled=True)
+    found = list(items)
+    rows = [row for row, item in enumerate(items) if not item.settled and item.data is not None]
+    limits = [max_pixels[row] if max_pixels else None for row in rows]
+    images = decoder.decode_all([items[row].data or b"" for row in rows], limits, most)
+    for row, image in zip(rows, images, strict=True):
+        found[row] = _with_pixels(items[row], image)
+    return found
+
+
+def _with_pixels(item: WorkItem, image: Image.Image | ImageError) -> WorkItem:
+    if isinstance(image, ImageError):
+        return WorkItem(item.record.failed("decode", image.kind, image.detail), settled=True)
     # note the size, which later groups need without decoding
     width, height = image.info.get(FULL_SIZE, image.size)
     record = item.record.model_copy(update={"width": width, "height": height})
@@ -107,12 +118,12 @@ class ItemReader:
         self.store, self.images = store, ImageReader(store)
         self.metadata = MetadataReader(self.images)
         self._index: ChunkIndex | None = None
+        self._families: tuple[Chunk, bool] | None = None
         self._gone: dict[str, tuple[float, float]] = {}  # since when shards are gone, and when that was last seen
 
     def index(self, chunk: Chunk, profile: Profile) -> ChunkIndex:
         """The index part of a chunk's shard. Raises OSError, and BrokenPart if it is missing."""
-        # the fingerprint of `index` is the same for all profiles, so a shard has one index part
-        wanted = Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
+        wanted = _index_of(chunk, profile)
         # keep the index that was read last: consecutive chunks are mostly of one shard
         kept = self._index
         if kept is not None and kept.chunk == wanted and kept.size == profile.chunk_size:
@@ -125,6 +136,17 @@ class ItemReader:
         if not self.store.is_upload(chunk.shard):
             self._index = found
         return found
+
+    def has_families(self, chunk: Chunk, profile: Profile) -> bool:
+        """Whether earlier and later versions of a chunk's shard may be found. Raises OSError and BrokenPart."""
+        wanted = _index_of(chunk, profile)
+        kept = self._families
+        if kept is None or kept[0] != wanted:
+            try:
+                kept = self._families = wanted, bool(self.store.read_footer(wanted).families)
+            except FileNotFoundError as error:
+                raise Source.of(wanted).broken("it is missing") from error
+        return kept[1]
 
     def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The items with their images' bytes; an item whose image cannot be read is settled as failed.
@@ -188,6 +210,11 @@ class ItemReader:
             return self.images.is_gone(shard)
         except SourceError:  # it may not be read: the images' own errors tell that
             return False
+
+
+def _index_of(chunk: Chunk, profile: Profile) -> Chunk:
+    # the fingerprint of `index` is the same for all profiles, so a shard has one index part
+    return Chunk("index", chunk.profile, profile.fingerprint("index"), chunk.shard, chunk.identity)
 
 
 def copy_of(earlier: Record, image: Record) -> Record:

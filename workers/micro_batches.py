@@ -26,6 +26,7 @@ from strata.errors import QueueUnavailable, StrataError
 from strata.images import pixels_of
 from workers.claims import Claims
 from workers.groups import Group
+from workers.isolation import Flying
 from workers.items import LayersSoFar, WorkItem
 from workers.prepared import PIECE_BYTES, PreparedChunk, read_images
 from workers.retry import WorkInterrupted
@@ -135,13 +136,12 @@ class MicroBatches:
             chunk.unread.difference_update(unread)
 
     def decode(self, rows: Sequence[Row]) -> None:
-        """Decode rows, in any thread. A row that cannot be decoded for an unexpected reason stays as it is."""
-        for chunk, row in rows:
-            try:
-                self._decode(chunk, row)
-            except Exception as error:
-                # `compute` decodes it once more, alone, and finds out what is at fault
-                log.warning("row %d of chunk %s is not decoded: %s", row, chunk.claim.chunk.id, reason_of(error))
+        """Decode rows, in any thread. If that fails for an unexpected reason, they stay as they are."""
+        try:
+            self._decode(rows)
+        except Exception as error:
+            # `compute` decodes each once more, alone, and finds out what is at fault
+            log.warning("%d rows of group %s are not decoded: %s", len(rows), self.group.name, reason_of(error))
 
     def compute(self, rows: Sequence[Row]) -> None:
         """Compute and settle rows that were decoded. Raises OF_STAGES, MachineFault and WorkInterrupted."""
@@ -162,13 +162,16 @@ class MicroBatches:
         if doubtful:
             self._compute_each(doubtful, works=any(_item(row).settled for row in decoded))
 
-    def _decode(self, chunk: PreparedChunk, row: int) -> None:
+    def _decode(self, rows: Sequence[Row]) -> None:
+        rows = [row for row in rows if _is_undecoded(_item(row))]
+        if not rows:
+            return
         # the pool that decodes has limits of its own, which are shorter
-        item, seconds = chunk.items[row], DEADLINES.limits.storage
-        if _is_undecoded(item):
-            accused = pickle.dumps([chunk.isolation.flying([row])])
-            with DEADLINES.watch(Activity(self.group.name, "decode", seconds, item.record.key, claims=accused)):
-                chunk.items[row] = self.group.decode(item)
+        seconds, about, accused = DEADLINES.limits.storage, _item(rows[0]).record.key, pickle.dumps(_flights(rows))
+        with DEADLINES.watch(Activity(self.group.name, "decode", seconds, about, claims=accused)):
+            items = self.group.decode([_item(row) for row in rows])
+        for (chunk, row), item in zip(rows, items, strict=True):
+            chunk.items[row] = item
 
     def _compute_together(self, rows: Sequence[Row]) -> None:
         if not rows:
@@ -225,12 +228,8 @@ class MicroBatches:
     def _set_in_flight(self, rows: Sequence[Row]) -> None:
         """Set `in_flight`, and tell the watchdog."""
         self.in_flight = rows
-        of_chunk: dict[int, tuple[PreparedChunk, list[int]]] = {}
-        for chunk, row in rows:
-            of_chunk.setdefault(id(chunk), (chunk, []))[1].append(row)
-        flying = [chunk.isolation.flying(own) for chunk, own in of_chunk.values()]
         keys = tuple(_item(row).record.key for row in rows)
-        DEADLINES.fly(self.group.name, Flight(keys, pickle.dumps(flying)) if rows else None)
+        DEADLINES.fly(self.group.name, Flight(keys, pickle.dumps(_flights(rows))) if rows else None)
 
     def _records(self, chunk: PreparedChunk, items: Sequence[WorkItem]) -> list[Record]:
         seconds = DEADLINES.limits.first + sum(map(work_of, items))
@@ -268,7 +267,7 @@ class MicroBatches:
         chunk, number = row
         if _is_undecoded(chunk.items[number]):
             with self._flying([row]), _judged("decode"):
-                self._decode(chunk, number)
+                self._decode([row])
         if not chunk.items[number].settled:
             self._compute_together([row])
 
@@ -277,7 +276,7 @@ class MicroBatches:
         chunk = row[0]
         try:
             with _judged(self.group.name):
-                item = self.group.decode(WorkItem(PROBE_RECORD, data=_probe_bytes()))
+                (item,) = self.group.decode([WorkItem(PROBE_RECORD, data=_probe_bytes())])
             if item.settled:
                 raise MachineFault(error.part, str(error))
             self._records(chunk, [item])
@@ -313,6 +312,14 @@ def _judged(part: str) -> Iterator[None]:
 
 def _item(row: Row) -> WorkItem:
     return row[0].items[row[1]]
+
+
+def _flights(rows: Sequence[Row]) -> list[Flying]:
+    """Rows that are in flight, by their chunks."""
+    of_chunk: dict[int, tuple[PreparedChunk, list[int]]] = {}
+    for chunk, row in rows:
+        of_chunk.setdefault(id(chunk), (chunk, []))[1].append(row)
+    return [chunk.isolation.flying(own) for chunk, own in of_chunk.values()]
 
 
 def _is_undecoded(item: WorkItem) -> bool:

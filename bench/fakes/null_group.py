@@ -48,9 +48,9 @@ class NullGroup:
         """The same items: no bytes are read."""
         return list(items)
 
-    def decode(self, item: WorkItem) -> WorkItem:
-        """The same item."""
-        return item
+    def decode(self, items: Sequence[WorkItem]) -> list[WorkItem]:
+        """The same items."""
+        return list(items)
 
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         """The same records."""

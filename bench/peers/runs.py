@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import site
 import subprocess
 import sys
 import threading
@@ -19,22 +20,35 @@ import psutil  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.peers.scripts.demo import PACKAGES
 from bench.processes import CHECKOUT, PYTHONPATH
 
 LOOK_SECONDS = 0.02
 MEMORY_SECONDS = 0.5
 LONGEST = 3600.0
+LOG_LINES = 8  # that are told if a run fails
 MIB = 2**20
+# one thread a worker; where a peer's scripts find the packages of the demo's stages
+DEMO = {"OMP_NUM_THREADS": "1", "STRATA_THREADS": "1", PACKAGES: os.pathsep.join(site.getsitepackages())}
+
+
+class RunFailed(Exception):
+    """A run has ended otherwise than it should."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """What is compared. module: of Strata's own; script: of others, run by the Python that has their packages."""
+    """What is compared. module: of Strata's own; script: of others, run by the Python that has their packages.
+
+    package: whose version is told; share: of a run's images that it gets, if all would take too long.
+    """
 
     name: str
+    package: str
     script: str = ""
     module: str = ""
     redis: bool = False
+    share: float = 1.0
 
     def command(self, python: str) -> list[str]:
         """What starts it."""
@@ -42,11 +56,12 @@ class Peer:
 
 
 PEERS = (
-    Peer("Strata", module="strata_service"),
-    Peer("script", script="scripts.pool"),
-    Peer("Ray Data", script="scripts.ray_data"),
-    Peer("Daft", script="scripts.daft_frames"),
-    Peer("Celery", script="scripts.celery_tasks", redis=True),
+    Peer("Strata", "strata", module="strata_service"),
+    Peer("script", "pyarrow", script="scripts.pool"),
+    Peer("Ray Data", "ray", script="scripts.ray_data"),
+    Peer("Daft", "daft", script="scripts.daft_frames"),
+    Peer("Celery", "celery", script="scripts.celery_tasks", redis=True),
+    Peer("CaptionFlow", "caption-flow", script="scripts.captionflow", share=0.1),
 )
 
 
@@ -60,6 +75,7 @@ class Run:
     workers: int
     seconds: float
     python: str
+    demo: bool = False
     redis_url: str = ""
     first_row: float = 0.0
     whole: float = 0.0
@@ -70,11 +86,12 @@ class Run:
         """Start its processes as a group of their own."""
         folders = {"shards": self.shards, "out": self.folder / "out", "calls": self.folder / "calls"}
         words = [f"--{name}={value}" for name, value in folders.items()]
-        words += [f"--workers={self.workers}", f"--seconds={self.seconds}"]
+        words += [f"--workers={self.workers}", f"--seconds={self.seconds}", *(["--demo"] if self.demo else [])]
         environment: Mapping[str, str] = {
             **os.environ,
             "PYTHONPATH": PYTHONPATH,
             "PEER_REDIS": self.redis_url,
+            **(DEMO if self.demo else {}),
             "DAFT_ANALYTICS_ENABLED": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
         }
@@ -117,22 +134,27 @@ class Run:
         process, began = self.start(), time.monotonic()
         while len(self.calls()) < share * images:
             if process.poll() is not None or time.monotonic() > began + LONGEST:
-                raise RuntimeError(f"{self.peer.name} ended before it was killed; see {self.folder / 'log.txt'}")
+                kill(process)
+                raise RunFailed(f"{self.peer.name} ended before it was killed")
             time.sleep(LOOK_SECONDS)
         return process
 
     def _watch_memory(self, pid: int, end: threading.Event) -> None:
         while not end.wait(MEMORY_SECONDS):
-            self.memory = max(self.memory, sum(map(_proportional, processes(pid))) / MIB)
+            # decoding processes have sessions of their own
+            family = {*processes(pid), *_descendants(pid)}
+            self.memory = max(self.memory, sum(map(_proportional, family)) / MIB)
 
     def keys(self) -> Counter[str]:
         """The keys of the rows that can be read now."""
         found: Counter[str] = Counter()
-        folder = self.folder / "out" / ("store/parts/llm" if self.peer.module else "")
-        for path in folder.rglob("*.parquet"):
+        for path in self._parts():
             with suppress(OSError, pa.ArrowInvalid):  # one that is not whole, or has just been renamed
                 found.update(pq.read_table(path, columns=["key"]).column("key").to_pylist())
         return found
+
+    def _parts(self) -> list[Path]:
+        return list((self.folder / "out" / ("store/parts/llm" if self.peer.module else "")).rglob("*.parquet"))
 
     def calls(self) -> list[tuple[float, str]]:
         """The times and keys of all calls of the stage, in order."""
@@ -143,10 +165,27 @@ class Run:
         ]
         return sorted((float(at), key) for at, _, key in (line.partition(" ") for line in lines))
 
+    def log_end(self) -> str:
+        """The last lines of its output."""
+        lines = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-LOG_LINES:])
+
     def rate(self) -> float:
         """The images/s between the first and the last call, without start and end of the processes."""
         times = [at for at, _ in self.calls()]
         return (len(times) - 1) / (times[-1] - times[0])
+
+    def rate_of_rows(self) -> float:
+        """The images/s from the first call to the last row, where a call has a batch of images."""
+        last = max(path.stat().st_mtime for path in self._parts())
+        return self.keys().total() / (last - self.calls()[0][0])
+
+
+def has_the_demo(python: str) -> bool:
+    """Whether a Python can import the demo's stages, with the packages of this one behind its own."""
+    command = [python, "-m", "bench.peers.scripts.demo"]
+    environment = {**os.environ, **DEMO, "PYTHONPATH": PYTHONPATH}
+    return not subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
 def processes(pid: int) -> list[psutil.Process]:

@@ -9,25 +9,27 @@ import httpx
 from bench.peers.scripts.stage import options
 from bench.processes import Fleet
 from strata.client import Client
+from strata.core import Settings
 from strata.errors import StrataError
 
-PROFILE = "peers"
+PROFILE, CHEAP = "peers", "peers-cheap"  # of a stage that takes some time, and of one that takes none
+OWN_PROFILES = str(Settings().profiles_dir)
 WAIT = 600.0  # seconds for the fleet to be ready
 
 
 def main() -> None:
     """Run the fleet until the job has ended; its workers are looked after as `strata serve` does."""
     given = options(__doc__)
-    arguments = [["--seconds", str(given.seconds), "--calls", str(given.calls)]] * given.workers
+    words = ["--seconds", str(given.seconds), "--calls", str(given.calls), *(["--demo"] if given.demo else [])]
+    profile = "demo" if given.demo else PROFILE if given.seconds else CHEAP
+    settings = {"STRATA_PROFILE": profile, **({"STRATA_PROFILES_DIR": OWN_PROFILES} if given.demo else {})}
     noted = given.out / "job.txt"
-    fleet = Fleet(
-        given.out, str(given.shards), arguments, {"STRATA_PROFILE": PROFILE}, worker="bench.peers.strata_worker"
-    )
+    fleet = Fleet(given.out, str(given.shards), [words] * given.workers, settings, worker="bench.peers.strata_worker")
     with fleet:
         fleet.wait_ready(WAIT)
         with Client(fleet.url) as client:
             if not noted.exists():
-                noted.write_text(client.submit([f"{given.shards}/*.tar"], profile=PROFILE).id, encoding="utf-8")
+                noted.write_text(client.submit([f"{given.shards}/*.tar"], profile=profile).id, encoding="utf-8")
             job = noted.read_text(encoding="utf-8")
             while True:
                 try:

@@ -7,8 +7,9 @@ the one scheduler, which queues chunks up to its high-water mark on each beat an
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import simpy
@@ -23,7 +24,8 @@ class Costs:
     """Seconds for one chunk. stage: that a group's stage takes, without CPU of this model.
 
     prepare: CPU of reading and decoding, while the chunk before is computed; finish: CPU of writing and recording,
-    while nothing is computed; redis, scheduler: CPU of these, for all that is done about a chunk.
+    while nothing is computed; redis, scheduler: CPU of these, for all that is done about a chunk; beat: CPU of the
+    scheduler on each of its beats.
     """
 
     stage: float
@@ -31,6 +33,54 @@ class Costs:
     finish: float
     redis: float
     scheduler: float
+    beat: float = 0.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """CPU seconds of a chunk: `fixed`, and `each` for an image or for a second of its stage. Neither is negative."""
+
+    fixed: float
+    each: float
+
+    @classmethod
+    def through(cls, small: tuple[float, float], large: tuple[float, float]) -> Line:
+        """The line through the costs of two sizes of chunks: (images or seconds of the stage, seconds of CPU).
+
+        Where noise would make a part negative, that part is 0 and the line goes through `small`.
+        """
+        slope = (large[1] - small[1]) / (large[0] - small[0])
+        each = min(max(0.0, slope), small[1] / small[0])
+        return cls(max(0.0, small[1] - each * small[0]), each)
+
+    def of(self, length: float) -> float:
+        """The cost of a chunk of so many images or seconds."""
+        return self.fixed + self.each * length
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The costs of any chunk: see `Costs`.
+
+    prepare, finish: for an image; redis: for a second of a worker, which also asks and reports while it computes;
+    scheduler: for a second, however many workers there are.
+    """
+
+    prepare: Line
+    finish: Line
+    redis: Line
+    scheduler: Line
+
+    def of(self, images: int, stage: float, decode: float = 0.0) -> Costs:
+        """The costs of a chunk whose stage takes so many seconds an image. decode: more CPU for each image."""
+        return Costs(
+            stage * images,
+            self.prepare.of(images) + decode * images,
+            self.finish.of(images),
+            self.redis.of(stage * images),
+            self.scheduler.fixed,
+            self.scheduler.each * BEAT,
+        )
 
 
 @dataclass(frozen=True)
@@ -49,9 +99,10 @@ class Site:
 
 @dataclass
 class Outcome:
-    """chunks/s, and the share of the time for which each was busy."""
+    """chunks/s from start to end; steady: without start and end; the share of the time for which each was busy."""
 
     rate: float
+    steady: float
     stages: float
     redis: float
     scheduler: float
@@ -77,6 +128,9 @@ class Simulation:
         self.stream = simpy.Store(self.environment)
         self.unplanned, self.done, self.to_count = chunks, 0, 0
         self.busy = {"stages": 0.0, "redis": 0.0, "scheduler": 0.0}
+        # a worker computes and prepares at a time: with a core for both nobody waits, and turns make no difference
+        self.turn = QUANTUM if site.cores < 2 * site.workers_a_machine or not site.own_machine else math.inf
+        self.finished: list[float] = []  # when each chunk was written
         self.ended = self.environment.event()
 
     def run(self) -> Outcome:
@@ -87,10 +141,12 @@ class Simulation:
         self.environment.run(until=self.ended)
         now = self.environment.now
         shares = {name: seconds / now for name, seconds in self.busy.items()}
-        return Outcome(self.chunks / now, shares["stages"] / self.site.workers, shares["redis"], shares["scheduler"])
+        busy = shares["stages"] / self.site.workers, shares["redis"], shares["scheduler"]
+        return Outcome(self.chunks / now, steady(self.finished), *busy)
 
     def _schedule(self) -> Step:
         while True:
+            yield from self._spend(self.costs.beat, "scheduler")
             room = self.site.high_water - len(self.stream.items)
             queued, self.unplanned = min(room, self.unplanned), max(0, self.unplanned - room)
             # half of a chunk's cost is its queueing, half its counting
@@ -112,36 +168,40 @@ class Simulation:
             ahead = self.environment.process(self._prepare(cpu))
             self.busy["stages"] += self.costs.stage
             yield self.environment.timeout(self.costs.stage)
-            yield from _use(self.environment, cpu, self.costs.finish)
+            yield from self._use(cpu, self.costs.finish)
             yield from self._spend(self.costs.redis / 2, "redis")
             self.to_count += 1
+            self.finished.append(self.environment.now)
 
     def _prepare(self, cpu: simpy.Resource) -> Step:
         yield self.stream.get()
         yield from self._spend(self.costs.redis / 2, "redis")
-        yield from _use(self.environment, cpu, self.costs.prepare)
+        yield from self._use(cpu, self.costs.prepare)
 
     def _spend(self, seconds: float, what: str) -> Step:
         """CPU of Redis or the scheduler."""
         self.busy[what] += seconds
         if what == "scheduler":
-            yield from _use(self.environment, self.head, seconds)
+            yield from self._use(self.head, seconds)
             return
         with self.redis.request() as turn:
             yield turn
-            yield from _use(self.environment, self.head, seconds)
+            yield from self._use(self.head, seconds)
+
+    def _use(self, cpu: simpy.Resource, seconds: float) -> Step:
+        """Have a core for so long, in turns with others that want one."""
+        while seconds > 0:
+            with cpu.request() as turn:
+                yield turn
+                share = min(self.turn, seconds)
+                yield self.environment.timeout(share)
+                seconds -= share
 
 
-def _use(environment: simpy.Environment, cpu: simpy.Resource, seconds: float) -> Step:
-    """Have a core for so long, in turns with others that want one."""
-    while seconds > 0:
-        with cpu.request() as turn:
-            yield turn
-            share = min(QUANTUM, seconds)
-            yield environment.timeout(share)
-            seconds -= share
-
-
-def larger(costs: Costs, stage: float) -> Costs:
-    """The same service with another stage."""
-    return replace(costs, stage=stage)
+def steady(times: Sequence[float]) -> float:
+    """The events/s of the middle four fifths, given when each was."""
+    ordered = sorted(times)
+    first, last = len(ordered) // 10, len(ordered) - 1 - len(ordered) // 10
+    if ordered[last] <= ordered[first]:
+        raise ValueError("there are too few events to tell a rate")
+    return (last - first) / (ordered[last] - ordered[first])

@@ -42,7 +42,7 @@ def measure(counts: Mapping[str, int], without: Sequence[str]) -> dict[str, tupl
             images = list(KINDS[kind](count))
             decoder.check(images[0])  # its processes start
             with peak_memory(psutil.Process()) as found:
-                items = [decoded(_item(number, data), decoder, most=MOST_PIXELS) for number, data in enumerate(images)]
+                items = decoded([_item(number, data) for number, data in enumerate(images)], decoder, most=MOST_PIXELS)
                 records = pipeline.run([(item.record, item.image) for item in items if item.image is not None])
             succeeded = [record for record in records if record.status is Status.SUCCEEDED]
             peaks[kind] = (found[1] - found[0]) // MIB, len(succeeded)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from models.chat.claims import RELATION_NAMES, ToldClaim, spans
 from models.verifier.attributes import is_attribute
 from models.verifier.checks.kinds import verdict_of
-from models.verifier.claims import Statement, is_empty, is_setting, statements_of
+from models.verifier.claims.nouns import is_empty, is_setting
+from models.verifier.claims.reading import statements_of
+from models.verifier.claims.statements import Statement
 from models.verifier.entities import Facts, letters_of
 from models.verifier.lexicon import lexicon, singular
 from models.verifier.phrases import NounPhrase

@@ -25,7 +25,8 @@ from models.chat.statements import ToldStatements
 from models.deadlines import DEADLINES, Activity
 from models.items import CropQuestion, Failure, VerifyRequest
 from models.sentences import sentences_of
-from models.verifier.claims import Statement, statements_of
+from models.verifier.claims.reading import statements_of
+from models.verifier.claims.statements import Statement
 from models.verifier.entities import Facts
 from models.verifier.lexicon import lexicon
 from models.verifier.stage import known_facts

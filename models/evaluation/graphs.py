@@ -16,7 +16,8 @@ from typing import Any
 
 from models.sentences import sentences_of
 from models.verifier.attributes import group_of
-from models.verifier.claims import is_visible, statements_of
+from models.verifier.claims.nouns import is_visible
+from models.verifier.claims.reading import statements_of
 from models.verifier.lexicon import is_kind_of, singular
 from models.verifier.structure import structure_of
 from strata.errors import InvalidInput

@@ -19,6 +19,7 @@ _COLOURS = (
     "black",
     "white",
     "grey gray silver silvery",
+    "blonde blond",
     "turquoise teal cyan aqua",
 )
 # colours that people do not tell apart: neither supports nor excludes the other
@@ -26,6 +27,8 @@ _NEAR = (
     "brown beige",
     "beige white",
     "beige yellow",
+    "blonde yellow",
+    "blonde beige",
     "blue turquoise",
     "green turquoise",
 )

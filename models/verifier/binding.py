@@ -20,7 +20,8 @@ from models.base import StageBroken
 from models.sentences import sentences_of
 from models.verifier.checks.kinds import verdict_of
 from models.verifier.checks.verdicts import Verdict
-from models.verifier.claims import Statement, statements_of
+from models.verifier.claims.reading import statements_of
+from models.verifier.claims.statements import Statement
 from models.verifier.entities import Facts
 from models.verifier.structure import structure_of
 

@@ -64,11 +64,23 @@ def without(made: Structure, pieces: Sequence[Piece]) -> str | None:
         if at in gone:
             continue
         spaced = at == 0 or made.text[token.start - 1 : token.start].isspace()
-        parts.append(joined.get(at, (" " if spaced else "") + token.text))
+        parts.append(joined.get(at, (" " if spaced else "") + _inflected(made, at, gone)))
     if _is_torn(made, gone):
         return None
     rest = agreeing(_tidied("".join(parts), made.text))
     return rest if rest and _is_whole(structure_of(rest), made) else None
+
+
+def _inflected(made: Structure, at: int, gone: Set[int]) -> str:
+    """A word; a verb in the singular if one of its clause's several subjects remains: "a man sits"."""
+    word, clause = made.tokens[at].text, made.clause_of(at)
+    left = [one for one in clause.subjects if not set(range(one.start, one.end)) <= gone]
+    alone = len(clause.subjects) > 1 and len(left) == 1 and not left[0].many and (left[0].count or 1) == 1
+    if clause.verb != at or not alone or made.tokens[at].tag != "VERB" or verb_of(word.lower()) != word.lower():
+        return word
+    if re.search(r"[^aeiou]y\Z", word):
+        return f"{word[:-1]}ies"
+    return f"{word}es" if re.search(r"(?:s|x|z|ch|sh|o)\Z", word) else f"{word}s"
 
 
 def _is_torn(made: Structure, gone: Set[int]) -> bool:

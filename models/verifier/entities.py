@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from models.boxes import inside, iou, min_overlap
 from models.notes import SAME_PLACE
 from models.verifier.attributes import is_attribute
-from models.verifier.claims import is_empty, is_setting
+from models.verifier.claims.nouns import is_empty, is_setting
 from models.verifier.lexicon import singular, verb_of
 from models.verifier.phrases import NounPhrase, phrases_of
 from models.verifier.structure import structure_of

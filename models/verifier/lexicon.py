@@ -39,11 +39,12 @@ ALSO: Mapping[str, tuple[str, ...]] = {
     "couch": ("sofa",), "remote": ("remote control",), "rabbit": ("bunny",), "house": ("home", "cottage"),
     "train": ("locomotive",), "drum": ("drums",), "heart": ("shape",), "star": ("shape",), "kite": ("toy",),
     "robot": ("machine", "toy"), "moon": ("crescent",), "sports ball": ("ball",), "cake": ("dessert",),
+    "cushion": ("pillow",), "pillow": ("cushion",), "bookshelf": ("bookcase",),
 }  # fmt: skip
 # wide words of everyday English, with what they are said of and WordNet does not have below them
 UNDER: Mapping[str, tuple[str, ...]] = {
     "vehicle": ("bus", "train"), "boat": ("vessel",), "hat": ("hard hat",), "bag": ("suitcase",),
-    "clothing": ("hoodie", "jeans", "shoe"), "clothes": ("clothing",), "outfit": ("clothing",),
+    "clothing": ("hoodie", "jeans", "shoe"), "dog": ("labrador",), "clothes": ("clothing",), "outfit": ("clothing",),
     "attire": ("clothing",), "furniture": ("nightstand", "bookshelf"), "drink": ("juice", "water"),
     "beverage": ("drink",), "building": ("lighthouse", "tower"), "flower": ("tulip", "daffodil", "rose", "lily"),
     "utensil": ("cutlery", "spatula", "ladle"), "luggage": ("bag",), "fabric": ("blanket", "curtain", "towel"),
@@ -51,11 +52,14 @@ UNDER: Mapping[str, tuple[str, ...]] = {
     "dish": ("food",), "breakfast": ("food",), "lunch": ("food",), "dinner": ("food",), "snack": ("food",),
     "treat": ("food",), "dessert": ("cake", "ice cream"), "electronics": ("computer", "television", "telephone"),
     "device": ("computer", "television", "telephone", "camera"), "phone": ("smartphone",), "screen": ("monitor",),
-    "toy": ("ball",), "stall": ("stand",), "appliance": ("blender",),
+    "toy": ("ball",), "instrument": ("musical instrument",), "stall": ("stand",), "appliance": ("blender",),
 }  # fmt: skip
 # those of them that are meant in any sense of a noun: a table is furniture by its second sense
 _ANY_SENSE = frozenset("vehicle furniture food clothing appliance drink building headgear fruit vegetable".split())
 
+# things that WordNet has as persons or animals first
+_NOT_LIVING = frozenset("poster stroller jumper bowler walker crane pitcher".split())
+_NOT_KINDS = frozenset((("girl", "adult"),))  # by WordNet a girl is a young woman
 _ALSO_NAMES = frozenset(ALSO).union(*ALSO.values())
 
 
@@ -114,7 +118,8 @@ def singular(word: str) -> str:
     for ending, single in (("ies", "y"), ("ves", "f"), ("ves", "fe"), *_PLURALS[1:], _PLURALS[0], ("oes", "o")):
         stem = word[: -len(ending)] + single
         if word.endswith(ending) and len(stem) > 1 and "n" in known.speech(stem):
-            return stem
+            # "shorts" are no plural of what is mostly an adjective
+            return word if any(known.senses(word)) and known.speech(stem).startswith("a") else stem
     return word
 
 
@@ -177,17 +182,36 @@ def is_kind_of(noun: str, wider: str) -> bool:
     if any(is_kind_of(noun, other) for other in UNDER.get(wider, ())):
         return True
     senses, owns = set(_physical(wider)), _physical(noun)
+    if noun in _NOT_LIVING:
+        living = lexicon().senses("living thing")[0]
+        owns = tuple(own for own in owns if living not in lineage(own))
+    if (noun, wider) in _NOT_KINDS:
+        return False
     if not owns:
         return False
+    # "a chicken" is meat first
+    if len(owns) > 1 and _is_meat(owns[0]) and lexicon().senses("animal")[0] in lineage(owns[1]):
+        owns = owns[1:]
     if wider in _ANY_SENSE:
         return any(lineage(own) & senses for own in owns)
+    # "a boiled egg" is an egg, but a teddy bear is no bear
+    if noun.endswith(f"ed {wider}"):
+        return True
     # a compound is mostly of its last word's kind: a tennis racket, a racket; a fishing boat, as a boat is a vessel
     if noun.endswith(f" {wider}"):
         return bool(lineage(owns[0]) & _near(senses))
     # a synonym in any of its senses: a taxi, a cab
     first = {sense for sense in lexicon().senses(wider)[:2] if sense}
     meant = first & senses | ({owns[0]} & senses)
+    # an animal is never meant by an aircraft: "amphibian"
+    animal = lexicon().senses("animal")[0]
+    if animal in lineage(owns[0]):
+        meant |= {sense for sense in senses if animal in lineage(sense)}
     return bool(lineage(owns[0]) & meant)
+
+
+def _is_meat(sense: int) -> bool:
+    return any(one in lineage(sense) for one in lexicon().senses("food")[:2])
 
 
 @functools.lru_cache(20_000)
@@ -204,6 +228,12 @@ def is_object(noun: str) -> bool:
     # a donkey is a party's symbol first
     animal = len(senses) > 1 and bool(senses[1]) and known.senses("animal")[0] in lineage(senses[1])
     return first or animal or noun in _ALSO_NAMES or any(one and artifact in lineage(one) for one in senses)
+
+
+def is_part(noun: str) -> bool:
+    """Whether a noun's first sense names a part of something by WordNet: a lapel, of a coat."""
+    first = lexicon().senses(noun)[:1]
+    return bool(first and first[0] and lexicon().wholes(first[0]))
 
 
 def is_part_of(part: str, whole: str) -> bool:

@@ -70,6 +70,8 @@ for _words, _name in RELATIONS:
 _ROWS = {"top": "top", "upper": "top", "bottom": "bottom", "lower": "bottom"}
 _COLUMNS = {"left": "left", "right": "right", "left-hand": "left", "right-hand": "right", "leftmost": "left"}
 _COLUMNS |= {"rightmost": "right"}
+_ORDERS = {"from left to right": "left", "from right to left": "right"}
+_ORDERS |= {"from top to bottom": "above", "from bottom to top": "below"}
 _CENTRES = frozenset("centre center middle central".split())
 _WHOLES = PICTURES | {"room"}  # "of the room" is of the picture
 _DEPTHS = frozenset("foreground background distance front back".split())  # of which boxes say nothing
@@ -79,6 +81,7 @@ LEFT, RIGHT = 0.45, 0.55  # shares of the width up to which, and from which, "le
 MIDDLE = (0.25, 0.75)  # shares between which "centre" is true
 TIE = 0.02  # of the picture's side: centres that differ by less are neither left nor right of one another
 NEAR, FAR = 0.25, 0.5  # gaps between two boxes, in shares of the diagonal: surely near, surely not near
+BESIDE = 0.05  # of the distance of two centres: how far beyond one of them a third is not surely outside
 TOUCH = 0.04  # of the diagonal: a gap that two boxes may have that touch one another
 
 
@@ -93,6 +96,8 @@ class Place:
 
 def place_at(tokens: Sequence[Token], start: int) -> Place | None:
     """The words for a place that begin at a preposition; None if what follows is none."""
+    if order_at(tokens, start):
+        return Place(start, start + 4, ())
     if tokens[start].lower not in _AT:
         return None
     names: list[str] = []
@@ -121,6 +126,11 @@ def place_at(tokens: Sequence[Token], start: int) -> Place | None:
     if end < len(tokens) and tokens[end].tag in ("NOUN", "ADJ") and not nouns:
         return None
     return Place(start, end, tuple(dict.fromkeys(names)))
+
+
+def order_at(tokens: Sequence[Token], start: int) -> str:
+    """The relation of each thing to the next one where "from left to right" or the like begins; "" elsewhere."""
+    return _ORDERS.get(" ".join(token.lower for token in tokens[start : start + 4]), "")
 
 
 def _picture_end(tokens: Sequence[Token], of: int) -> int | None:
@@ -177,6 +187,21 @@ def related(a: Box, relation: str, b: Box, size: tuple[int, int]) -> bool | None
         case "far":
             return True if gap >= FAR else False if gap <= TOUCH else None
     return None
+
+
+def lies_between(box: Box, a: Box, b: Box, size: tuple[int, int]) -> bool | None:
+    """Whether the centre of a box lies between those of two others, along the line through them; None if it is close.
+
+    Source: the projection of a point on a segment, from 0 at one end to 1 at the other.
+    """
+    (x, y), (ax, ay), (bx, by) = (
+        ((one[0] + one[2]) / 2 / size[0], (one[1] + one[3]) / 2 / size[1]) for one in (box, a, b)
+    )
+    length = (bx - ax) ** 2 + (by - ay) ** 2
+    if length < TIE**2:
+        return None
+    share = ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length
+    return True if 0 < share < 1 else None if -BESIDE <= share <= 1 + BESIDE else False
 
 
 def _beyond(difference: float) -> bool | None:

@@ -8,16 +8,16 @@ and what stands between commas.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 
 from models.verifier.phrases import NounPhrase, phrases_of
 from models.verifier.places import Place, place_at, relation_at
+from models.verifier.references import referring
 from models.verifier.words import Token, tokens_of
 
 _FINITE = ("VERB", "AUX")
 _LISTING = ("and", "or", "but")  # words that join items of a list
-_STANDS_FOR = ("it", "they", "them")
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,12 @@ def structure_of(sentence: str, last: Sequence[NounPhrase] = (), compounds: Set[
     if not tokens:
         return made
     # the words for places first: "the left" is no thing
-    made.places = [place for at in range(len(tokens)) if (place := place_at(tokens, at))]
+    for at in range(len(tokens)):
+        if (not made.places or at >= made.places[-1].end) and (place := place_at(tokens, at)):
+            made.places.append(place)
     taken = {at for place in made.places for at in range(place.start, place.end)}
     made.phrases = [phrase for phrase in phrases_of(tokens) if not taken & set(range(phrase.start, phrase.end))]
-    made.phrases = sorted([*made.phrases, *_pronouns(tokens, made.phrases, last)], key=lambda phrase: phrase.start)
+    made.phrases = referring(tokens, made.phrases, made.places, last)
     made.clauses = _clauses(tokens, made.phrases)
     made.pieces = [
         *(Piece(clause.start, clause.end) for clause in made.clauses[1:]),
@@ -86,24 +88,6 @@ def structure_of(sentence: str, last: Sequence[NounPhrase] = (), compounds: Set[
         *_listed(made),
     ]
     return made
-
-
-def _pronouns(
-    tokens: Sequence[Token], phrases: Sequence[NounPhrase], last: Sequence[NounPhrase]
-) -> Iterator[NounPhrase]:
-    """The noun phrases that "it" and "they" may stand for, each at the pronoun's place.
-
-    A subject stands for the first noun phrase of the clause before; after a preposition, each earlier one is possible.
-    """
-    for at, token in enumerate(tokens):
-        if token.lower not in _STANDS_FOR:
-            continue
-        many = token.lower != "it"
-        before = [one for one in phrases if one.end <= at] or list(last)
-        fitting = [one for one in before if ((one.count or 1) > 1 or one.many) == many and not one.negated]
-        governed = at > 0 and (tokens[at - 1].tag == "PREP" or tokens[at - 1].lower in ("to", "of"))
-        for one in fitting if governed else fitting[:1]:
-            yield replace(one, start=at, end=at + 1, pronoun=True, definite=True)
 
 
 def _clauses(tokens: Sequence[Token], phrases: Sequence[NounPhrase]) -> list[Clause]:
@@ -165,8 +149,8 @@ def _verb_in(tokens: Sequence[Token], start: int, end: int) -> int | None:
         elif tokens[at].tag in _FINITE:
             if not relative:
                 return at
-            # auxiliaries of the relative clause: "which can be seen"
-            relative = at + 1 < end and tokens[at + 1].tag in _FINITE
+            # auxiliaries of the relative clause: "which can be seen"; but "that she holds is"
+            relative = tokens[at].tag == "AUX" and at + 1 < end and tokens[at + 1].tag in _FINITE
     return None
 
 
@@ -258,7 +242,7 @@ def _phrase_end(made: Structure, start: int) -> int:
         elif token.tag in _FINITE:
             if not relative:
                 return at
-            relative = at + 1 < clause.end and made.tokens[at + 1].tag in _FINITE
+            relative = token.tag == "AUX" and at + 1 < clause.end and made.tokens[at + 1].tag in _FINITE
         elif token.tag == "COMMA" or (token.tag == "MARK" and token.text in ".;:!?()—–"):
             return at
     return clause.end

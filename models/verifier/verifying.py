@@ -11,7 +11,8 @@ from models.verifier.attributes import compared
 from models.verifier.checks.kinds import strict, verdict_of
 from models.verifier.checks.settings import excludes
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
-from models.verifier.claims import Statement, statements_of
+from models.verifier.claims.reading import statements_of
+from models.verifier.claims.statements import Statement
 from models.verifier.cutting import cut_back
 from models.verifier.entities import Facts
 from models.verifier.images.opinions import LONGEST, question_of, with_opinion

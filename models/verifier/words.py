@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
@@ -59,10 +60,10 @@ MODALS = frozenset("can could may might must shall should will would do does did
 _SAME_PARTICIPLES = frozenset("read cut put set hit shut spread split shed cast".split())  # as their basic forms
 BE = frozenset("is are was were be been being 's 're isn't aren't wasn't weren't".split())
 _ADVERBS = frozenset(
-    "very also too just slightly partially partly mostly quite rather clearly directly immediately closely together "
+    "far very also just slightly partially partly mostly quite rather clearly directly immediately closely together "
     "apart away nearby here there then only still almost nearly perhaps possibly probably likely maybe further well "
     "outdoors indoors outside inside up down back forward upright ahead even once twice overhead downhill uphill "
-    "mid-air midair out".split()
+    "mid-air midair out too".split()
 )
 # verbs of captions whose forms are nouns or adjectives too
 _CAPTION_VERBS = frozenset(
@@ -77,6 +78,12 @@ _MOSTLY_VERBS = frozenset(
     "sit stand lie rest hang show feature read say hold wear carry contain include depict display float perch lean "
     "sleep graze appear suggest create add give make fill stretch".split()
 )
+# nouns before "of" that tell of several things of one kind
+GROUPS = frozenset(
+    "pair group couple dozen hundred thousand million row bunch flock herd crowd set stack pile collection number "
+    "variety series trio duo quartet team line cluster".split()
+)
+_STANDING_FOR = ("one", "ones")  # for a noun, as in "a green one"
 _QUOTED = re.compile(
     r"\"[^\"]*\"|“[^”\"]*[”\"]|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
 )
@@ -142,7 +149,7 @@ def _compound_end(tokens: Sequence[Token], at: int, before: Sequence[Token], com
 def _is_predicate(tokens: Sequence[Token], at: int, end: int, before: Sequence[Token]) -> bool:
     """Whether the last word of a possible compound is rather the verb of the words before it: "the bus stops at"."""
     last = tokens[end - 1].lower
-    article = before[-1].lower if before else ""
+    article = next((token.lower for token in reversed(before) if token.tag != "ADJ"), "")
     if not verb_of(last):
         return False
     if last == singular(last):
@@ -186,6 +193,10 @@ def _tag(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
         return "AUX"
     if not word[0].isalnum():
         return "COMMA" if word == "," else "MARK"
+    if word == "one" and _is_anybody(before, after):
+        return "PRON"
+    if word in _STANDING_FOR and _stands_for_noun(word, before, after):
+        return "NOUN"
     if word.isdigit() or word in COUNTS or word in SEVERAL:
         return "NUM"
     if (closed := _closed(word, before, after)) is not None:
@@ -196,7 +207,30 @@ def _tag(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
         # "a black and white cow"
         joined = len(following) > 1 and following[0].lower in ("and", "or", ",") and is_attribute(following[1].lower)
         return "NOUN" if thing and not joined else "ADJ"
+    if _is_joined_adjective(word, before, following):
+        return "ADJ"
     return _open(word, before, after)
+
+
+def _is_anybody(before: Sequence[Token], after: Token | None) -> bool:
+    """Whether "one" is anybody: "one sees a man", "one can see"."""
+    begins = not before or before[-1].tag in ("COMMA", "JOIN", "MARK", "THAT")
+    verb = verb_of(after.lower) if after is not None else ""
+    form = after is not None and verb not in ("", after.lower) and after.lower.endswith("s") and after.lower not in BE
+    return begins and after is not None and (form or after.lower in MODALS)
+
+
+def _stands_for_noun(word: str, before: Sequence[Token], after: Token | None) -> bool:
+    """Whether "one" or "ones" stands for a noun: "a green one", "the one on the right"."""
+    previous = before[-1].tag if before else ""
+    return word == "ones" or previous == "ADJ" or (previous == "DET" and not _is_nominal(after))
+
+
+def _is_joined_adjective(word: str, before: Sequence[Token], following: Sequence[Token]) -> bool:
+    """Whether a word that is mostly an adjective is one of two: "a simple yet elegant moment"."""
+    joined = len(following) > 1 and following[0].lower in ("and", "yet", "but", ",")
+    mostly = lexicon().speech(word).startswith("a")
+    return joined and mostly and bool(before) and "a" in lexicon().speech(following[1].lower)
 
 
 def _closed(word: str, before: list[Token], after: Token | None) -> Tag | None:
@@ -204,6 +238,8 @@ def _closed(word: str, before: list[Token], after: Token | None) -> Tag | None:
     previous = before[-1].tag if before else ""
     if word in NEGATIONS:
         return "NOT"
+    if _is_bound(word, before, after):
+        return "ADV"
     if word == "overall" and after is not None and after.text == ",":
         return "ADV"
     if word in _THAT and previous in ("NOUN", "COMMA", "QUOTE", "ADJ", "PREP"):
@@ -222,6 +258,19 @@ def _closed(word: str, before: list[Token], after: Token | None) -> Tag | None:
     if word in PREPOSITIONS:
         return "PREP"
     return "AUX" if word in AUXILIARIES else None
+
+
+def _is_bound(word: str, before: Sequence[Token], after: Token | None) -> bool:
+    """Whether a word is of "at least three", "more than ten", "over a dozen", "up to five"."""
+    following, previous = after.lower if after else "", before[-1].lower if before else ""
+    if word == "at":
+        return following in ("least", "most")
+    if word in ("least", "most"):
+        return previous == "at"
+    if word in ("more", "fewer", "less"):
+        return following == "than"
+    counted = following in COUNTS or following.isdecimal()
+    return counted and (word in ("over", "around", "about", "than") or (word == "to" and previous == "up"))
 
 
 def _open(word: str, before: list[Token], after: Token | None) -> Tag:
@@ -245,7 +294,7 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
     # "one can read", "can be read"
     if previous == "AUX" and verb == word and before[-1].lower in MODALS:
         return "VERB"
-    if previous == "AUX" and word in _SAME_PARTICIPLES and not named:
+    if previous == "AUX" and word in _SAME_PARTICIPLES and (not named or (after and after.lower in _ADVERBS)):
         return "PART"
     if (
         verb
@@ -256,12 +305,15 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
         # "a parked car", or a phrase such as "sitting on a bench"
         # after a preposition too: "surrounded by blooming flowers"
         modifies = named and (previous in ("DET", "ADJ", "NUM") or (previous == "PREP" and word.endswith("ing")))
-        return "ADJ" if modifies else "NOUN" if _is_thing(word) else "PART"
-    return _nominal(word, before, named, noun)
+        # "Hanging on the wall is": before the subject
+        leads = previous == "" and verb in _CAPTION_VERBS and _begins_phrase(after)
+        return "ADJ" if modifies else "NOUN" if _is_thing(word) and not leads else "PART"
+    return _nominal(word, before, after, noun)
 
 
-def _nominal(word: str, before: Sequence[Token], named: bool, noun: bool) -> Tag:
-    """The tag of a word that is no participle. named: a noun or an adjective follows; noun: it can be a noun."""
+def _nominal(word: str, before: Sequence[Token], after: Token | None, noun: bool) -> Tag:
+    """The tag of a word that is no participle. noun: whether it can be a noun."""
+    named = _is_nominal(after)
     previous = before[-1].tag if before else ""
     speech = lexicon().speech(word) or lexicon().speech(singular(word))
     if word.endswith("ly") and "r" in speech:
@@ -270,9 +322,18 @@ def _nominal(word: str, before: Sequence[Token], named: bool, noun: bool) -> Tag
     joined = previous == "JOIN" and len(before) > 2 and before[-2].tag == "ADJ" and before[-3].tag in ("AUX", "ADV")
     if joined and "a" in speech and not named:
         return "ADJ"
+    # "his mouth wide open"
+    opened = next((token for token in reversed(before) if token.tag not in ("ADJ", "ADV", "NUM")), None)
+    mostly = lexicon().speech(word).startswith("a")
+    if mostly and previous == "ADJ" and not named and (opened is None or opened.tag != "DET"):
+        return "ADJ"
+    # "a box full of toys"
+    follows = previous == "NOUN" and after is not None and after.lower in PREPOSITIONS
+    if follows and mostly:
+        return "ADJ"
     if "a" in speech and (named or not noun):
-        return "NOUN" if noun and speech.startswith("n") else "ADJ"
-    if "a" in speech and previous in ("AUX", "ADV") and not speech.startswith("n"):
+        return "NOUN" if noun and 0 <= speech.find("n") < speech.find("a") else "ADJ"
+    if "a" in speech and previous in ("AUX", "ADV", "COMMA") and not speech.startswith("n"):
         return "ADJ"
     if not noun and verb_of(word):
         return "VERB"
@@ -283,7 +344,7 @@ def _after_infinitive_to(before: Sequence[Token]) -> bool:
     """Whether "to" stands before, and a verb or an adjective before that: "trying to catch", "ready to help"."""
     if len(before) < 2 or before[-1].lower != "to" or before[-2].lower in _NEAR_TO:
         return False
-    return before[-2].tag in ("PART", "VERB", "AUX", "ADJ")
+    return before[-2].tag in ("PART", "VERB", "AUX", "ADJ", "ADV")
 
 
 def _is_participle(word: str, verb: str) -> bool:
@@ -293,10 +354,18 @@ def _is_participle(word: str, verb: str) -> bool:
 def _verb_tag(word: str, verb: str, noun: bool, before: list[Token], after: Token | None) -> Tag | None:
     """The tag of a word after a noun or a pronoun if it is a form of a verb; None if it may be a noun."""
     previous = before[-1].tag
+    # "a blue one dances"
+    if before[-1].lower in _STANDING_FOR and previous == "NOUN" and verb:
+        return "VERB" if word == verb or word.endswith("s") else "PART"
     # "a traffic light": the basic form follows a plural alone
-    counted = len(before) > 1 and before[-2].tag == "NUM"
-    listed = word == verb and verb in _CAPTION_VERBS and _after_list(before) and _begins_phrase(after)
-    if word == verb and noun and _after_single(before) and not listed:
+    counted = len(before) > 1 and (before[-2].tag == "NUM" or _after_group(before))
+    plural = previous == "NOUN" and singular(before[-1].lower) != before[-1].lower
+    common = verb in _CAPTION_VERBS or lexicon().speech(word).startswith("v")
+    listed = word == verb and common and _after_list(before) and _begins_phrase(after)
+    # "a man keeps watch": no plural follows "a"
+    if word != verb and word.endswith("s") and previous == "NOUN" and _after_single(before):
+        return "VERB" if verb else None
+    if word == verb and noun and _after_single(before) and not (listed or counted):
         return None
     one = previous == "NOUN" and singular(before[-1].lower) == before[-1].lower and not counted
     # "a phone and a notebook lie next to"
@@ -312,10 +381,29 @@ def _verb_tag(word: str, verb: str, noun: bool, before: list[Token], after: Toke
         return None if _is_thing(word) and not governs else "PART"
     if word != verb and not word.endswith("s"):  # "parked", "worn"
         return "PART"
-    ambiguous = noun and verb not in _CAPTION_VERBS
+    # "two colleagues work side by side": no plural stands before a noun, but in compounds that are known
+    ambiguous = noun and verb not in _CAPTION_VERBS and not (plural and word == verb)
     if previous in ("COMMA", "JOIN"):
-        return "VERB" if word.endswith("s") and verb in _CAPTION_VERBS and _begins_phrase(after) else None
-    return None if ambiguous and not _begins_phrase(after) else "VERB"
+        # "the woman, clad in blue, types on": after what is put in, and no verb before
+        put_in = sum(one.tag == "COMMA" for one in before) > 1 and not any(one.tag in ("VERB", "AUX") for one in before)
+        likely = verb in _CAPTION_VERBS or (put_in and previous == "COMMA")
+        return "VERB" if word.endswith("s") and likely and _begins_phrase(after) else None
+    # "are wearing safety vests": a clause has one verb
+    return None if ambiguous and (_has_verb(before) or not _begins_phrase(after)) else "VERB"
+
+
+def _has_verb(before: Sequence[Token]) -> bool:
+    """Whether the clause that is going on has a verb already."""
+    begun = itertools.takewhile(lambda one: one.tag not in ("COMMA", "JOIN", "THAT", "MARK"), reversed(before))
+    return any(one.tag in ("VERB", "AUX") for one in begun)
+
+
+def _after_group(before: Sequence[Token]) -> bool:
+    """Whether "a pair of" or a plural with "of" stands before the last word: "a pair of sheep", "slices of cake"."""
+    if len(before) < 3 or before[-2].lower != "of":
+        return False
+    group = before[-3].lower
+    return group in GROUPS or singular(group) != group
 
 
 def _after_single(before: Sequence[Token]) -> bool:
@@ -362,6 +450,9 @@ def _is_nominal(after: Token | None) -> bool:
     if word in PREPOSITIONS or word in AUXILIARIES or word in JOINS or word in _ARTICLES or word in _THAT:
         return False
     if word.endswith("s") and verb_of(word) in _MOSTLY_VERBS:
+        return False
+    # "directs" is the form of a verb and nothing else
+    if verb_of(word) not in ("", word) and word.endswith("s") and singular(word) == word and not lexicon().speech(word):
         return False
     speech = lexicon().speech(word) + lexicon().speech(singular(word))
     return "n" in speech or "a" in speech or is_attribute(word) or not speech

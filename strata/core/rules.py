@@ -36,8 +36,9 @@ class Rules(BaseModel):
         """
         for name, rule in RULES.items():
             # None: the rule is not set, or the value is not known yet
-            limit, value = getattr(self, name), rule.value_of(record)
-            if limit is not None and value is not None and rule.rejects(value, limit):
+            limit = getattr(self, name)
+            value = None if limit is None else rule.value_of(record)
+            if value is not None and rule.rejects(value, limit):
                 return record.filtered(name, f"{rule.what}: {value:.10g}, {rule.bound}: {limit:.10g}")
         return record
 

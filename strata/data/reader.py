@@ -20,6 +20,7 @@ of samples, and it can be pickled, so that workers can be spawned.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -50,7 +51,7 @@ except ImportError:  # torch is optional: without it the reader is a plain itera
 __all__ = ["MAX_PIXELS", "Partition", "Sample", "SampleReader", "merge_states"]
 
 THREADS = 16  # concurrent reads; one read from a bucket takes about 30 ms
-DECODERS = 2  # runs decoded concurrently: Pillow releases the GIL while it decodes
+DECODERS = 2  # runs decoded concurrently if there are cores for it: Pillow releases the GIL while it decodes
 RUN = 16  # samples that are read together
 WINDOW = 1024  # samples whose order is computed at a time
 
@@ -165,7 +166,13 @@ class SampleReader(IterableDataset[Sample]):
     def _samples(self) -> Iterator[Sample]:
         # two stages of threads: reading waits for storage, decoding uses the CPU
         read = prefetch_map(self._read, self._runs(), THREADS)
-        for sample in chain.from_iterable(prefetch_map(self._decoded, read, DECODERS)):
+        # where the workers of the DataLoader fill all cores, more threads only take turns
+        decoded = (
+            prefetch_map(self._decoded, read, DECODERS)
+            if self._partition.workers < _cores()
+            else map(self._decoded, read)
+        )
+        for sample in chain.from_iterable(decoded):
             self._taken += 1
             self._count(sample)
             yield sample
@@ -299,6 +306,11 @@ def _worker() -> tuple[int, int]:
     """The number of this DataLoader worker, and the number of workers; (0, 1) outside of a DataLoader."""
     info = get_worker_info()
     return (info.id, info.num_workers) if info else (0, 1)
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _SharedNumber:

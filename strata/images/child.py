@@ -70,10 +70,27 @@ def main() -> None:
 
 
 def _reply(request: dict[str, Any], memory: mmap.mmap, sandbox: Sandbox) -> dict[str, Any]:
-    """The answer to a request: the size of the pixels, which lie in the shared memory, or why there are none."""
+    """The answers for the images of a request, whose files lie one after another in the shared memory.
+
+    The pixels of those that are decoded take the place of the files, one after another too.
+    """
+    files, position = [], 0
+    for image in request["images"]:
+        files.append(memory[position : position + image["size"]])
+        position += image["size"]
     enough = sandbox.allow(request["memory"], request["seconds"])
+    answers, position = [], 0
+    for image, data in zip(request["images"], files, strict=True):
+        answers.append(_answer(image, data, memory, position, enough))
+        position += 3 * answers[-1].get("width", 0) * answers[-1].get("height", 0)
+    sandbox.rest()
+    return {"images": answers, "grown": sandbox.grown > LEAK}
+
+
+def _answer(image: dict[str, Any], data: bytes, memory: mmap.mmap, position: int, enough: bool) -> dict[str, Any]:
+    """The size of an image's pixels, which lie at a position of the shared memory, or why there are none."""
     try:
-        reply = _decoded(request, memory)
+        reply = _decoded(image, data, memory, position)
     except ImageError as error:
         reply = {"kind": error.kind, "detail": error.detail}
     except MemoryError:
@@ -84,21 +101,20 @@ def _reply(request: dict[str, Any], memory: mmap.mmap, sandbox: Sandbox) -> dict
     # the service's own limit, and not the image, may be the cause
     if not enough and reply.get("kind") in ("too_costly", "truncated", "decoder_crashed"):
         reply = {"short": f"the service's limit of address space is too low: {reply['detail']}"[:300]}
-    sandbox.rest()
-    return {**reply, "grown": sandbox.grown > LEAK}
+    return reply
 
 
-def _decoded(request: dict[str, Any], memory: mmap.mmap) -> dict[str, Any]:
-    frame = Frame(memory[: request["size"]], request["max_pixels"])
+def _decoded(image: dict[str, Any], data: bytes, memory: mmap.mmap, position: int) -> dict[str, Any]:
+    frame = Frame(data, image["max_pixels"])
     # shrink a picture that has more pixels than are wanted, by a whole number
     factor = 1
-    while -(-frame.width // factor) * -(-frame.height // factor) > request["most"]:
+    while -(-frame.width // factor) * -(-frame.height // factor) > image["most"]:
         factor += 1
-    width, height, position = -(-frame.width // factor), -(-frame.height // factor), 0
+    width, height = -(-frame.width // factor), -(-frame.height // factor)
     for band in frame.bands(factor):
         pixels = (band if factor == 1 else band.reduce(factor)).tobytes()
         # if only a check is wanted, it is enough that the pixels can be made
-        if request["pixels"]:
+        if image["pixels"]:
             memory[position : position + len(pixels)] = pixels
             position += len(pixels)
     full = [frame.width, frame.height]

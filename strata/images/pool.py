@@ -12,15 +12,16 @@ import signal
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from PIL import Image
 
 from strata.images.formats import (
+    CPU_SECONDS,
     MEMORY,
     MIB,
+    SPARE_MEMORY,
     ImageError,
     Kind,
     inspect,
@@ -29,12 +30,14 @@ from strata.images.formats import (
     refuse_costly,
     seconds_of,
 )
-from strata.images.process import DecoderEnded, DecoderFault, DecodersUnavailable, DecodingProcess
+from strata.images.process import DecoderEnded, DecoderFault, DecodersUnavailable, DecodingProcess, Wanted
 
 log = logging.getLogger(__name__)
 
 PROCESSES = 2
 LARGEST_FILE = 512 * MIB
+# of files that are decoded with one question, since asking takes as long as decoding a small one: bytes of pixels
+MEMORY_TOGETHER = 8 * MIB
 ENDED_BY_TIME = (-signal.SIGPROF, -signal.SIGXCPU)
 ENDED_FROM_OUTSIDE = (None, -signal.SIGKILL, -signal.SIGTERM)  # None: it gave no answer in time
 # a BMP of one white pixel, which any process can decode unless the machine prevents it
@@ -113,14 +116,36 @@ class DecodingPool:
 
         Raises ImageError and DecodersUnavailable.
         """
-        limit = min(max_pixels or self.max_pixels, self._room // 3)
         with ExitStack() as held:
-            yield self._image(data, _request(data, limit, most), extra, held)
+            yield self._image(data, _wanted(data, self._limit(max_pixels), most), extra, held)
+
+    def decode_all(
+        self, files: Sequence[bytes], max_pixels: Sequence[int | None], most: int | None = None
+    ) -> list[Image.Image | ImageError]:
+        """The pixels of many files, in order, or why there are none. max_pixels, most: of each file, as for `decode`.
+
+        Raises DecodersUnavailable.
+        """
+        found: list[Image.Image | ImageError | Wanted] = []
+        for data, limit in zip(files, max_pixels, strict=True):
+            try:
+                found.append(_wanted(data, self._limit(limit), most))
+            except ImageError as error:
+                found.append(error)
+        asked = [(row, one) for row, one in enumerate(found) if isinstance(one, Wanted)]
+        for together in _together(asked):
+            images = self._images([files[row] for row, _ in together], [one for _, one in together])
+            for (row, _), image in zip(together, images, strict=True):
+                found[row] = image
+        return [one for one in found if not isinstance(one, Wanted)]
+
+    def _limit(self, max_pixels: int | None) -> int:
+        return min(max_pixels or self.max_pixels, self._room // 3)
 
     def check(self, data: bytes) -> None:
         """Decode an image and forget it. Raises ImageError and DecodersUnavailable."""
         with ExitStack() as held:
-            self._image(data, _request(data, self.max_pixels, None) | {"pixels": False}, 0, held)
+            self._image(data, _wanted(data, self.max_pixels, None)._replace(pixels=False), 0, held)
 
     def close(self) -> None:
         """End all processes."""
@@ -137,25 +162,47 @@ class DecodingPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _image(self, data: bytes, request: Mapping[str, Any], extra: int, held: ExitStack) -> Image.Image:
+    def _images(self, files: Sequence[bytes], wanted: Sequence[Wanted]) -> list[Image.Image | ImageError]:
+        """Decode files together, and those that are not decoded then, each alone.
+
+        So no image fails by another one, which may have ended the process or have used up its memory.
+        """
+        found: Sequence[Image.Image | ImageError | None] = [None] * len(files)
+        if len(files) > 1:
+            try:
+                with self.budget.holding(_memory(wanted)):
+                    found = self._asked(files, wanted)
+            except DecoderEnded as error:
+                log.warning("%d images are decoded once more, each alone: %s", len(files), error)
+        asked = zip(files, wanted, found, strict=True)
+        return [image if isinstance(image, Image.Image) else self._alone(data, one) for data, one, image in asked]
+
+    def _alone(self, data: bytes, wanted: Wanted) -> Image.Image | ImageError:
+        with ExitStack() as held:
+            try:
+                return self._image(data, wanted, 0, held)
+            except ImageError as error:
+                return error
+
+    def _image(self, data: bytes, wanted: Wanted, extra: int, held: ExitStack) -> Image.Image:
         """The decoded pixels. If the process ends, and that may not be the image's fault, it is tried once more, alone.
 
         held: gets what is held of the budget.
         """
         try:
-            held.enter_context(self.budget.holding(max(request["memory"], extra)))
-            return self._asked(data, request)
+            held.enter_context(self.budget.holding(max(wanted.memory, extra)))
+            return self._only(data, wanted)
         except DecoderEnded as error:
             if error.code in ENDED_BY_TIME:
-                raise _too_slow(request) from None
+                raise _too_slow(wanted) from None
             log.warning("an image of %d bytes is decoded once more, alone: %s", len(data), error)
         held.close()
         held.enter_context(self.budget.holding(self.budget.size))
         try:
-            return self._asked(data, request)
+            return self._only(data, wanted)
         except DecoderEnded as error:
             if error.code in ENDED_BY_TIME:
-                raise _too_slow(request) from None
+                raise _too_slow(wanted) from None
             # from outside, as by the kernel for lack of memory; or nothing can be decoded on this machine
             if error.code in ENDED_FROM_OUTSIDE or not self._is_able():
                 raise DecodersUnavailable(f"an image of {len(data):,} bytes cannot be decoded: {error}") from None
@@ -165,14 +212,22 @@ class DecodingPool:
     def _is_able(self) -> bool:
         """Whether a process can decode the pool's own small picture."""
         try:
-            return self._asked(_PICTURE, _request(_PICTURE, self.max_pixels, None)).size == (1, 1)
+            return self._only(_PICTURE, _wanted(_PICTURE, self.max_pixels, None)).size == (1, 1)
         except (DecoderEnded, ImageError):
             return False
 
-    def _asked(self, data: bytes, request: Mapping[str, Any]) -> Image.Image:
+    def _only(self, data: bytes, wanted: Wanted) -> Image.Image:
+        (found,) = self._asked([data], [wanted])
+        if isinstance(found, ImageError):
+            raise found
+        return found
+
+    def _asked(self, files: Sequence[bytes], wanted: Sequence[Wanted]) -> list[Image.Image | ImageError]:
         process = self._take()
         try:
-            return process.decode(data, request)
+            # a hostile image among several may use no more time than alone, beside what the others need
+            seconds = CPU_SECONDS + sum(one.seconds - CPU_SECONDS for one in wanted)
+            return process.decode(files, wanted, _memory(wanted), seconds)
         finally:
             self._give_back(process)
 
@@ -204,7 +259,26 @@ class DecodingPool:
         return DecodingProcess(self._room)
 
 
-def _request(data: bytes, max_pixels: int, most: int | None) -> dict[str, Any]:
+def _together(asked: Sequence[tuple[int, Wanted]]) -> Iterator[list[tuple[int, Wanted]]]:
+    """Files in groups of small ones, in order; a large one is alone."""
+    group, total = list[tuple[int, Wanted]](), 0
+    for row, one in asked:
+        own = one.memory - SPARE_MEMORY
+        if group and total + own > MEMORY_TOGETHER:
+            yield group
+            group, total = [], 0
+        group.append((row, one))
+        total += own
+    if group:
+        yield group
+
+
+def _memory(wanted: Sequence[Wanted]) -> int:
+    """Bytes that decoding files one after another may take: what the largest needs, and all files."""
+    return max(one.memory for one in wanted) + (sum(one.size for one in wanted) if len(wanted) > 1 else 0)
+
+
+def _wanted(data: bytes, max_pixels: int, most: int | None) -> Wanted:
     """What a process is asked for. Raises ImageError for what its header shows already."""
     if not data:
         raise ImageError("empty", "there are no bytes")
@@ -212,15 +286,9 @@ def _request(data: bytes, max_pixels: int, most: int | None) -> dict[str, Any]:
         raise ImageError("too_costly", f"a file of {len(data):,} bytes; at most {LARGEST_FILE:,} are decoded")
     header = inspect(data)
     refuse_costly(header, max_pixels)
-    return {
-        "size": len(data),
-        "max_pixels": max_pixels,
-        "most": max_pixels if most is None else most,
-        "memory": memory_of(header, len(data), max_pixels),
-        "seconds": seconds_of(header, len(data), max_pixels),
-        "pixels": True,
-    }
+    memory, seconds = memory_of(header, len(data), max_pixels), seconds_of(header, len(data), max_pixels)
+    return Wanted(len(data), max_pixels, max_pixels if most is None else most, memory, seconds)
 
 
-def _too_slow(request: Mapping[str, Any]) -> ImageError:
-    return ImageError("too_costly", f"decoding takes more than {request['seconds']:.1f} s of processor time")
+def _too_slow(wanted: Wanted) -> ImageError:
+    return ImageError("too_costly", f"decoding takes more than {wanted.seconds:.1f} s of processor time")

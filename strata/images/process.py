@@ -15,10 +15,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from PIL import Image
 
@@ -30,7 +30,7 @@ KEPT_BYTES = 16 * MIB  # of shared memory that stays allocated between two image
 START_SECONDS = 120.0  # for a process to import Pillow, on a machine that is busy
 # a process that is starved, stopped or swapped out is given up; its own clock of processor time ends a busy one
 PATIENCE, SLOWNESS = 60.0, 4.0  # seconds on the clock: these, and so many for each second of processor time
-_REPLY_BYTES = 4096
+_REPLY_BYTES = 4096  # for each image
 # the parent's own variables may have secrets; malloc gives large blocks back, and numpy starts no threads
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
@@ -62,6 +62,21 @@ class DecoderFault(DecoderEnded):
     def __init__(self, detail: str) -> None:
         super().__init__(0)
         self.args = (f"the decoder failed: {detail}",)
+
+
+class Wanted(NamedTuple):
+    """What is wanted of a file of `size` bytes, and what decoding it may take at most.
+
+    most: pixels of a picture, above which it is shrunk by a whole number; memory: bytes; seconds: of processor time.
+    pixels: False if it is only to be found out whether the file can be decoded.
+    """
+
+    size: int
+    max_pixels: int
+    most: int
+    memory: int
+    seconds: float
+    pixels: bool = True
 
 
 class DecodingProcess:
@@ -106,45 +121,57 @@ class DecodingProcess:
         """The number of the process."""
         return self._process.pid
 
-    def decode(self, data: bytes, request: Mapping[str, Any]) -> Image.Image:
-        """The pixels of a file, or an empty image if none are wanted.
+    def decode(
+        self, files: Sequence[bytes], wanted: Sequence[Wanted], memory: int, seconds: float
+    ) -> list[Image.Image | ImageError]:
+        """The pixels of files, empty images where none are wanted, or why there are none.
 
-        Raises ImageError, DecoderEnded and DecodersUnavailable.
+        memory, seconds: that the process may take for all of them. Raises DecoderEnded and DecodersUnavailable.
         """
         self._await_start()
-        self._memory[: len(data)] = data
-        self._used = max(self._used, len(data))
+        self._memory[: sum(map(len, files))] = b"".join(files)
+        self._used = max(self._used, sum(map(len, files)))
+        request = {"images": [one._asdict() for one in wanted], "memory": memory, "seconds": seconds}
         with suppress(OSError):  # it has ended: the reply tells that
             self._socket.sendall(json.dumps(request).encode() + b"\n")
-        reply = self._reply(PATIENCE + SLOWNESS * request["seconds"])
+        reply = self._reply(PATIENCE + SLOWNESS * seconds, len(files))
         self.alive = not reply.get("grown")
-        if "kind" in reply:
-            raise ImageError(reply["kind"], reply["detail"])
-        if "short" in reply:
-            raise DecodersUnavailable(reply["short"])
-        if "fault" in reply:
+        found: list[Image.Image | ImageError] = []
+        position = 0
+        for answer, one in zip(reply["images"], wanted, strict=True):
+            found.append(self._found(answer, one, position))
+            position += _length(answer)
+        self._forget()
+        return found
+
+    def _found(self, answer: dict[str, Any], wanted: Wanted, position: int) -> Image.Image | ImageError:
+        """What the process has found of one file, whose pixels lie at a position of the shared memory."""
+        if "kind" in answer:
+            return ImageError(answer["kind"], answer["detail"])
+        if "short" in answer:
+            raise DecodersUnavailable(answer["short"])
+        if "fault" in answer:
             self.alive = False
-            raise DecoderFault(reply["fault"])
-        size = reply["width"], reply["height"]
+            raise DecoderFault(answer["fault"])
+        size = answer["width"], answer["height"]
         try:
-            image = self._image(size) if request["pixels"] else Image.new("RGB", (0, 0))
+            image = self._image(size, position) if wanted.pixels else Image.new("RGB", (0, 0))
         except MemoryError:
             detail = f"there is no memory for a picture of {size[0]} × {size[1]} pixels"
             raise DecodersUnavailable(detail) from None
-        if reply["missing"]:
-            image.info[MISSING] = reply["missing"]
-        if tuple(reply["full"]) != size:
-            image.info[FULL_SIZE] = tuple(reply["full"])
-        self._forget()
+        if answer["missing"]:
+            image.info[MISSING] = answer["missing"]
+        if tuple(answer["full"]) != size:
+            image.info[FULL_SIZE] = tuple(answer["full"])
         return image
 
-    def _image(self, size: tuple[int, int]) -> Image.Image:
-        """The pixels in the shared memory."""
-        length = 3 * size[0] * size[1]
-        self._used = max(self._used, length)
-        if not length:
+    def _image(self, size: tuple[int, int], position: int) -> Image.Image:
+        """The pixels at a position of the shared memory."""
+        end = position + 3 * size[0] * size[1]
+        self._used = max(self._used, end)
+        if end == position:
             return Image.new("RGB", size)
-        with memoryview(self._memory) as whole, whole[:length] as pixels:
+        with memoryview(self._memory) as whole, whole[position:end] as pixels:
             return Image.frombytes("RGB", size, pixels)
 
     def _await_start(self) -> None:
@@ -155,18 +182,18 @@ class DecodingProcess:
         except DecoderEnded as error:
             raise DecodersUnavailable(f"a decoding process does not start: {error}") from error
 
-    def _reply(self, seconds: float) -> dict[str, Any]:
-        """The next message. Raises DecoderEnded; the process cannot be used any more then."""
+    def _reply(self, seconds: float, images: int = 0) -> dict[str, Any]:
+        """The next message, which is about so many images. Raises DecoderEnded; the process cannot be used then."""
         self._socket.settimeout(seconds)
-        line = b""
+        line, most = b"", _REPLY_BYTES * max(images, 1)
         try:
-            while not line.endswith(b"\n") and len(line) < _REPLY_BYTES:
-                piece = self._socket.recv(_REPLY_BYTES)
+            while not line.endswith(b"\n") and len(line) < most:
+                piece = self._socket.recv(most)
                 if not piece:
                     break
                 line += piece
             # the process has read hostile bytes: what it says is checked
-            return _checked(json.loads(line), len(self._memory))
+            return _checked(json.loads(line), len(self._memory), images)
         except TimeoutError:
             code = None
         except (OSError, ValueError):
@@ -214,15 +241,32 @@ def _shared_file(size: int) -> int:
     return number
 
 
-def _checked(reply: Any, room: int) -> dict[str, Any]:
-    """A reply of the known form. Raises ValueError."""
+def _checked(reply: Any, room: int, images: int) -> dict[str, Any]:
+    """A reply of the known form: that the process has started, or the answers for so many images. Raises ValueError."""
     match reply:
-        case {"ready": True} | {"fault": str()} | {"short": str()}:
+        case {"ready": True} if not images:
             return dict(reply)
-        case {"kind": str(kind), "detail": str()} if kind in KINDS:
-            return dict(reply)
-        case {"width": int(width), "height": int(height), "full": [int(), int()] as full, "missing": str(missing)}:
-            is_size = 0 <= width <= full[0] and 0 <= height <= full[1] and 3 * width * height <= room
-            if is_size and len(missing) <= 200 and missing.isprintable():
+        case {"images": [*answers]} if len(answers) == images > 0:
+            if sum(map(_length, answers)) <= room:
                 return dict(reply)
     raise ValueError("not a reply")
+
+
+def _length(answer: Any) -> int:
+    """The bytes of the pixels that an answer tells of. Raises ValueError if it has none of the known forms."""
+    match answer:
+        case {"fault": str(), **rest} | {"short": str(), **rest} if not rest:
+            return 0
+        case {"kind": str(kind), "detail": str(), **rest} if kind in KINDS and not rest:
+            return 0
+        case {
+            "width": int(width),
+            "height": int(height),
+            "full": [int(), int()] as full,
+            "missing": str(missing),
+            **rest,
+        }:
+            is_size = 0 <= width <= full[0] and 0 <= height <= full[1] and not rest
+            if is_size and len(missing) <= 200 and missing.isprintable():
+                return 3 * width * height
+    raise ValueError("not an answer")

@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 
 CHECKED_VERSION = 3  # the first schema version whose parts have checksums
 ROW_GROUP = 1 << 20  # rows of a row group
+FEW_ROWS = 10_000  # of a part that is read by one thread
 _MAGIC = b"PAR1"
 _TAIL = 8  # bytes after the footer: its length and the magic number
 _MARK = b"strata-crc32:"  # before the checksums of footer, body and columns, as hexadecimal numbers
@@ -151,7 +152,9 @@ def decode(data: Any, source: Source, columns: Sequence[str] | None = None) -> t
         file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), metadata=found.metadata)
         if found.checksums is not None:
             _check_body(view, found.metadata, found.checksums, columns, source)
-        table = file.read(None if columns is None else list(columns), use_threads=columns is None)
+        # of a small part, handing eighty columns to threads takes longer than reading them
+        threads = columns is None and found.metadata.num_rows > FEW_ROWS
+        table = file.read(None if columns is None else list(columns), use_threads=threads)
         # without checksums, at least look for values that no writer writes
         if found.checksums is None:
             table.validate(full=True)

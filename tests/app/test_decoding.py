@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -16,8 +15,9 @@ from PIL import Image
 from app.images import decoding
 from app.images.decoding import MAX_WAITING, PICTURE_PIXELS, PROCESSES, Decoder
 from app.problems import ProblemError
-from strata.images import DecodersUnavailable, DecodingPool
+from strata.images import DecodersUnavailable, DecodingPool, ImageError
 from strata.images.pool import Budget
+from strata.images.process import Wanted
 from strata.queue import Queue
 from tests.fakes import jpeg
 from tests.service import png, running_service
@@ -114,10 +114,10 @@ def test_an_upload_is_decoded_once_and_within_the_budget(
     held: list[tuple[int, int]] = []  # bytes that are held while an image is decoded, and those that it needs
     ask = DecodingPool._asked
 
-    def noted(pool: DecodingPool, data: bytes, request: Mapping[str, Any]) -> Image.Image:
-        decoded.append(data)
-        held.append((pool.budget.in_use, request["memory"]))
-        return ask(pool, data, request)
+    def noted(pool: DecodingPool, files: Sequence[bytes], wanted: Sequence[Wanted]) -> list[Image.Image | ImageError]:
+        decoded.extend(files)
+        held.append((pool.budget.in_use, wanted[0].memory))
+        return ask(pool, files, wanted)
 
     monkeypatch.setattr(DecodingPool, "_asked", noted)
     images = [jpeg(40 + number, 30) for number in range(6)]

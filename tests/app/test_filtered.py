@@ -171,7 +171,7 @@ def test_rules_are_applied_before_bytes_are_read_and_before_models(store: Store,
     chunk = Chunk("vision", "fake", PROFILE.fingerprint("vision"), shard, index.identity, 0, 3)
     store.write_index(chunk.of_group("index", PROFILE.fingerprint("index")), index.table)
     group = VisionGroup(store, PipelineCache(no_models, ProfileVersions(lambda _: PROFILE)), DECODER)
-    items = [group.decode(item) for item in group.read(chunk, group.items(chunk))]
+    items = group.decode(group.read(chunk, group.items(chunk)))
     assert [item.settled for item in items] == [False, True, True]
     assert [item.record.status for item in items][1:] == [Status.FILTERED] * 2
     short = PROFILE.model_copy(update={"rules": Rules(longest_alt_text=1)})

@@ -149,10 +149,10 @@ def test_all_that_pillow_imports_late_is_imported_before_the_sandbox_closes() ->
 FAULTY = """
 from strata.images import child
 decode = child._decoded
-def decode_or_fail(request, memory):
-    if memory[:1] == b"G" or FAILS_ALWAYS:
+def decode_or_fail(image, data, *place):
+    if data[:1] == b"G" or FAILS_ALWAYS:
         raise KeyError("an unforeseen error")
-    return decode(request, memory)
+    return decode(image, data, *place)
 child._decoded = decode_or_fail
 child.main()
 """
@@ -178,6 +178,9 @@ def test_an_unforeseen_error_is_told_for_its_image_alone(monkeypatch: pytest.Mon
             decoders.decode(encoded(image, "GIF"))
         assert caught.value.kind == "unsupported" and "KeyError" in caught.value.detail
         assert decoders.decode(encoded(image, "PNG")).size == (8, 8)
+        # together with others too
+        found = decoders.decode_all([encoded(image, name) for name in ("PNG", "GIF", "JPEG")], [None] * 3)
+        assert [isinstance(one, ImageError) for one in found] == [False, True, False]
         assert decoders.budget.in_use == 0
 
 
@@ -198,9 +201,10 @@ def test_a_reply_of_too_little_address_space_names_the_service(monkeypatch: pyte
         def rest(self) -> None:
             pass
 
-    def fail(request: object, memory: object) -> dict[str, object]:
+    def fail(*_: object) -> dict[str, object]:
         raise MemoryError
 
     monkeypatch.setattr(child, "_decoded", fail)
-    reply = child._reply({"memory": 1, "seconds": 1}, None, Short())  # type: ignore[arg-type]
-    assert "limit of address space" in reply["short"]
+    reply = child._reply({"images": [{"size": 0}], "memory": 1, "seconds": 1}, b"", Short())  # type: ignore[arg-type]
+    (answer,) = reply["images"]
+    assert "limit of address space" in answer["short"]

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -73,6 +74,16 @@ def test_bands_give_the_same_pixels_as_pillow_does_for_the_whole(name: str, monk
     frame = Frame(GOOD[name], LIMIT)
     assert (frame.width, frame.height) == upright.size
     assert b"".join(band.tobytes() for band in frame.bands()) == expected
+
+
+def test_many_images_end_as_each_alone(decoders: DecodingPool) -> None:
+    files = [*GOOD.values(), b"", b"text", BOMBS["png rgba"], GOOD["png RGB"]]
+    limits = [None] * (len(files) - 1) + [100]
+    found = decoders.decode_all(files, limits, most=2000)
+    for data, limit, one in zip(files, limits, found, strict=True):
+        together = (str(one), (0, 0), b"") if isinstance(one, ImageError) else (one.mode, one.size, one.tobytes())
+        assert together == outcome(lambda: decoders.decode(data, limit, most=2000))  # noqa: B023
+    assert decoders.decode_all([], []) == [] and decoders.budget.in_use == 0
 
 
 def test_damaged_images_end_as_without_the_pool(decoders: DecodingPool) -> None:
@@ -140,11 +151,11 @@ def end_the_first(monkeypatch: pytest.MonkeyPatch, number: int, times: int) -> N
     """Let the first processes that are asked be ended by a signal."""
     ask, left = DecodingProcess.decode, [number] * times
 
-    def end_and_ask(self: DecodingProcess, data: bytes, request: dict[str, object]) -> Image.Image:
+    def end_and_ask(self: DecodingProcess, *asked: Any) -> list[Image.Image | ImageError]:
         self._await_start()
         if left:
             os.kill(self.pid, left.pop())
-        return ask(self, data, request)
+        return ask(self, *asked)
 
     monkeypatch.setattr(DecodingProcess, "decode", end_and_ask)
 
@@ -172,6 +183,50 @@ def test_a_decoder_that_crashes_is_told_for_its_image_alone(monkeypatch: pytest.
             decoders.decode(GOOD["png RGB"])
         assert caught.value.kind == "decoder_crashed"
         assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
+
+
+def test_an_image_fails_only_by_a_question_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One before it may have taken the memory that the process was allowed."""
+    ask = DecodingProcess.decode
+
+    def fail_together(self: DecodingProcess, files: list[bytes], *how: Any) -> list[Image.Image | ImageError]:
+        return [ImageError("too_costly", "")] * len(files) if len(files) > 1 else ask(self, files, *how)
+
+    monkeypatch.setattr(DecodingProcess, "decode", fail_together)
+    with DecodingPool(LIMIT, processes=1) as decoders:
+        found = decoders.decode_all([GOOD["png RGB"], GOOD["jpeg L"][:99], GOOD["jpeg L"]], [None] * 3)
+    assert [isinstance(one, ImageError) for one in found] == [False, True, False]
+    assert isinstance(found[1], ImageError) and found[1].kind == "truncated"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [],
+        [{"kind": "truncated", "detail": "", "width": 10**9, "height": 1}],
+        [{"kind": "another", "detail": ""}],
+        [{"fault": "", "kind": "truncated", "detail": ""}],
+        [{"width": 9, "height": 9, "full": [8, 9], "missing": ""}],
+        [{"width": 8, "height": 9, "full": [8, 9], "missing": "", "short": ""}],
+        [{"width": 10**6, "height": 10**6, "full": [10**6, 10**6], "missing": ""}],
+        [{"width": 1, "height": 1, "full": [1, 1], "missing": ""}] * 2,
+        ["text"],
+    ],
+)
+def test_answers_that_no_process_gives_are_not_believed(answers: list[object]) -> None:
+    with pytest.raises(ValueError, match="not a"):
+        process._checked({"images": answers, "grown": False}, room=1000, images=1)
+
+
+@pytest.mark.parametrize(("times", "failed"), [(1, 0), (3, 1)])
+def test_a_decoder_that_crashes_over_several_images_decodes_each_alone(
+    monkeypatch: pytest.MonkeyPatch, times: int, failed: int
+) -> None:
+    with DecodingPool(LIMIT, processes=2) as decoders:
+        end_the_first(monkeypatch, signal.SIGSEGV, times)
+        found = decoders.decode_all([GOOD["png RGB"]] * 3, [None] * 3)
+        assert [isinstance(one, ImageError) for one in found] == [True] * failed + [False] * (3 - failed)
+        assert decoders.budget.in_use == 0
 
 
 def test_a_process_that_gives_no_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

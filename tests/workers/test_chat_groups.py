@@ -67,7 +67,7 @@ def described(store: Store, chosen: Profile, shard: str, rows: int) -> list[Reco
     chunk = Chunk("llm", "fake", chosen.fingerprint("llm"), shard, index.identity, 0, rows)
     store.write_records(chunk.of_group("vision", chosen.fingerprint("vision")), records)
     group = LlmGroup(store, PipelineCache(LlmPipeline, ProfileVersions(lambda _: chosen)), DECODER)
-    items = [group.decode(item) for item in group.read(chunk, group.items(chunk))]
+    items = group.decode(group.read(chunk, group.items(chunk)))
     done = iter(group.compute(chunk, [item for item in items if not item.settled]))
     return [item.record if item.settled else next(done) for item in items]
 

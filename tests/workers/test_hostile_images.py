@@ -9,6 +9,7 @@ import weakref
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -17,7 +18,7 @@ from PIL import Image
 from bench.hostile.images import bombs, encoded, jpeg_scans, png
 from bench.worker_memory.resident import peak_memory
 from strata.core import Chunk, Profile, Record, Status
-from strata.images import DecodingPool
+from strata.images import DecodingPool, ImageError
 from strata.images.process import DecodingProcess
 from strata.jobs.jobs import Jobs
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, read_in_pieces, wait_for_end, write_shard
@@ -78,18 +79,18 @@ def test_photographs_are_in_memory_at_the_size_that_the_stages_see(
     assert [(record.width, record.height) for record in records] == [(6000, 4000), (20, 24)]
 
 
-@pytest.mark.parametrize(("number", "times", "failed"), [(signal.SIGKILL, 3, 0), (signal.SIGSEGV, 2, 1)])
+@pytest.mark.parametrize(("number", "times", "failed"), [(signal.SIGKILL, 3, 0), (signal.SIGSEGV, 3, 1)])
 def test_decoders_that_end(
     jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, times: int, failed: int
 ) -> None:
     """One that is killed costs no row, also if it is killed again; one that crashes on an image costs that row."""
     ask, left = DecodingProcess.decode, [number] * times
 
-    def end_and_ask(self: DecodingProcess, data: bytes, request: dict[str, object]) -> Image.Image:
+    def end_and_ask(self: DecodingProcess, files: Sequence[bytes], *how: Any) -> list[Image.Image | ImageError]:
         self._await_start()
-        if left and data == jpeg(23):
+        if left and jpeg(23) in files:
             os.kill(self.pid, left.pop())
-        return ask(self, data, request)
+        return ask(self, files, *how)
 
     monkeypatch.setattr(DecodingProcess, "decode", end_and_ask)
     records = described(jobs, write_shard(tmp_path / "a.tar", [jpeg(width) for width in range(20, 30)]))

@@ -357,13 +357,13 @@ def test_a_decoder_that_fails_unexpectedly(
     broken = threading.Event()
     broken.set()
 
-    def fail(data: bytes, max_pixels: int | None = None, most: int | None = None) -> Any:
-        image = decode(data, 1_000_000)
-        if broken.is_set() and (all_fail or image.width == 105):
+    def fail(files: Sequence[bytes], *_: object) -> list[Any]:
+        images = [decode(data, 1_000_000) for data in files]
+        if broken.is_set() and (all_fail or any(image.width == 105 for image in images)):
             raise KeyError("marker")
-        return image
+        return images
 
-    monkeypatch.setattr(DECODER, "decode", fail)
+    monkeypatch.setattr(DECODER, "decode_all", fail)
     with Place(jobs, 20) as place:
         job = place.submit(shard_of(tmp_path, range(100, 140)))
         if all_fail:
@@ -381,13 +381,13 @@ def test_a_decoder_without_memory_is_the_machine_s_fault(
 ) -> None:
     place = Place(jobs, 20)
 
-    def fail(data: bytes, max_pixels: int | None = None, most: int | None = None) -> Any:
-        image = decode(data, 1_000_000)
-        if image.width == 105 and not place.ends:
+    def fail(files: Sequence[bytes], *_: object) -> list[Any]:
+        images = [decode(data, 1_000_000) for data in files]
+        if any(image.width == 105 for image in images) and not place.ends:
             raise MemoryError
-        return image
+        return images
 
-    monkeypatch.setattr(DECODER, "decode", fail)
+    monkeypatch.setattr(DECODER, "decode_all", fail)
     with place:
         view = place.wait(place.submit(shard_of(tmp_path, range(100, 140))))
     assert view.request_counts.succeeded == 40 and len(place.ends) == 1

@@ -127,7 +127,7 @@ class LocalPipelines:
 
     def _decode(self, image: _Image) -> None:
         # an item with pixels has no bytes, and is left as it is
-        image.item = decoded(image.item, self._decoder, most=MOST_PIXELS)
+        (image.item,) = decoded([image.item], self._decoder, most=MOST_PIXELS)
 
     def _described(self, images: list[_Image], profile: Profile) -> list[tuple[ImageSource, Record]]:
         """The records of a micro-batch through both groups."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import daft
 from daft import DataType, col
 
-from bench.peers.scripts.stage import BATCH, describe, images_of, options
+from bench.peers.scripts.stage import BATCH, describe_batch, images_of, options
 
 IMAGE = DataType.struct({"key": DataType.string(), "data": DataType.binary()})
 
@@ -22,12 +23,11 @@ def read(shards: daft.Series) -> list[list[dict[str, Any]]]:
 class Describe:
     """The stage, in a process of its own."""
 
-    def __init__(self, seconds: float, calls: str) -> None:
-        self.seconds, self.calls = seconds, Path(calls)
+    def __init__(self, given: Namespace) -> None:
+        self.given = given
 
     def __call__(self, keys: daft.Series, data: daft.Series) -> list[str]:
-        pairs = zip(keys.to_pylist(), data.to_pylist(), strict=True)
-        return [describe(key, each, self.seconds, self.calls) for key, each in pairs]
+        return describe_batch(list(zip(keys.to_pylist(), data.to_pylist(), strict=True)), self.given)
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     given = options(__doc__)
     stage = daft.udf(return_dtype=DataType.string(), batch_size=BATCH, concurrency=given.workers, use_process=True)(
         Describe
-    ).with_init_args(given.seconds, str(given.calls))
+    ).with_init_args(given)
     shards = daft.from_pydict({"shard": [str(path) for path in sorted(given.shards.glob("*.tar"))]})
     images = shards.into_batches(1).with_column("image", read(col("shard"))).explode("image")
     images = images.select(col("image")["key"].alias("key"), col("image")["data"].alias("data"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import multiprocessing
 from argparse import Namespace
 from pathlib import Path
@@ -10,13 +11,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.peers.scripts.stage import describe, images_of, options
+from bench.peers.scripts.stage import BATCH, describe_batch, images_of, options
 
 
 def run(shard: Path, given: Namespace) -> None:
     """Describe a shard's images and write them under a name that is there only when it is whole."""
-    rows = [(key, describe(key, data, given.seconds, given.calls)) for key, data in images_of(shard)]
-    table = pa.table({"key": [key for key, _ in rows], "caption": [text for _, text in rows]})
+    keys: list[str] = []
+    captions: list[str] = []
+    images = images_of(shard)
+    while batch := list(itertools.islice(images, BATCH)):
+        keys += [key for key, _ in batch]
+        captions += describe_batch(batch, given)
+    table = pa.table({"key": keys, "caption": captions})
     unfinished = given.out / f"{shard.stem}.tmp"
     pq.write_table(table, unfinished)
     unfinished.rename(given.out / f"{shard.stem}.parquet")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from bench.peers.scripts.stage import BATCH, describe, images_of, options
+from bench.peers.scripts.stage import BATCH, describe_batch, images_of, options
 
 
 def read(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -18,12 +19,12 @@ def read(row: dict[str, Any]) -> list[dict[str, Any]]:
 class Describe:
     """The stage, in an actor."""
 
-    def __init__(self, seconds: float, calls: str) -> None:
-        self.seconds, self.calls = seconds, Path(calls)
+    def __init__(self, given: Namespace) -> None:
+        self.given = given
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        pairs = zip(batch["key"], batch["data"], strict=True)
-        return {"key": batch["key"], "caption": [describe(key, data, self.seconds, self.calls) for key, data in pairs]}
+        pairs = list(zip(batch["key"], batch["data"], strict=True))
+        return {"key": batch["key"], "caption": describe_batch(pairs, self.given)}
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
         .flat_map(read)
         .map_batches(
             Describe,
-            fn_constructor_args=(given.seconds, str(given.calls)),
+            fn_constructor_args=(given,),
             batch_size=BATCH,
             compute=ray.data.ActorPoolStrategy(size=given.workers),
             num_cpus=1,

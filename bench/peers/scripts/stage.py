@@ -1,6 +1,7 @@
 """What every script does with an image: read it from a tar, decode it, wait a fixed time, say its size and colour.
 
-Each call is noted with its time in a file of the process, so that what was computed twice can be counted.
+With --demo it is described by the demo's real stages instead (`demo.py`). Each call is noted with its time in a file of
+the process, so that what was computed twice can be counted.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import io
 import os
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from bench.peers.scripts import demo
 
 BATCH = 32  # images of one call
 
@@ -28,6 +31,7 @@ def options(description: str | None) -> argparse.Namespace:
     parser.add_argument("--calls", type=Path, required=True, help="folder for the notes of calls")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.0, help="what an image costs")
+    parser.add_argument("--demo", action="store_true", help="the demo's real stages")
     given = parser.parse_args()
     for folder in (given.out, given.calls):
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,13 +48,30 @@ def images_of(shard: Path) -> Iterator[tuple[str, bytes]]:
                 yield member.name.removesuffix(".jpg"), file.read()
 
 
-def describe(key: str, data: bytes, seconds: float, calls: Path) -> str:
-    """The caption of an image."""
-    image = Image.open(io.BytesIO(data)).convert("RGB")
+def describe_batch(pairs: Sequence[tuple[str, bytes]], given: argparse.Namespace) -> list[str]:
+    """The captions of a batch of keys and files."""
+    return describe_images([(key, Image.open(io.BytesIO(data)).convert("RGB")) for key, data in pairs], given)
+
+
+def describe_images(pairs: Sequence[tuple[str, Image.Image]], given: argparse.Namespace) -> list[str]:
+    """The captions of a batch of keys and images. given: seconds, demo, calls."""
+    if given.demo:
+        demo.pipelines()  # loading is not a call's time
+        note(given.calls, [key for key, _ in pairs])
+        return demo.describe(pairs)
+    return [_waited(key, image, given.seconds, given.calls) for key, image in pairs]
+
+
+def _waited(key: str, image: Image.Image, seconds: float, calls: Path) -> str:
+    wait(key, seconds, calls)
+    return caption_of(image)
+
+
+def wait(key: str, seconds: float, calls: Path) -> None:
+    """Note a call, and wait for as long as it costs."""
     note(calls, [key])
     if seconds:
         time.sleep(seconds)
-    return caption_of(image)
 
 
 def caption_of(image: Image.Image) -> str:

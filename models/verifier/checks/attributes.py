@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from models.verifier.attributes import compared, group_of, shown
-from models.verifier.checks.naming import entities_named, entries_of, things_meant
+from models.verifier.checks.naming import candidates, entities_named, entries_of, things_meant
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
-from models.verifier.claims import Statement
+from models.verifier.claims.statements import Statement
 from models.verifier.entities import Entity, Facts
 
 # parts that have the colour of the whole
@@ -22,7 +22,7 @@ def check_attribute(statement: Statement, facts: Facts) -> Verdict:
     """The verdict on an attribute of a thing, or of all that the phrase names."""
     phrase = statement.phrase
     assert phrase is not None
-    found = entities_named(phrase, facts)
+    found = candidates(phrase, facts)
     if not found and phrase.owner and phrase.noun in _COVERS:
         # the dog's fur has the dog's colour
         found = entities_named(replace(phrase, noun=phrase.owner), facts)
@@ -48,6 +48,8 @@ def check_attribute(statement: Statement, facts: Facts) -> Verdict:
 def _of_all(opinions: Sequence[tuple[bool | None, Entity]], wanted: bool) -> Verdict:
     """Of "both cars are red" and "no car is red": all things with a box have to have the attribute, or none may."""
     boxed = [(opinion, entity) for opinion, entity in opinions if entity.box is not None]
+    # what people wear and hold has no box, but names of its own
+    boxed = boxed or [(opinion, entity) for opinion, entity in opinions if entity.names != ["caption"]]
     if against := [entity for opinion, entity in boxed if opinion is (not wanted)]:
         return Verdict(False, "wrong_attribute", entries_of(against))
     if not boxed or any(opinion is None for opinion, _ in boxed):

@@ -11,7 +11,8 @@ from models.verifier.checks.relations import check_relation
 from models.verifier.checks.settings import check_setting
 from models.verifier.checks.things import check_thing
 from models.verifier.checks.verdicts import Verdict
-from models.verifier.claims import Statement, is_visible
+from models.verifier.claims.nouns import is_visible
+from models.verifier.claims.statements import Statement
 from models.verifier.entities import Facts
 from strata.core import ClaimKind, CutReason
 

@@ -2,65 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from models.boxes import inside
 from models.verifier.attributes import compared, group_of
+from models.verifier.checks.persons import is_role, plays
 from models.verifier.entities import Entity, Entry, Facts, has_letters, letters_of
-from models.verifier.lexicon import is_kind_of, singular, verb_of
+from models.verifier.lexicon import is_kind_of, singular
 from models.verifier.phrases import NounPhrase
+from models.verifier.places import lies
 
-# roles of persons, with the words that tell them
-ROLES: Mapping[str, frozenset[str]] = {
-    role: frozenset(words.split())
-    for role, words in {
-        "rider": "ride", "cyclist": "bicycle bike cycle", "biker": "bicycle bike motorcycle", "driver": "drive",
-        "player": "play", "surfer": "surf surfboard", "skier": "ski skis", "snowboarder": "snowboard",
-        "skateboarder": "skateboard", "swimmer": "swim", "runner": "run", "passenger": "ride", "walker": "walk",
-    }.items()
-}  # fmt: skip
-YOUNG = frozenset("baby adult calf cub youngster".split())  # of persons and animals: "a baby elephant"
+_ADULTS = frozenset("man woman lady gentleman guy".split())
+WITHIN = 0.5  # share of a thing's box within its owner's, from which it may be held or worn
 
 
 def entities_named(phrase: NounPhrase, facts: Facts) -> list[Entity]:
     """The things that a noun phrase may mean, by noun alone; those that only a text names come last."""
-    return [
-        entity for entity in (*facts.entities, *facts.told) if any(names(entry, phrase) for entry in entity.entries)
-    ]
+    known = (*facts.entities, *facts.told)
+    if found := [entity for entity in known if any(names(entry, phrase) for entry in entity.entries)]:
+        return found
+    # a dancer may be "the woman": of a role nobody knows the sex
+    if phrase.noun in _ADULTS:
+        return [one for one in known if any(is_role(entry.noun) for entry in one.entries)]
+    return []
 
 
 def names(entry: Entry, phrase: NounPhrase) -> bool:
     """Whether a noun phrase names what an entry names, by its noun, a synonym or a wider word."""
-    return is_kind_of(entry.noun, phrase.noun) or _plays(entry, phrase.noun)
-
-
-def _plays(entry: Entry, role: str) -> bool:
-    """Whether a person's entry tells what the noun of a role says: a man riding a bicycle, a cyclist."""
-    if role in YOUNG and role in entry.words:
-        return True
-    if not is_kind_of(entry.noun, "person"):
-        return False
-    # "a skater" of "a man with a skateboard", "a reader" of one who reads
-    stem = role[:-2] if role.endswith("er") and len(role) > 5 else ""
-    if stem and is_kind_of(role, "person") and any(word.startswith(stem) for word in entry.words):
-        return True
-    known = ROLES.get(role, frozenset())
-    return any((verb_of(word) or word) in known or word in known for word in entry.words)
+    return is_kind_of(entry.noun, phrase.noun) or plays(entry, phrase.noun)
 
 
 def things_meant(phrase: NounPhrase, facts: Facts, quotes: Sequence[tuple[NounPhrase, str]] = ()) -> list[Entity]:
     """The things that a phrase names, those alone whose attributes and text agree, if there are any."""
-    found = entities_named(phrase, facts)
-    wanted = [letters_of(text) for carrier, text in quotes if carrier == phrase]
-    found = [one for one in found if all(carries(one, text) for text in wanted)] or found
-    # "the man with the newspaper" is one of several men
-    found = [one for one in found if has_with_it(one, phrase)] or found
+    found = candidates(phrase, facts, quotes)
     agreeing = [one for one in found if all(compared(word, one.words) is not False for word in own_attributes(phrase))]
     return agreeing or found
 
 
-def has_with_it(entity: Entity, phrase: NounPhrase) -> bool:
-    """Whether a thing's names tell of what a phrase says it wears or holds."""
-    return bool(set(phrase.carried) & {singular(word) for word in entity.words})
+def candidates(phrase: NounPhrase, facts: Facts, quotes: Sequence[tuple[NounPhrase, str]] = ()) -> list[Entity]:
+    """The things that a phrase may mean by all but its attributes: its text, its owner, its place, its other words."""
+    found = entities_named(phrase, facts)
+    wanted = [letters_of(text) for carrier, text in quotes if carrier == phrase]
+    found = [one for one in found if all(carries(one, text) for text in wanted)] or found
+    if phrase.owner:
+        owners = entities_named(replace(phrase, noun=phrase.owner), facts)
+        found = [one for one in found if any(holds(owner, one) for owner in owners)] or found
+    # "the man with the newspaper" is one of several men
+    found = [one for one in found if has_with_it(one, phrase, facts)] or found
+    if not phrase.many and (phrase.count or 1) == 1:
+        # "the stop sign" among signs, "the apple on the left" among apples
+        found = [one for one in found if _has_modifier(one, phrase)] or found
+    there = [one for one in found if one.box and lies(one.box, phrase.places, facts.size)] if phrase.places else []
+    return there or found
+
+
+def _has_modifier(entity: Entity, phrase: NounPhrase) -> bool:
+    """Whether a thing's names have a word of those before a phrase's noun, other than an attribute."""
+    return any(word in entity.words for word in phrase.modifiers if group_of(word) is None)
+
+
+def holds(owner: Entity, thing: Entity) -> bool:
+    """Whether a thing is told in an owner's name ("a man in a black suit"), or lies within the owner's box."""
+    if owner.box is None or owner is thing:
+        return False
+    if thing.box is not None:
+        return inside(thing.box, owner.box) >= WITHIN
+    return bool({name for name in thing.names if name != "caption"} & set(owner.names))
+
+
+def has_with_it(entity: Entity, phrase: NounPhrase, facts: Facts) -> bool:
+    """Whether a thing's names tell of what a phrase says it wears or holds, in no other colour."""
+    if not set(phrase.carried) & {singular(word) for word in entity.words}:
+        return False
+    worn = [
+        one for one in facts.told if holds(entity, one) and any(entry.noun in phrase.carried for entry in one.entries)
+    ]
+    return not worn or any(all(compared(word, one.words) is not False for word in phrase.worn) for one in worn)
 
 
 def carries(entity: Entity, letters: str) -> bool:
@@ -74,6 +92,7 @@ def own_attributes(phrase: NounPhrase) -> Iterator[str]:
 
 
 def entries_of(entities: Sequence[Entity]) -> tuple[str, ...]:
+    """The names of all entries of some things, each once."""
     return tuple(dict.fromkeys(name for entity in entities for name in entity.names))
 
 

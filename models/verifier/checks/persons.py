@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from models.verifier.checks.naming import ROLES, YOUNG, has_with_it
-from models.verifier.entities import Entity, Facts
-from models.verifier.lexicon import is_kind_of, lexicon, lineage
-from models.verifier.phrases import NounPhrase
+from collections.abc import Mapping
 
+from models.verifier.entities import Entity, Entry, Facts
+from models.verifier.lexicon import is_kind_of, lexicon, lineage, verb_of
+
+# roles of persons, with the words that tell them
+ROLES: Mapping[str, frozenset[str]] = {
+    role: frozenset(words.split())
+    for role, words in {
+        "rider": "ride", "cyclist": "bicycle bike cycle", "biker": "bicycle bike motorcycle", "driver": "drive",
+        "player": "play", "surfer": "surf surfboard", "skier": "ski skis", "snowboarder": "snowboard",
+        "skateboarder": "skateboard", "swimmer": "swim", "runner": "run", "passenger": "ride", "walker": "walk",
+    }.items()
+}  # fmt: skip
+YOUNG = frozenset("baby adult calf cub youngster".split())  # of persons and animals: "a baby elephant"
+LITTLE = frozenset("baby young little".split())  # words of the young in names
+_SHORTEST = 4  # letters of a stem: fewer are those of too many words
 # persons by sex and age, which a detector tells; all other nouns of persons are roles
 _PERSONS = frozenset(
     "person people man woman boy girl child kid baby toddler infant lady gentleman guy individual human figure "
     "teenager male female".split()
 )
-
-
-def is_known_role(phrase: NounPhrase, facts: Facts) -> bool:
-    """Whether a phrase names one of the persons by a role: by what is known of it, it may be this person.
-
-    One person has a role if the text refers to somebody ("the spectator"), if what the person wears or holds fits an
-    entry ("a mechanic in blue overalls"), or if the role is of a thing that is there ("a tennis player"); of several,
-    as many must be there.
-    """
-    if phrase.noun in YOUNG and phrase.definite:
-        return any(is_living(entity) for entity in (*facts.entities, *facts.told))
-    if not is_role(phrase.noun):
-        return False
-    persons = persons_in(facts)
-    if phrase.definite or phrase.noun in ROLES:
-        return bool(persons)
-    if phrase.many or (phrase.count or 1) > 1:
-        most = sum(2 if any(entry.many for entry in one.entries) else 1 for one in persons)
-        return most >= 2 and (phrase.count or 0) <= most
-    first = phrase.noun.partition(" ")[0] if " " in phrase.noun else "-"
-    of_thing = any(first in entity.words for entity in (*facts.entities, *facts.told))
-    return bool(persons) and (of_thing or any(has_with_it(one, phrase) for one in persons))
 
 
 def is_role(noun: str) -> bool:
@@ -58,4 +48,34 @@ def persons_in(facts: Facts) -> list[Entity]:
 
 
 def is_living(entity: Entity) -> bool:
+    """Whether a thing is a person or an animal by one of its names."""
     return any(is_kind_of(entry.noun, kind) for entry in entity.entries for kind in ("person", "animal"))
+
+
+def plays(entry: Entry, role: str) -> bool:
+    """Whether a person's entry tells what the noun of a role says: a man riding a bicycle, a cyclist."""
+    if role in YOUNG and role in entry.words:
+        return True
+    # "the chick" of "a baby penguin"
+    if entry.words & LITTLE and is_kind_of(role, "young") and not is_kind_of(entry.noun, "person"):
+        return True
+    if not is_kind_of(entry.noun, "person"):
+        return False
+    # "a skater" of "a man with a skateboard", "a cellist" of one who plays the cello
+    stem = stem_of(role)
+    if stem and is_kind_of(role, "person") and any(word.startswith(stem) for word in entry.words):
+        return True
+    known = ROLES.get(role, frozenset())
+    return any((verb_of(word) or word) in known or word in known for word in entry.words)
+
+
+def stem_of(role: str) -> str:
+    """What a role's noun has in common with what the person does or uses: "violin" of "violinist"; "" if nothing."""
+    ending = next((one for one in ("ist", "ian", "er", "or") if role.endswith(one)), "")
+    return role.removesuffix(ending) if ending and len(role) - len(ending) >= _SHORTEST else ""
+
+
+def uses(role: str, thing: str) -> bool:
+    """Whether a role's noun tells of a thing: of a cyclist the bicycle, of a guitarist the guitar."""
+    stem = stem_of(role)
+    return thing in ROLES.get(role, ()) or (bool(stem) and thing.startswith(stem) and is_kind_of(role, "person"))

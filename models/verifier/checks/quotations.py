@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.verifier.checks.naming import carries, entities_named, entries_of
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
-from models.verifier.claims import Statement
+from models.verifier.claims.statements import Statement
 from models.verifier.entities import Facts, has_letters, letters_of
 
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 
-from models.verifier.checks.naming import entities_named, entries_of, things_meant, unsure_things
+from models.verifier.attributes import compared, group_of
+from models.verifier.checks.naming import (
+    candidates,
+    entities_named,
+    entries_of,
+    holds,
+    own_attributes,
+    things_meant,
+    unsure_things,
+)
+from models.verifier.checks.persons import is_living, is_role, persons_in, uses
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
-from models.verifier.claims import Statement
+from models.verifier.claims.nouns import is_setting
+from models.verifier.claims.statements import Statement
 from models.verifier.entities import Entity, Facts, has_letters, letters_of
 from models.verifier.phrases import NounPhrase
-from models.verifier.places import lies, related
+from models.verifier.places import lies, lies_between, related
 from strata.core import Box
 
 
@@ -31,16 +42,94 @@ def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Ver
     own = [entity for entity in things_meant(subject, facts, statement.quotes) if entity.box is not None]
     own = own or [entity for entity in unsure_things(subject, facts) if entity.box is not None]
     own = own or [entity for entity in facts.entities if subject.noun in entity.words]
+    own = own or _in_role(subject, facts)
     if statement.names:
         found = [(lies(entity.box, statement.names, facts.size), (entity,)) for entity in own if entity.box]
         return _decided(found)
+    if statement.value == "holds":
+        return _held(subject, own, statement.others[0], facts)
+    if statement.value == "between":
+        return _lies_between(own, statement, facts)
     meant = [
         entity
         for other in statement.others
-        for entity in things_meant(other, facts, statement.quotes) or unsure_things(other, facts)
+        for entity in things_meant(other, facts, statement.quotes)
+        or unsure_things(other, facts)
+        or _in_role(other, facts)
     ]
+    # "on the left of the stage": surroundings without a box are those of the whole picture
+    around = statement.value in ("left", "right") and all(is_setting(other.noun) for other in statement.others)
+    if around and not any(one.box for one in meant):
+        return _decided([(lies(one.box, (statement.value,), facts.size), (one,)) for one in own if one.box])
     pairs = [(a, b) for a, b in product(own, meant) if a is not b]
     return _decided([(related(a.box, statement.value, b.box, facts.size), (a, b)) for a, b in pairs if a.box and b.box])
+
+
+def _in_role(phrase: NounPhrase, facts: Facts) -> list[Entity]:
+    """The persons of whom one may be meant by a role: "the player on the left"."""
+    if not (phrase.definite and is_role(phrase.noun)):
+        return []
+    persons = persons_in(facts)
+    # "the violinist" is who has the violin
+    with_it = [
+        one
+        for one in persons
+        if any(holds(one, thing) and any(uses(phrase.noun, e.noun) for e in thing.entries) for thing in facts.entities)
+    ]
+    persons = with_it or persons
+    return [one for one in persons if one.box and lies(one.box, phrase.places, facts.size)] or persons
+
+
+def _held(holder: NounPhrase, own: Sequence[Entity], thing: NounPhrase, facts: Facts) -> Verdict:
+    """Whether one of the owners wears or holds a thing; false if others alone do, by the evidence.
+
+    Of "both workers" each one's own thing is compared.
+    """
+    found, named = things_meant(thing, facts), candidates(thing, facts)
+    own = [one for one in own if is_living(one)]
+    if holder.share == "every":
+        other = [one for one in named if one not in found and any(holds(owner, one) for owner in own)]
+        if other:
+            return Verdict(False, "wrong_relation", entries_of(other))
+    # "a man in a suit" has no colour: it may be the one that is told
+    sure = [one for one in found if all(compared(word, one.words) for word in own_attributes(thing))] or found
+    if right := [one for one in sure if any(holds(owner, one) for owner in own)]:
+        return Verdict(True, None, entries_of(right))
+    if any(holds(owner, one) and not _is_described(one) for owner in own for one in found):
+        return UNKNOWN
+    # what the caption alone names may be anybody's, if no entry tells whose
+    known = [one for one in sure if one.names != ["caption"]]
+    others = [one for one in facts.entities if is_living(one) and one not in own]
+    theirs = own and known and all(_is_at(others, one, facts) and not _is_at(own, one, facts) for one in known)
+    return Verdict(False, "wrong_relation", entries_of([*own, *known])) if theirs else UNKNOWN
+
+
+def _is_described(entity: Entity) -> bool:
+    """Whether a thing's names tell a colour, a pattern or the like of it."""
+    return any((group := group_of(word)) is not None and group[0] != "size" for word in entity.words)
+
+
+def _is_at(persons: Sequence[Entity], thing: Entity, facts: Facts) -> bool:
+    """Whether one of some persons or animals has a thing with it: by a name, or as the boxes touch."""
+    return any(
+        related(one.box, "on", thing.box, facts.size) is not False if one.box and thing.box else holds(one, thing)
+        for one in persons
+    )
+
+
+def _lies_between(own: Sequence[Entity], statement: Statement, facts: Facts) -> Verdict:
+    """Whether one of the things lies between two others, or between two of those that a plural names."""
+    first, *rest = (
+        [one for one in things_meant(other, facts, statement.quotes) if one.box] for other in statement.others
+    )
+    pairs = [(a, b) for a in first for b in rest[0]] if rest else list(combinations(first, 2))
+    found = [
+        (lies_between(one.box, a.box, b.box, facts.size), (one, a, b))
+        for one in own
+        for a, b in pairs
+        if one.box and a.box and b.box and one is not a and one is not b and a is not b
+    ]
+    return _decided(found)
 
 
 def _boxes_of_text(subject: NounPhrase, statement: Statement, facts: Facts) -> Mapping[str, Box]:
@@ -58,9 +147,9 @@ def _boxes_of_text(subject: NounPhrase, statement: Statement, facts: Facts) -> M
 
 def _decided(found: Sequence[tuple[bool | None, tuple[Entity, ...]]]) -> Verdict:
     """True if one of the things fulfils it, false if all contradict it."""
-    for holds, entities in found:
-        if holds:
+    for opinion, entities in found:
+        if opinion:
             return Verdict(True, None, entries_of(entities))
-    if not found or any(holds is None for holds, _ in found):
+    if not found or any(opinion is None for opinion, _ in found):
         return UNKNOWN
     return Verdict(False, "wrong_relation", entries_of([entity for _, entities in found for entity in entities]))

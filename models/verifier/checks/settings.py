@@ -7,7 +7,7 @@ from collections.abc import Set
 from models.verifier.attributes import compared
 from models.verifier.checks.naming import entities_named, entries_of, unsure_things
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
-from models.verifier.claims import Statement
+from models.verifier.claims.statements import Statement
 from models.verifier.entities import Entry, Facts
 from models.verifier.lexicon import is_kind_of
 

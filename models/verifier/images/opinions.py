@@ -17,7 +17,8 @@ from models.items import CropQuestion, Pair, Segment
 from models.kinds.nouns import with_article
 from models.verifier.attributes import group_of
 from models.verifier.checks.verdicts import Verdict
-from models.verifier.claims import Statement, is_visible
+from models.verifier.claims.nouns import is_visible
+from models.verifier.claims.statements import Statement
 from strata.core import THINGS, Box, ObjectMask, Record, Region
 
 MOST_CROPS = 4  # of the things that a claim may mean; the best answer counts

@@ -114,11 +114,20 @@ def test_planted_falsehoods_of_an_elaborate_style_are_cut(kind: str, lefts: list
     assert len(planted) >= 12 and len(missed) <= 0.05 * len(planted), missed
 
 
-def test_the_model_reads_what_the_rules_do_not() -> None:
+def test_the_model_reads_what_the_rules_do_not(lefts: list[str]) -> None:
     by_rules = [remaining(Reading(facts_of(told.picture.record)).read(told.text)) for told in CASES]
-    pairs = list(zip(CASES, by_rules, strict=True))
-    assert sum(remains(told, left) for told, left in pairs if told.kind) >= 20
-    assert sum(told.text != left for told, left in pairs if not told.kind) >= 10
+    # rules that become better need no lower bound here: the model has to leave a quarter of their errors at most
+    for wrong in (_is_kept_wrongly, _is_cut_wrongly):
+        rules, model = (sum(map(wrong, CASES, texts)) for texts in (by_rules, lefts))
+        assert rules > 0 and model <= rules / 4, (wrong.__name__, rules, model)
+
+
+def _is_kept_wrongly(told: Told, left: str) -> bool:
+    return bool(told.kind) and remains(told, left)
+
+
+def _is_cut_wrongly(told: Told, left: str) -> bool:
+    return not told.kind and told.text != left
 
 
 # bad answers
