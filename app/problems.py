@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from app.problem_types import PROBLEMS, ProblemType
 from strata.addresses import without_secrets
 from strata.core import Problem
-from strata.errors import DamagedFile, QueueFull, QueueUnavailable, StrataError
+from strata.errors import DamagedFile, QueueFull, QueueUnavailable, StrataError, fault_line
 from strata.jobs import UnknownJob
 from strata.snapshots import UnknownSnapshot
 from strata.store import storage_fault
@@ -106,7 +106,7 @@ def _without_secrets(value: Any) -> Any:
 def validation_errors(errors: Sequence[Any]) -> list[dict[str, Any]]:
     """Pydantic's errors, at most 100, without the input, which may be megabytes long or a secret of the caller."""
     return [
-        {"type": error["type"], "location": [str(part) for part in error["loc"]], "message": error["msg"]}
+        {"type": error["type"], "location": [str(part) for part in error["loc"]], "message": fault_line(error)}
         for error in errors[:100]
     ]
 

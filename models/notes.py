@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
 
 from models.boxes import area, inside, iou, min_overlap
-from models.guards import quotable
+from models.guards import QUOTED, quotable
 from strata.core import THINGS, Box, Evidence, Record, head_of
 
 SAME_PLACE = 0.5  # IoU from which two boxes are one thing
@@ -21,6 +24,7 @@ COLOURS = frozenset(
 )
 _NUMBERS = frozenset("one two three four five six seven eight nine ten".split())
 LARGE, SMALL = 0.2, 0.04  # shares of the image's area
+_MARKS = (('"', '"'), ("“", "”"), ("«", "»"), ("「", "」"))  # around quotations
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,58 @@ def contradicts(phrase: str, known: str) -> bool:
 
 
 def quotation(lines: Sequence[str]) -> str:
-    """Lines of text that were read, in double quotes. What a guard would take for a mark is left out of them."""
+    """Lines of text that were read, in double quotes; until `as_read` each is in the form of `quotable`."""
     return '"' + " ".join(map(quotable, lines)) + '"'
+
+
+def as_read(record: Record) -> Record:
+    """The record whose texts quote letter by letter what was read in the picture.
+
+    While texts are made and checked, a line has the form of `quotable`, so that no model takes letters of the picture
+    for marks of its own. Here that form becomes the line again, within quotation marks that the line does not have.
+    """
+    lines = [line.text.strip() for line in record.text or () if line.kept]
+    forms = {form: line for line in lines if (form := quotable(line)) != line and form and form not in lines}
+    if not forms:
+        return record
+    longest_first = sorted(forms, key=len, reverse=True)
+    pattern = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, longest_first))})(?!\S)")
+
+    def line_of(form: re.Match[str]) -> str:
+        return forms[form[0]]
+
+    def restored(text: str) -> str:
+        return QUOTED.sub(lambda quote: _requoted(quote[0], pattern.sub(line_of, quote[0][1:-1])), text)
+
+    # the variant `json` has no quotations: its strings are lines already
+    variants = [one if one.name == "json" else _with_texts(one, restored) for one in record.variants or ()]
+    return record.model_copy(
+        update={
+            "description": _with_texts(record.description, restored),
+            "verification": _with_texts(record.verification, restored),
+            "variants": variants if record.variants is not None else None,
+        }
+    )
+
+
+def _requoted(quote: str, inner: str) -> str:
+    """A quotation with other words, in the first marks that these do not have."""
+    if inner == quote[1:-1]:
+        return quote
+    left, right = next(((a, b) for a, b in _MARKS if a not in inner and b not in inner), _MARKS[0])
+    return f"{left}{inner}{right}"
+
+
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """The same model, list or text with all texts changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_with_texts(one, change) for one in value]
+    if isinstance(value, BaseModel):
+        given = {name: _with_texts(one, change) for name, one in value}
+        return value.model_copy(update=given)
+    return value
 
 
 def _add_lines(things: list[_Thing], record: Record) -> None:

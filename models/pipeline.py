@@ -29,6 +29,7 @@ from models.evidence.domains import warned
 from models.evidence.filter import before_matching, objects_matched, regions_matched
 from models.faults import trim_memory
 from models.items import PLACEHOLDER_IMAGE, CaptionRequest, ComposeRequest, Pair, VerifyRequest
+from models.notes import as_read
 from models.observed import Observed, StageResults, not_failed, tell
 from models.variants import closed_kinds, is_within, layered_variants
 from models.variants.composed import MOST_TRANSLATED, finished, prompted, requests_of, translate, translation
@@ -212,14 +213,14 @@ class LlmPipeline:
         """
         requests = [prompted(request, texts.prompt) for request in batch]
         if "composer" not in self.stages:
-            return [self._varied(request.record, texts) for request in requests]
+            return [as_read(self._varied(request.record, texts)) for request in requests]
         try:
             composed = self._composed(requests, texts)
         except StageUnavailable as error:
             # what the other stages were paid for is used in the next attempt
             error.kept = {name: stage.keep() for name, stage in self.stages.items() if name != error.stage}
             raise
-        records = [self._varied(record, texts) for record in composed]
+        records = [as_read(self._varied(record, texts)) for record in composed]
         tell(lambda: records)
         _release(self.stages)
         return records

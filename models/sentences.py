@@ -15,7 +15,7 @@ _OPENERS = "\"“„‚«‹»'‘([{¿¡「『（【*_"
 _END = re.compile(rf"[{_WIDE}{re.escape(_SPACED)}]+[{re.escape(_CLOSERS)}]*")
 # a quotation that is longer than a paragraph is none: its end was forgotten
 _QUOTED = re.compile(
-    r"\"[^\"]{1,400}\"|“[^”\"]{1,400}[”\"]|„[^“”]{1,400}[“”]|«[^»]{1,400}»|「[^」]{1,400}」|『[^』]{1,400}』"
+    r"\"[^\"]{1,400}\"|“[^“”]{1,400}”|“[^”\"]{1,400}\"|„[^“”]{1,400}[“”]|«[^»]{1,400}»|「[^」]{1,400}」|『[^』]{1,400}』"
 )
 _MARKS = {ord(mark): "\x00" for mark in _WIDE + _SPACED}
 # abbreviations before a name or a number, and initials: the full stop after them ends no sentence

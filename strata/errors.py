@@ -9,7 +9,9 @@ every error is one line with the problem and, where possible, the solution. The 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class StrataError(Exception):
@@ -28,6 +30,11 @@ def plain_line(error: BaseException) -> str:
         names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
         text = ": ".join([*map(os.fsdecode, names), error.strerror])
     return " ".join(text.split()) or type(error).__name__
+
+
+def fault_line(fault: Mapping[str, Any]) -> str:
+    """What is wrong, as one of pydantic's errors says it; without the name of the exception that a validator raised."""
+    return str(fault["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 class InvalidInput(StrataError):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from strata.errors import InvalidInput
+from strata.errors import InvalidInput, fault_line
 
 Positive = Annotated[int, Field(ge=1)]
 ScoreName = Literal["exact_match", "vqa_accuracy", "anls", "relaxed_accuracy", "cider"]
@@ -214,5 +214,5 @@ def _from(folder: Path, name: str) -> str:
 def _first_line(error: ValidationError) -> str:
     first = error.errors()[0]
     field = ".".join(str(name) for name in first["loc"])
-    line = first["msg"].removeprefix("Value error, ")
+    line = fault_line(first)
     return f"{field}: {line}" if field else line

@@ -9,6 +9,7 @@ named all things. Relations of two things come last, each as a sentence of its o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -21,12 +22,14 @@ Encode = Callable[[str], Tokens]
 class Fact:
     """One thing of the notes. name: a noun phrase with its article; place: its position ("top left"), or "".
 
-    lead: the preposition that links a thing without a position to the things before it ("on a beach"), or "".
+    lead: the preposition that links a thing without a position to the things before it ("on a beach"), or "". many:
+    whether its verb is a plural.
     """
 
     name: str
     place: str = ""
     lead: str = ""
+    many: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,17 @@ class Wording:
     sentences: int
     relations: Mapping[str, str] = field(default_factory=dict)
     opened: tuple[str, ...] = ()
+
+
+def agreeing(words: str, many: bool) -> str:
+    """Words of a wording with their verb in the number of the thing: "There is" -> "There are"."""
+    if not many:
+        return words
+    return re.sub(r"\b(?:(is)|(was)|(has)|([a-z]+[a-z])s)\b", _plural_verb, words, count=1)
+
+
+def _plural_verb(verb: re.Match[str]) -> str:
+    return {"is": "are", "was": "were", "has": "have"}.get(verb[0], verb[0].removesuffix("s"))
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,7 @@ class Guide:
         self._encode = encode
         self._end = end
         self._state = _State.START
-        self._place = ""
+        self._place, self._many = "", False
         self._sentences = 0
         self._has_join = False  # at most one join per sentence, so that sentences do not become lists
         # the steps that begin with the tokens since the last complete step, with their remaining tokens
@@ -122,7 +136,7 @@ class Guide:
             self._has_join = step.state is _State.JOINED
         if step.fact:
             self._remaining.remove(step.fact)
-            self._place = step.fact.place
+            self._place, self._many = step.fact.place, step.fact.many
         if step.relation:
             self._relations.remove(step.relation)
         self._state = step.state
@@ -134,10 +148,11 @@ class Guide:
             case _State.START:
                 return self._openings()
             case _State.NAMED:
-                return [(f" {link} {self._place}", _Step(_State.PLACED)) for link in wording.links]
-            case _State.OPENED:
-                links = wording.opened or wording.links
+                links = (agreeing(link, self._many) for link in wording.links)
                 return [(f" {link} {self._place}", _Step(_State.PLACED)) for link in links]
+            case _State.OPENED:
+                opened = wording.opened or wording.links
+                return [(f" {link} {self._place}", _Step(_State.PLACED)) for link in opened]
             case _State.PLACED:
                 return [(f" {tail}", _Step(_State.TAILED)) for tail in wording.tails] + self._endings()
             case _State.TAILED:
@@ -157,7 +172,8 @@ class Guide:
         steps: list[tuple[str, _Step]] = []
         for fact in self._remaining:
             state = _State.OPENED if fact.place else _State.TAILED
-            steps += [(f"{space}{opener} {fact.name}", _Step(state, fact)) for opener in self._wording.openers]
+            openers = (agreeing(opener, fact.many) for opener in self._wording.openers)
+            steps += [(f"{space}{opener} {fact.name}", _Step(state, fact)) for opener in openers]
             if fact.place:
                 steps.append((f"{space}{fact.name[0].upper()}{fact.name[1:]}", _Step(_State.NAMED, fact)))
         return steps

@@ -27,7 +27,7 @@ CLIP_WEIGHT = 2.5  # Hessel et al., "CLIPScore", 2021, arXiv 2104.08718, section
 TOGETHER = 16  # images whose pairs are scored together; a text is compared with the next image of them
 LONGEST = 768  # pixels of a side of an image that is scored
 MATCHERS = ("matcher", "second_matcher")
-_QUOTED = re.compile(r"[\"“][^\"”]*[\"”]")
+_QUOTED = re.compile(r"“[^“”]*”|[\"“][^\"”]*[\"”]|«[^»]*»|「[^」]*」")
 
 
 class Seen(NamedTuple):

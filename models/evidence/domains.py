@@ -1,7 +1,8 @@
 """Which pictures a profile's models know: a row of any other picture carries a warning.
 
 A profile names its domain if its models are of no use beyond it. Whether a picture belongs to the domain is told by a
-few statistics of its pixels, which do not depend on what the models find.
+few statistics of its pixels, which do not depend on what the models find. Pages and screenshots are in no domain, and
+carry a warning with every profile that reads text: a description tells what can be seen, not what is written.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from strata.core import Record
+from models.boxes import area
+from strata.core import Record, kept
 
-OUTSIDE = "outside_domain"  # the type of the warning
+OUTSIDE = "outside_domain"  # the types of the warnings
+MOSTLY_TEXT = "mostly_text"
+
 
 # Drawn scenes have a background of a named colour, of which only the brightness varies, and softly. The limits were
 # chosen on 600 scenes (seeds from 9,100,000; PNG and JPEG of quality 75 to 95, at 0.6 to 1.7 of their size; 100 of them
@@ -40,6 +44,10 @@ NAMED_COLOURS = (
     (240, 224, 130),
     (176, 150, 212),
 )
+
+# A page or a screenshot has many lines, which cover much of it
+LEAST_LINES = 8
+TEXT_SHARE = 0.08  # of the picture's area, that the boxes of the lines have together
 
 Pixels = np.typing.NDArray[Any]
 
@@ -90,8 +98,27 @@ DOMAINS = {"drawn_scenes": Domain("drawn scenes", looks_drawn)}  # as `Profile.d
 
 
 def warned(record: Record, image: Image.Image, name: str, domain: str | None) -> Record:
-    """The record with a warning if its image, upright RGB, lies outside the domain of the profile with this name."""
-    if domain is None or record.failure is not None or DOMAINS[domain].holds(image):
+    """The record with a warning if its image, upright RGB, lies outside the domain of the profile with this name.
+
+    Another one says that the picture is mostly text.
+    """
+    if record.failure is not None:
         return record
-    words = f"the models of profile {name} know only {DOMAINS[domain].words}; this picture does not look like one"
-    return record.warned(OUTSIDE, words)
+    is_text = is_mostly_text(record)
+    if domain is not None and (is_text or not DOMAINS[domain].holds(image)):
+        words = f"the models of profile {name} know only {DOMAINS[domain].words}; this picture does not look like one"
+        record = record.warned(OUTSIDE, words)
+    if is_text:
+        lines = len(kept(record.text))
+        words = (
+            f"most of this picture is text ({lines} lines were read); its description tells little of what is written"
+        )
+        record = record.warned(MOSTLY_TEXT, words)
+    return record
+
+
+def is_mostly_text(record: Record) -> bool:
+    """Whether the kept lines of text say that a picture is a page, a slide or a screenshot."""
+    boxes = [line.box for line in kept(record.text)]
+    size = max(1, (record.width or 0) * (record.height or 0))
+    return len(boxes) >= LEAST_LINES and sum(map(area, boxes)) >= TEXT_SHARE * size

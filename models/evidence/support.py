@@ -10,7 +10,7 @@ from models.notes import COLOURS
 from strata.core import LAYERS, Description, LayerSpec, Record, Sentence, head_of
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-_QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
+_QUOTED = re.compile(r"“[^“”]+”|[\"“][^\"”]+[\"”]|«[^»]+»|「[^」]+」")
 # a full stop with optional closing quotes, before white space and the start of a sentence; not after "St."
 _END = re.compile(r"(?<!\b[A-Z])(?<!\b(?:St|Mr|Dr|vs))(?<!\bMrs)([.!?][\"”')]*)\s+(?=[\"“'(]?[A-Z0-9])")
 # where a caption divides into noun phrases

@@ -7,8 +7,8 @@ leads into a record.
 from __future__ import annotations
 
 from models.guards.cleaning import cleaned, printable, quotable
-from models.guards.faults import quotations
+from models.guards.faults import QUOTED, quotations
 from models.guards.guard import Asked, Guarded, guarded
 from models.guards.languages import language_of
 
-__all__ = ["Asked", "Guarded", "cleaned", "guarded", "language_of", "printable", "quotable", "quotations"]
+__all__ = ["QUOTED", "Asked", "Guarded", "cleaned", "guarded", "language_of", "printable", "quotable", "quotations"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from models.sentences import sentences_of
 
-_QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|«[^»]*»|「[^」]*」")
+QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|«[^»]*»|「[^」]*」")
 
 
 def _beginning(*patterns: str) -> re.Pattern[str]:
@@ -62,7 +62,7 @@ def question_back(text: str) -> str | None:
     """A question or an offer instead of an answer. A question that a sign asks stands in quotation marks."""
     if _BACK.match(text):
         return "question"
-    sentences = sentences_of(_QUOTED.sub("quoted", text))
+    sentences = sentences_of(QUOTED.sub("quoted", text))
     asked = [sentence for sentence in sentences if sentence.rstrip("\"”')").endswith(("?", "？", "؟"))]
     return "question" if sentences and len(asked) * 2 >= len(sentences) and asked else None
 
@@ -76,7 +76,7 @@ _MANY_SENTENCES = 3  # of the same words
 
 def loop(text: str) -> str | None:
     """A text that goes in circles: the same characters, words, phrases or sentences, again and again."""
-    text = _QUOTED.sub(" ", text).casefold()
+    text = QUOTED.sub(" ", text).casefold()
     if _CHARACTERS.search(text) or _PIECES.search(text):
         return "loop"
     words = re.findall(r"\w+(?:['’]\w+)?", text)
@@ -115,7 +115,7 @@ def echo(text: str, prompts: Sequence[str]) -> str | None:
 
 def quotations(text: str) -> tuple[str, ...]:
     """What stands in double quotation marks in a text, each once."""
-    return tuple(dict.fromkeys(quote[1:-1].strip() for quote in _QUOTED.findall(text)))
+    return tuple(dict.fromkeys(quote[1:-1].strip() for quote in QUOTED.findall(text)))
 
 
 def misquoted(text: str, quotations: Sequence[str]) -> str | None:

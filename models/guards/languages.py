@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import re
 import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
+
+from models.guards.faults import QUOTED
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -16,7 +17,6 @@ ENGLISH = "en"
 _SURE, _EXCLUDED = 0.9, 0.03
 _LEAST_LETTERS, _LEAST_WORDS = 25, 5
 _LEAST_FOREIGN_SCRIPT = 0.5  # share of the letters
-_QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|«[^»]*»|「[^」]*」")
 _SCRIPTS = {
     "CJK": "zh ja", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "ARABIC": "ar fa ur ps ug ku",
     "CYRILLIC": "ru uk bg sr mk be kk ky mn", "GREEK": "el", "HEBREW": "he", "DEVANAGARI": "hi mr ne", "THAI": "th",
@@ -41,7 +41,7 @@ def language_of(text: str) -> str:
 
 def is_foreign(text: str, language: str) -> bool:
     """Whether a text is certainly not in a language, quotations apart. A short text is judged by its script alone."""
-    words = _QUOTED.sub(" ", text)
+    words = QUOTED.sub(" ", text)
     scripts = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in words if letter.isalpha())
     letters = scripts.total()
     # a script in which the language is not written

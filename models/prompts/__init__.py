@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from models.boxes import area
 from models.demo.grounding import Fact, Relation, Wording
 from models.evidence.relations import OPPOSITE, clear_relations
+from models.kinds.nouns import is_plural
 from models.notes import Note, notes_of, quotation, settings_of
 from models.prompts.lengths import LENGTHS
 from strata.core import LAYERS, Record, kept
@@ -63,7 +64,7 @@ def load_prompt(name: str, sha256: str, text: str | None = None) -> Prompt:
 def facts_of(record: Record, limit: int, length: str = "") -> list[Fact]:
     """The facts for a grounded text of a record at a length: its notes, and the setting that the caption names."""
     notes = _told(record, limit, length)
-    facts = [Fact(_named(note), note.place) for note in notes]
+    facts = [Fact(_named(note), note.place, many=_is_many(note)) for note in notes]
     if record.caption and record.caption.kept:
         settings = settings_of(record.caption.text, notes)
         # one sentence has room for a setting that continues it
@@ -164,7 +165,12 @@ def _named(note: Note) -> str:
     article, _, noun = phrase.partition(" ")
     if note.size and noun and article.lower() in ("a", "an"):
         phrase = f"a {note.size} {noun}"
-    return f"{phrase} that says {read}" if read else phrase
+    return f"{phrase} that {'say' if _is_many(note) else 'says'} {read}" if read else phrase
+
+
+def _is_many(note: Note) -> bool:
+    """Whether its verb is a plural: of "skis", and of "the words"."""
+    return is_plural(note.phrases[0]) if note.phrases else " " in _read(note)
 
 
 def _read(note: Note) -> str:

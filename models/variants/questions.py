@@ -119,10 +119,9 @@ def _texts(things: Things, dice: random.Random) -> Iterator[Turn]:
     del dice
     for thing in things.all:
         if thing.note.texts and things.is_alone(thing):
-            said = "say" if thing.many else "says"
             name = f"the {thing.core}"
             question = f"What does {name} say?" if not thing.many else f"What do {name} say?"
-            yield _turn(question, f"{upper(name)} {said} {quotation(thing.note.texts)}.", thing)
+            yield _turn(question, f"{upper(name)} {thing.says} {quotation(thing.note.texts)}.", thing)
     lines = [(f"text/{i}", line) for i, line in enumerate(things.record.text or ()) if line.kept and line.text.strip()]
     if lines:
         texts = in_reading_order([(line.box, line.text) for _, line in lines])
@@ -143,7 +142,8 @@ def _relations(things: Things, dice: random.Random) -> Iterator[Turn]:
         if dice.random() < 0.5:
             wrong = _OTHER_SIDE[side]
             first, second = dice.sample((side, wrong), 2)
-            yield _turn(f"Is {one} {_SIDES[first]} {other}, or {_SIDES[second]} it?", f"{upper(told)}.", a, b)
+            it = "them" if b.many else "it"
+            yield _turn(f"Is {one} {_SIDES[first]} {other}, or {_SIDES[second]} {it}?", f"{upper(told)}.", a, b)
         elif dice.random() < 0.5:
             yield _turn(f"Is {one} {_SIDES[side]} {other}?", f"Yes, {told}.", a, b)
         else:
@@ -191,7 +191,7 @@ def _largest(things: Things, dice: random.Random) -> Iterator[Turn]:
         return
     ordered = sorted((things.all[number] for number in names), key=lambda thing: -area(thing.box))
     if area(ordered[0].box) >= LARGER * area(ordered[1].box):
-        question = f"Which of these is the largest in the picture: {listed([names[n] for n in names])}?"
+        question = f"Which of these is the largest in the picture: {listed(list(names.values()), 'or')}?"
         yield _turn(question, f"{upper(names[ordered[0].number])} is the largest of them.", *ordered)
 
 
@@ -209,7 +209,7 @@ def _farthest(things: Things, dice: random.Random) -> Iterator[Turn]:
 
     first, second, *_ = sorted((things.all[number] for number in names), key=where)
     if where(second) - where(first) >= FARTHER:
-        question = f"Which of these is closest to the {word} side of the picture: {listed(list(names.values()))}?"
+        question = f"Which of these is closest to the {word} side of the picture: {listed(list(names.values()), 'or')}?"
         yield _turn(question, f"It is {names[first.number]}.", *(things.all[number] for number in names))
 
 
@@ -224,9 +224,9 @@ def _beside_text(things: Things, dice: random.Random) -> Iterator[Turn]:
         # the answer must be the only one: no other thing may lie on that side of it, clearly or not
         rivals = [other for other in things.all if other not in (a, b) and _may_be(other, side, b, things)]
         if len(sharing) == 1 and not rivals:
-            text = quotation(b.note.texts)
-            question = f"Find the text {text}. Which thing is {_SIDES[side]} the {b.core} that carries it?"
-            yield _turn(question, f"{upper(name)} is {_SIDES[side]} the {b.core} that says {text}.", a, b)
+            text, carries = quotation(b.note.texts), "carry" if b.many else "carries"
+            question = f"Find the text {text}. Which thing is {_SIDES[side]} the {b.core} that {carries} it?"
+            yield _turn(question, f"{upper(name)} is {_SIDES[side]} the {b.core} that {b.says} {text}.", a, b)
 
 
 def _may_be(other: Thing, side: str, of: Thing, things: Things) -> bool:

@@ -76,6 +76,10 @@ class Thing:
     def verb(self) -> str:
         return "are" if self.many else "is"
 
+    @property
+    def says(self) -> str:
+        return "say" if self.many else "says"
+
     @cached_property
     def colours(self) -> list[str]:
         """The colours in all its names, each once."""
@@ -140,7 +144,7 @@ class Things:
         alike = [other for other in self.alike(thing) if other is not thing]
         # by the text on it
         if thing.note.texts and all(other.note.texts != thing.note.texts for other in alike):
-            return f"the {thing.core} that says {quotation(thing.note.texts)}"
+            return f"the {thing.core} that {thing.says} {quotation(thing.note.texts)}"
         # by its colour, if all others have another one
         own = set(thing.colours)
         if len(own) == 1 and all(other.colours and not own & set(other.colours) for other in alike):
@@ -166,9 +170,9 @@ def counted(own: Sequence[Thing], doubtful: bool) -> str:
     return several("at least two" if number == 2 else "several", phrase)
 
 
-def listed(words: Sequence[str]) -> str:
-    """Words in a row: "a, b and c"."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words in a row: "a, b and c". last: the word before the last one, "or" where one of them is asked for."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def _lower(phrase: str) -> str:

@@ -85,7 +85,7 @@ GROUPS = frozenset(
 )
 _STANDING_FOR = ("one", "ones")  # for a noun, as in "a green one"
 _QUOTED = re.compile(
-    r"\"[^\"]*\"|“[^”\"]*[”\"]|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
+    r"\"[^\"]*\"|“[^“”]*”|“[^”\"]*\"|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
 )
 _LONGEST = 3  # words of a compound noun
 _NEAR_TO = frozenset("next close adjacent opposite similar parallel near due".split())  # of "to" that is no infinitive

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from strata.core import Budget, TextSettings, WebhookTarget
-from strata.errors import InvalidInput
+from strata.errors import InvalidInput, fault_line
 
 WEBHOOK_SECRET = "STRATA_WEBHOOK_SECRET"
 MAX_LIST = 16 * 2**20  # characters of a list of shards; the service reads as many bytes
@@ -38,7 +38,7 @@ def budget_of(tokens: int | None, money: float | None) -> Budget | None:
     except ValidationError as error:
         # name the option instead of the model's field
         first = error.errors()[0]
-        raise InvalidInput(f"--budget-{first['loc'][0]}: {first['msg']}") from error
+        raise InvalidInput(f"--budget-{first['loc'][0]}: {fault_line(first)}") from error
 
 
 def texts_of(variants: str | None, language: str | None, prompt: str | None) -> TextSettings | None:
@@ -51,7 +51,7 @@ def texts_of(variants: str | None, language: str | None, prompt: str | None) -> 
         return TextSettings(**fields) if fields else None
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidInput(f"--{first['loc'][0]}: {first['msg']}") from error
+        raise InvalidInput(f"--{first['loc'][0]}: {fault_line(first)}") from error
 
 
 def webhook_of(url: str | None) -> WebhookTarget | None:
@@ -71,7 +71,7 @@ def webhook_of(url: str | None) -> WebhookTarget | None:
     except ValidationError as error:
         first = error.errors()[0]
         where = WEBHOOK_SECRET if first["loc"][0] == "secret" else "--webhook"
-        raise InvalidInput(f"{where}: {first['msg']}") from error
+        raise InvalidInput(f"{where}: {fault_line(first)}") from error
 
 
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:

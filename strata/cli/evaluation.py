@@ -29,13 +29,23 @@ if TYPE_CHECKING:
 Source = Annotated[str, typer.Argument(metavar="JOB|SNAPSHOT", help="A job, a snapshot, a profile or a fingerprint.")]
 TruthFiles = Annotated[
     list[Path] | None,
-    typer.Option("--truth", metavar="FILE", help="Annotations of COCO or Visual Genome; may be repeated."),
+    typer.Option(
+        "--truth",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Annotations of COCO or Visual Genome; may be repeated.",
+    ),
 ]
 References = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Texts that people wrote: COCO's captions, or JSON lines.")
+    Path | None,
+    typer.Option(
+        metavar="FILE", exists=True, dir_okay=False, help="Texts that people wrote: COCO's captions, or JSON lines."
+    ),
 ]
 Graphs = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Weights of FactualSceneGraph; none: the verifier's rules.")
+    Path | None,
+    typer.Option(metavar="DIR", exists=True, help="Weights of FactualSceneGraph; none: the verifier's rules."),
 ]
 Asking = Annotated[
     str | None,
@@ -83,12 +93,13 @@ def evaluate(
     --truth names files of what is in the images; scenes of `strata samples` bring theirs with them. With --against,
     exit code 16 if a figure dropped beyond noise.
     """
-    opened, base = open_store(store, root), _saved(against)
+    opened = open_store(store, root)
+    base = _saved(opened, source, against)
     _writable(out)
     asked = Asked(images, tuple(truth or ()), seed, resamples, _compared_by(references, graphs), model_images)
     asked = asked._replace(profile=_asked_profile(profile), judge=_judge_of(judge, budget_tokens, budget_money))
     with steps() as show:
-        found = _evaluated(opened, source, asked, show).evaluation
+        found = _evaluated(opened, source, asked, show, base=base).evaluation
         if against is not None and base is None:
             # nobody pays twice to judge what is only compared
             base = _evaluated(opened, against, asked._replace(judge=None), show).evaluation
@@ -136,13 +147,29 @@ def _tell_changes(found: Evaluation, base: Evaluation, name: str, as_json: bool)
         raise QualityDropped(f"worse than {comparison.base}: {', '.join(names)}")
 
 
-def _saved(against: str | None) -> Evaluation | None:
-    """The evaluation in a file that `--against` names; None if it is no file. Raises InvalidInput."""
-    if against is None or not Path(against).is_file():
-        return None
-    from strata.evaluation.evaluation import read_evaluation
+def _saved(store: Store, source: str, against: str | None) -> Evaluation | None:
+    """The evaluation in a file that `--against` names; None for a job or a snapshot, which is evaluated later.
 
-    return read_evaluation(Path(against))
+    Whatever cannot be evaluated or compared with is refused now, before the work. Raises InvalidInput, UnknownSource
+    and OSError.
+    """
+    from strata.evaluation.evaluation import read_evaluation
+    from strata.evaluation.rows import check_source
+    from strata.store import UnknownSource
+
+    check_source(store, source)
+    if against is None:
+        return None
+    path = Path(against)
+    if path.is_file():
+        return read_evaluation(path)
+    try:
+        check_source(store, against)
+    except UnknownSource:
+        if path.is_dir():
+            raise InvalidInput(f"--against {against}: a folder") from None
+        raise UnknownSource(against, "there is no such file, job, snapshot, profile or fingerprint") from None
+    return None
 
 
 def _writable(out: Path | None) -> None:
@@ -230,9 +257,18 @@ class Run(NamedTuple):
 
 
 def _evaluated(
-    store: Store, source: str, asked: Asked, show: Show, each: Callable[[Record], object] = lambda record: None
+    store: Store,
+    source: str,
+    asked: Asked,
+    show: Show,
+    each: Callable[[Record], object] = lambda record: None,
+    base: Evaluation | None = None,
 ) -> Run:
-    """Choose rows, find their truth, and measure them. each: is called with every record that is measured."""
+    """Choose rows, find their truth, and measure them.
+
+    each: is called with every record that is measured. base: what the evaluation will be compared with.
+    """
+    from strata.evaluation.comparison import check_common
     from strata.evaluation.evaluation import Tally, finished
     from strata.evaluation.references import references_of
     from strata.evaluation.rows import choose_rows, read_rows
@@ -245,6 +281,8 @@ def _evaluated(
     support = load("models.evidence.support", "workers").support
     chosen = [record for part in read_rows(store, rows) for record in part]
     # what is refused is refused before the work
+    if base is not None:
+        check_common((record.key for record in chosen), base.keys, source, base.source)
     known = references_of(asked.references.path, asked.references.rows, chosen) if asked.references else {}
     truths = _truths(store, chosen, asked.truth, show)
     tally = Tally()

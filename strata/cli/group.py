@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import sys
 import traceback
 from typing import Any
@@ -21,8 +22,16 @@ class PlainGroup(TyperGroup):
     """A group whose own options are parsed without pydantic, whose import takes longer than the rest of --help.
 
     In Typer 0.29 --help and the completion options have no default, and their None is converted with pydantic. A
-    default of False needs no conversion.
+    default of False needs no conversion. No option of its commands takes "nan" or "inf" for a number: neither is below
+    or above a limit.
     """
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command of the group, whose numbers are finite."""
+        command = super().get_command(ctx, cmd_name)
+        for option in command.params if command else ():
+            option.callback = option.callback or _finite
+        return command
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The group's options, where those that typer adds get a default."""
@@ -53,6 +62,13 @@ class CommandLine(PlainGroup):
             for line in lines:
                 print(f"{name}: {_printable(without_secrets(line))}", file=sys.stderr, flush=True)
             raise typer.Exit(code) from error
+
+
+def _finite(ctx: Any, param: Any, value: Any) -> Any:
+    """The value of an option, unless it is a number that is not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number", ctx=ctx, param=param)
+    return value
 
 
 def describe_error(error: Exception) -> tuple[list[str], int]:

@@ -76,13 +76,13 @@ def _print_agreement(found: Agreement) -> None:
 
     from strata.cli.rendering.records import clean
 
+    print(f"{counted(found.records, 'record')} judged by two or more reviewers; Krippendorff's alpha:")
     for name, value in (
         ("verdicts", found.alpha),
         ("whether a record is rejected", found.passes_alpha),
         ("sentences", found.sentence_alpha),
     ):
-        print(f"alpha of {name}: {'not defined' if value is None else f'{value:.3f}'}")
-    print(f"{counted(found.records, 'record')} judged by two or more")
+        print(f"  {name:<30}{'not defined' if value is None else f'{value:.3f}'}")
     table = Table("reviewers", "both judged", "equal", "alpha")
     for pair in found.pairs:
         alpha = "not defined" if pair.alpha is None else f"{pair.alpha:.3f}"

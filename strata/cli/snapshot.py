@@ -14,7 +14,7 @@ import typer
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
 from strata.counts import counted
-from strata.errors import BrokenStore, InvalidInput
+from strata.errors import BrokenStore, InvalidInput, fault_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -162,7 +162,7 @@ def _selection(values: dict[str, Any]) -> Selection:
     except ValidationError as error:
         first = error.errors()[0]
         option = f"--{first['loc'][0]}: " if first["loc"] else ""
-        raise InvalidInput(f"{option}{first['msg'].removeprefix('Value error, ')}") from error
+        raise InvalidInput(f"{option}{fault_line(first)}") from error
 
 
 @app.command("list")

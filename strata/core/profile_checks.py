@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from strata.core.parameters import BackEnd, PromptParameters
 from strata.core.registry import Registry, UnknownBackEnd, suggestion
+from strata.errors import fault_line
 
 COMMIT = re.compile(r"[0-9a-f]{40}")  # a commit of a hub repository
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -110,7 +111,7 @@ def shape_faults(
             faults.append(Fault("unknown_key", key, f"unknown key; {suggestion(str(key[-1]), known)}"))
         else:
             # shorten pydantic's text, because the line already begins with the key
-            message = one["msg"].removeprefix("Value error, ").replace("Input should", "should")
+            message = fault_line(one).replace("Input should", "should")
             kind = "missing" if one["type"] == "missing" else "invalid_value"
             faults.append(Fault(kind, key, _MESSAGES.get(one["type"], message)))
     return faults

@@ -22,7 +22,7 @@ from strata.addresses import check_tls_files, clean_key, redis_address
 from strata.components import components_folder
 from strata.egress import EgressRules, RefusedAddress, host_pattern
 from strata.environment import set_by_kubernetes
-from strata.errors import InvalidInput
+from strata.errors import InvalidInput, fault_line
 
 # the default roots below the working folder; not that folder itself: a caller may name any file under the roots as a
 # list or shard, and working folders hold keys, settings and the store
@@ -267,7 +267,7 @@ def load_settings(**given: object) -> Settings:
         # name only the variable and the rule, because the value may be a secret
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]) if first["loc"] else ""
-        message = first["msg"].removeprefix("Value error, ")
+        message = fault_line(first)
         option = f"--{name.replace('_', '-')} or " if given.get(name) is not None else ""
         raise InvalidInput(f"{option}{_variable(name)}: {message}{_example(name)}") from None
 

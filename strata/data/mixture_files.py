@@ -22,7 +22,7 @@ from strata.data.sources.public.questions import Answers, Options, Pages
 from strata.data.sources.public.source import public_source
 from strata.data.sources.samples import SampleSource
 from strata.data.sources.snapshots import snapshot_source
-from strata.errors import StrataError, plain_line
+from strata.errors import StrataError, fault_line, plain_line
 from strata.snapshots import Snapshots
 from strata.store import Store, file_system
 
@@ -188,7 +188,7 @@ class MixtureFile(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            reason = first["msg"].removeprefix("Value error, ")
+            reason = fault_line(first)
             raise MixtureError(f"{path}: {field}: {reason}" if field else f"{path}: {reason}") from None
 
 

@@ -28,7 +28,7 @@ from strata.core import (
 from strata.describing.datasets import BatchDescriber, Each, dataset_described, is_dataset
 from strata.describing.described import DescribedImage, DescribedImages, DescriptionFailed
 from strata.describing.images import ImageSource, is_notebook, is_one, sources_of
-from strata.errors import InvalidInput
+from strata.errors import InvalidInput, fault_line
 
 Progress = Callable[[int, int | None], None]  # gets how many images are done, and of how many; None: not known
 
@@ -232,7 +232,7 @@ def _texts_of(variants: str | Sequence[str] | None, language: str | None, prompt
         return TextSettings(**fields) if fields else None
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidInput(f"{first['loc'][0]}: {first['msg']}") from error
+        raise InvalidInput(f"{first['loc'][0]}: {fault_line(first)}") from error
 
 
 def _checked(described: DescribedImage) -> DescribedImage:

@@ -8,6 +8,7 @@ number of figures that are compared (Bonferroni), so that without any change a c
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from pydantic import BaseModel
@@ -64,8 +65,7 @@ def compared(new: Evaluation, base: Evaluation, base_name: str) -> Comparison:
     """Compare two evaluations. Raises InvalidInput if they have no image in common."""
     places = {key: place for place, key in enumerate(base.keys)}
     common = [(places[key], place) for place, key in enumerate(new.keys) if key in places]
-    if not common:
-        raise InvalidInput(f"{base_name} and {new.source} have no image in common: nothing can be compared")
+    check_common(new.keys, places, new.source, base_name)
     of_base, of_new = (np.array(side) for side in zip(*common, strict=True))
     columns, unsure = [], []
     for text, measured in new.texts.items():
@@ -80,6 +80,13 @@ def compared(new: Evaluation, base: Evaluation, base_name: str) -> Comparison:
     missing = [text for text in base.texts if text not in new.texts]
     changes = _changes(columns, new.seed) if columns else []
     return Comparison(base=base_name, images=len(common), changes=changes, missing=missing, unsure=unsure)
+
+
+def check_common(new: Iterable[str], base: Collection[str], new_name: str, base_name: str) -> None:
+    """Raises InvalidInput if two evaluations have no image in common. new, base: the keys of their images."""
+    known = frozenset(base)
+    if known.isdisjoint(new):
+        raise InvalidInput(f"{base_name} and {new_name} have no image in common: nothing can be compared")
 
 
 Pair = tuple[Floats, Floats]  # of the new evaluation and of the base, (images, 2)

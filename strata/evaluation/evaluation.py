@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strata.core import Record
-from strata.errors import InvalidInput
+from strata.errors import InvalidInput, fault_line
 from strata.evaluation.figures import FIGURES, Better, Counts
 from strata.evaluation.intervals import CONFIDENCE, RESAMPLES, bounds, certain, ratios
 from strata.evaluation.texts import COMPOSED, UNCHECKED, texts_of
@@ -214,4 +214,4 @@ def read_evaluation(path: Path) -> Evaluation:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"{path} is no saved evaluation: {where} {first['msg']}"[:300]) from None
+        raise InvalidInput(f"{path} is no saved evaluation: {where} {fault_line(first)}"[:300]) from None

@@ -27,7 +27,7 @@ _NEGATIONS = frozenset({"no", "without", "not", "neither", "nor"})
 _ARTICLES = frozenset({"a", "an", "the", "another", "some", "its", "their", "that", "this"})
 _BEFORE = 4  # words before a noun in which its attributes and its number are looked for
 _TOKEN = re.compile(r"\d+|[^\W\d_]+(?:[-'’][^\W\d_]+)*|[.,;:!?()]")
-_QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]|‘([^’]+)’")
+_QUOTED = re.compile(r"“([^“”]+)”|[\"“]([^\"”]+)[\"”]|‘([^’]+)’|«([^»]+)»|「([^」]+)」")
 _CLAUSE = frozenset(".,;:!?()")
 _SENTENCE = frozenset(".;!?")
 _PREPOSITIONS = frozenset({"of", "in", "on", "with", "and"})
@@ -144,7 +144,7 @@ def singulars(word: str) -> tuple[str, ...]:
 
 def read(text: str, vocabulary: Vocabulary) -> Reading:
     """What a text says, by a vocabulary. Words in quotation marks name nothing: they are quotations."""
-    quotes = tuple((first or second).strip() for first, second in _QUOTED.findall(text))
+    quotes = tuple("".join(groups).strip() for groups in _QUOTED.findall(text))
     # "a sign that says “STOP” is …": the quotation, and what leads to it, stand between a noun and its verb
     plain = re.sub(r"\b(?:that|which) (?:says|reads)\s*(?=\0)|\0", " ", _QUOTED.sub("\0", text))
     tokens = [colour_of(token) for token in _TOKEN.findall(plain.lower())]

@@ -80,6 +80,11 @@ def choose_rows(store: Store, source: str, most: int, seed: int, advance: Advanc
     return Rows(source, kind, dict(chosen), statuses, fingerprints, rejected)
 
 
+def check_source(store: Store, source: str) -> None:
+    """Raises UnknownSource, InvalidInput, BrokenPart, LostPart, LostRows and OSError as `choose_rows` does."""
+    _parts(store, source)
+
+
 def _drawn(key: str, seed: int) -> int:
     digest = hashlib.blake2b(f"{seed}/{key}".encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "big")

@@ -30,7 +30,7 @@ from strata.search.postings import divided, pairs_of
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of the tables below, and of what `extraction` keeps: an index of another version is made anew
+VERSION = 3  # of the tables below, and of what `extraction` keeps: an index of another version is made anew
 MEMORY = "384MB"  # that DuckDB may use, for its cache too
 THREADS = 2
 SPILL = "2GB"  # on the disk, of what does not fit into the memory

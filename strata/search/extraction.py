@@ -210,13 +210,15 @@ def _numbered(
         given = pc.fill_null(pc.not_equal(values, ""), False)
         texts = values.filter(given).dictionary_encode()
         row = row[given.to_numpy(zero_copy_only=False)]
-        places, row = _distinct(texts.indices.to_numpy().astype(np.int64), row, count)
-        numbers = numbers_of(texts.dictionary.to_pylist())
+        # two labels may have one number: "café" and "cafe"
+        each = numbers_of(texts.dictionary.to_pylist())
+        numbers, first, same = np.unique(each, return_index=True, return_inverse=True)
+        places, row = _distinct(same[texts.indices.to_numpy()].astype(np.int64), row, count)
         listed, common[number] = divided(numbers[places], row, count)
         kinds.append(np.full(listed.sum(), number))
         terms.append(numbers[places][listed])
         rows.append(row[listed])
-        named = zip(numbers.tolist(), texts.dictionary.to_pylist(), strict=True)
+        named = zip(numbers.tolist(), texts.dictionary.take(pa.array(first)).to_pylist(), strict=True)
         names += [{"kind": number, "term": term, "name": text} for term, text in named]
     labels = {"kind": pa.array(np.concatenate(kinds), pa.uint8()), "term": np.concatenate(terms)}
     labels["row"] = pa.array(np.concatenate(rows), pa.uint32())

@@ -5,6 +5,7 @@ The texts of the conditions are written here. What callers give is in their valu
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -90,8 +91,7 @@ class Query:
 
     text: words that must all be in the row's texts; with a minus sign in front: that must not be. key: a part of the
     row's key. status: one of them. The labels (thing, tag, dropped, cut, failure) must all be there, in the form of
-    `label_of`. Numbers are
-    bounds, both included; a row without a score is in no range of scores.
+    `label_of`. Numbers are bounds, both included; a row without a score is in no range of scores.
     """
 
     text: str = ""
@@ -117,7 +117,9 @@ class Query:
         if self.has_text is not None:
             found.append(Condition("r.has_text = ?", [self.has_text]))
         if self.key:
-            found.append(Condition("contains(r.key, ?)", [self.key]))
+            # a file's name may have an accent as a mark of its own: macOS writes them so
+            forms = sorted({unicodedata.normalize(form, self.key) for form in ("NFC", "NFD")} | {self.key})
+            found.append(Condition(f"({' or '.join(['contains(r.key, ?)'] * len(forms))})", forms))
         for column, least, most in (
             ("score::double", self.least_score, self.most_score),
             ("words", self.least_words, self.most_words),

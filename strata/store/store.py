@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
 from strata.core import SCHEMA_VERSION, Bill, Chunk, Record, Status, checked_job_id, is_job_id, records_to_table
-from strata.errors import DamagedFile
+from strata.errors import DamagedFile, fault_line
 from strata.store.filesystem import MARK
 from strata.store.part_files import PartFiles
 from strata.store.part_format import Footer, Source
@@ -109,7 +109,7 @@ class Store(PartFiles, ShardFiles):
             return model.model_validate_json(self.get(self.path(path)))
         except ValidationError as error:
             first = error.errors()[0]
-            raise DamagedFile(path, f"{'.'.join(map(str, first['loc']))} {first['msg']}") from error
+            raise DamagedFile(path, f"{'.'.join(map(str, first['loc']))} {fault_line(first)}") from error
         except IsADirectoryError as error:
             raise DamagedFile(path, "it is a folder") from error
 

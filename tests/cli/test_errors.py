@@ -7,18 +7,24 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import strata
 from strata import errors
 from strata.cli import exits
+from strata.cli.main import app
 from strata.client.responses import ApiError
 from strata.core.schemas import Problem
 from strata.data.mixtures import IncompleteMixture, MixtureError
 from strata.jobs.jobs import NotFinished, UnknownJob
 from strata.snapshots.snapshots import UnknownSnapshot
+from tests.checkout import CHECKOUT
+from tests.cli.test_cli import code_of
 
 
 def raised_classes() -> set[type[Exception]]:
@@ -87,3 +93,55 @@ def test_no_room_but_the_command_line_knows_exit_codes() -> None:
 def test_importing_the_errors_loads_nothing_heavy() -> None:
     code = "import sys, strata.cli.exits; sys.exit(any(name in sys.modules for name in ('pydantic', 'httpx', 'redis')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_pydantic_says_is_read_in_one_place() -> None:
+    folders = [CHECKOUT / name for name in ("app", "strata", "training", "models", "workers")]
+    modules = [path for folder in folders for path in folder.rglob("*.py")]
+    found = [path for path in modules if re.search(r"\[.msg.\]", path.read_text(encoding="utf-8"))]
+    assert found == [CHECKOUT / "strata" / "errors.py"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit", "a.tar", "--variants", "nonsense"),
+        ("submit", "a.tar", "--language", "xx"),
+        ("submit", "a.tar", "--prompt", "{"),
+        ("submit", "a.tar", "--budget-money", "-1"),
+    ],
+)
+def test_a_bad_value_is_told_without_the_name_of_an_exception(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code_of(*arguments) == exits.USAGE
+    line = capsys.readouterr().err
+    assert line.startswith(f"strata: {arguments[2]}") and "error," not in line
+
+
+def commands(group: Any, path: str = "strata") -> Iterator[tuple[str, Any]]:
+    """Every command with its path, as the command line runs it."""
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if hasattr(command, "list_commands"):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_no_option_takes_a_number_that_is_not_finite() -> None:
+    found = {
+        f"{path} {option.opts[0]}": (command, option)
+        for path, command in commands(typer.main.get_command(app))
+        for option in command.params
+        if option.type_descriptor.annotation is float
+    }
+    assert {"strata search --score-min", "strata evaluate --budget-money"} <= set(found)
+    for name, (command, option) in found.items():
+        context = typer.Context(command)
+        for text in ("nan", "inf", "-inf", "NaN", "1e999"):
+            with pytest.raises(typer.BadParameter):
+                option.process_value(context, text)
+                pytest.fail(f"{name} {text}")
+        assert option.process_value(context, "0.5") == 0.5

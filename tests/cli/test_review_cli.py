@@ -60,7 +60,14 @@ def test_list_and_agreement(store: Store, capsys: pytest.CaptureFixture[str]) ->
     assert run(store, "list", "--all") == 0
     assert "\x1b" not in capsys.readouterr().out
     assert run(store, "agreement", JOB) == 0
-    assert "Ada and Bob" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Ada and Bob" in told
+    assert told.splitlines()[:4] == [
+        "2 records judged by two or more reviewers; Krippendorff's alpha:",
+        "  verdicts                      0.000",
+        "  whether a record is rejected  0.000",
+        "  sentences                     not defined",
+    ]
     assert run(store, "agreement", "--json") == 0
     assert json.loads(capsys.readouterr().out)["alpha"] == 0
     assert run(store, "list", "none") == 10

@@ -78,20 +78,41 @@ def test_a_snapshot_has_its_rows_alone(scene_store: Store, tmp_path: Path) -> No
     assert evaluated(tmp_path / "b.json", made.id[:12]).keys == found.keys
 
 
+def test_an_evaluation_of_other_images_is_refused_before_the_work(
+    scene_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = evaluated(tmp_path / "base.json", "demo", "--images", "20")
+    other = base.model_copy(update={"keys": [f"other {key}" for key in base.keys]})
+    (tmp_path / "base.json").write_text(other.model_dump_json(), encoding="utf-8")
+    monkeypatch.setattr("strata.evaluation.evaluation.Tally.add", lambda *given: pytest.fail("no work was expected"))
+    assert code_of("evaluate", "demo", "--against", str(tmp_path / "base.json")) == exits.USAGE
+    assert "have no image in common" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("scene_store")
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (("absent",), exits.REQUEST_REFUSED, "no such job, snapshot, profile or fingerprint"),
-        (("demo", "--against", "absent"), exits.REQUEST_REFUSED, "absent"),
+        (("demo", "--against", "absent.json"), exits.REQUEST_REFUSED, "there is no such file, job, snapshot"),
         (("demo", "--against", str(SHARD)), exits.USAGE, "no saved evaluation"),
+        (("demo", "--against", "/tmp"), exits.USAGE, "--against /tmp: a folder"),
+        (("demo", "--truth", "absent.json"), exits.USAGE, "'--truth'"),
+        (("demo", "--references", "absent.json"), exits.USAGE, "'--references'"),
+        (("demo", "--references", __file__, "--graphs", "absent"), exits.USAGE, "'--graphs'"),
+        (("demo", "--judge", "api", "--budget-money", "inf"), exits.USAGE, "inf is not a finite number"),
         (("demo", "--out", "/nowhere/a.json"), exits.USAGE, "its folder does not exist"),
         (("demo", "--out", "/tmp"), exits.USAGE, "a folder"),
     ],
 )
-def test_bad_input_is_one_line(
-    arguments: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+def test_bad_input_is_one_line_before_the_work(
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("strata.evaluation.rows.choose_rows", lambda *given: pytest.fail("no work was expected"))
     assert code_of("evaluate", *arguments, "--resamples", "100") == code
     lines = [line for line in capsys.readouterr().err.splitlines() if words in line]
     assert len(lines) == 1 and "Traceback" not in lines[0]

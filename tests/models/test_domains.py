@@ -9,12 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.evidence.domains import DOMAINS, NAMED_COLOURS, OUTSIDE, looks_drawn, warned
+from models.evidence.domains import (
+    DOMAINS,
+    LEAST_LINES,
+    MOSTLY_TEXT,
+    NAMED_COLOURS,
+    OUTSIDE,
+    TEXT_SHARE,
+    looks_drawn,
+    warned,
+)
 from models.pipeline import VisionPipeline
 from samples.backgrounds import BACKGROUND_COLOURS
 from samples.labels import photographs
 from samples.scenes import SceneOptions, make_scene
 from strata.core import ImageReference, Profile, Record, load_profile
+from strata.core.layers import TextLine
 from tests.checkout import CHECKOUT
 
 ROW = Record(key="a", image=ImageReference(uri="a.jpg", size=1))
@@ -78,3 +88,32 @@ def test_a_domain_is_not_part_of_a_fingerprint() -> None:
     elsewhere = demo().model_copy(update={"domain": None})
     assert demo().domain in DOMAINS
     assert demo().fingerprint("llm") == elsewhere.fingerprint("llm")
+
+
+def lines_of(count: int, share: float, kept: bool = True) -> list[TextLine]:
+    """Lines that cover a share of a picture of 100 by 100 pixels together."""
+    one = TextLine(box=(0, 0, 100, 100 * share / max(1, count)), text="a", score=0.9)
+    return [one if kept else one.model_copy(update={"kept": False, "reason": "low_score"})] * count
+
+
+@pytest.mark.parametrize(
+    ("lines", "mostly"),
+    [
+        (lines_of(LEAST_LINES, TEXT_SHARE + 0.001), True),
+        (lines_of(LEAST_LINES, TEXT_SHARE - 0.001), False),
+        (lines_of(LEAST_LINES - 1, 0.9), False),
+        (lines_of(60, 0.5), True),
+        (lines_of(60, 0.5, kept=False), False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_a_picture_that_is_mostly_text_is_warned_of(lines: list[TextLine] | None, mostly: bool) -> None:
+    scene = make_scene(FIRST).image
+    row = ROW.model_copy(update={"text": lines, "width": 100, "height": 100})
+    found = {
+        domain: [one.type for one in warned(row, scene, "p", domain).warnings] for domain in (None, "drawn_scenes")
+    }
+    assert found[None] == ([MOSTLY_TEXT] if mostly else [])
+    # and a page is no drawn scene, whatever its pixels are
+    assert found["drawn_scenes"] == ([OUTSIDE, MOSTLY_TEXT] if mostly else [])

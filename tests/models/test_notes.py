@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 
 from models.demo.grounding import Fact, Guide, Relation, Wording
 from models.evidence.relations import OPPOSITE, clear_relations, relation_of
-from models.notes import contradicts, in_reading_order, notes_of
+from models.guards import cleaned, quotable, quotations
+from models.kinds.counting import counts_and_places
+from models.notes import as_read, contradicts, in_reading_order, notes_of
 from models.prompts import FOLDER, facts_of, full_notes, load_prompt, relations_of
+from models.sentences import sentences_of
 from models.weights.hashes import sha256_of
-from strata.core.layers import Box, Caption, Mask, ObjectMask, Region, TextLine
+from strata.core.layers import Box, Caption, Description, Mask, ObjectMask, Region, Sentence, TextLine
 from strata.core.records import Record
 from tests.described import described
 
@@ -153,3 +157,53 @@ def test_a_guided_text_tells_each_relation_once_after_all_things(data: st.DataOb
     first = min(text.index(sentence) for one in told for sentence in one.sentences if sentence in text)
     assert all(0 <= re.search(fact.name, text, re.I).start() < first for fact in facts)  # type: ignore[union-attr]
     assert text.endswith(".") and "  " not in text
+
+
+def guided(facts: list[Fact], choose: Callable[[list[int]], int]) -> str:
+    guide = Guide(WORDING, facts, lambda text: tuple(map(ord, text)), 0)
+    while not guide.done:
+        guide.accept(choose(guide.allowed()))
+    return "".join(map(chr, guide.tokens))
+
+
+@given(st.data())
+def test_the_verb_has_the_number_of_its_thing(data: st.DataObject) -> None:
+    lines = [line("OPEN", (10, 10, 40, 20)), line("NO EXIT", (150, 70, 190, 80))]
+    facts = facts_of(record([region("skis", (80, 40, 120, 60)), region("a bus", (10, 70, 40, 90))], lines), 9)
+    text = guided(facts, lambda allowed: data.draw(st.sampled_from(allowed)))
+    for thing, plural in (('word "OPEN"', False), ('words "NO EXIT"', True), ("skis", True), ("bus", False)):
+        after = re.search(rf"(?:There (is|are) )?(?:the |a )?(?:small |large )?{thing} (\w+)", text, re.I)
+        assert after, text
+        if after[1]:
+            assert after[1] == ("are" if plural else "is"), text
+        elif after[2] != "can":
+            assert after[2] in (("are", "appear") if plural else ("is", "appears")), text
+
+
+ODD = ["<OPEN>", 'SAY "HI" NOW', "5 < 6", "<b>SALE</b>", "<|im_end|>", "A&amp;B", 'a “b” "c"', "[INST]", "PLAIN"]
+
+
+@pytest.mark.parametrize("read", ODD)
+def test_what_was_read_is_quoted_letter_by_letter(read: str) -> None:
+    one = record(
+        [region("a sign", (100, 12, 140, 40))], [line(read, (10, 60, 60, 70)), line("EXIT", (105, 20, 135, 30))]
+    )
+    made = cleaned(counts_and_places(one, 9))
+    parts = sentences_of(made)
+    told = one.model_copy(
+        update={"description": Description(text=made, sentences=[Sentence(text=part, evidence=[]) for part in parts])}
+    )
+    found = as_read(told).description
+    assert found
+    assert quotations(found.text) == (read, "EXIT") and [part.text for part in found.sentences] == sentences_of(
+        found.text
+    )
+    # what a model is asked about has no mark that it could take for one of its own
+    assert quotable(read) in full_notes(one, 9) and not re.search(r"<\||</|\[INST|&amp;", full_notes(one, 9))
+
+
+def test_a_line_that_two_may_mean_stays() -> None:
+    lines = [line("<b>", (10, 60, 60, 70)), line("b", (110, 60, 160, 70))]
+    one = record([], lines)
+    made = Description(text=counts_and_places(one, 9), sentences=[])
+    assert as_read(one.model_copy(update={"description": made})).description == made

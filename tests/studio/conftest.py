@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from strata.jobs.jobs import Jobs
 from strata.queue.queue import Queue
@@ -25,6 +25,7 @@ from tests.studio.scene_machine import SceneMachine, SceneVision
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LONG = 60_000.0  # milliseconds: far more than anything here takes
 WIDE, NARROW = 1280, 390  # pixels: a laptop, a phone
+WIDTHS = pytest.mark.parametrize("width", [WIDE, NARROW])
 # names resolve to loopback or to nothing, so that no test leaves the machine
 _RESOLVER = "MAP evil.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 _OPTIONS = ["--disable-gpu", "--disable-dev-shm-usage", f"--host-resolver-rules={_RESOLVER}"]
@@ -112,3 +113,20 @@ def _fault(line: ConsoleMessage, expected: tuple[str, ...]) -> list[str]:
     if line.type not in ("error", "warning") or any(part in line.text for part in expected):
         return []
     return [line.text]
+
+
+def scroll(page: Page) -> float:
+    """Scroll to the end of the page, as a person does; the pixels from its top."""
+    page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+    top = scrolled(page)
+    assert top > 200  # or nothing could be seen here
+    return top
+
+
+def scrolled(page: Page) -> float:
+    return float(page.evaluate("window.scrollY"))
+
+
+def lies_within(page: Page, element: Locator) -> None:
+    """Wait until an element can be seen, but for parts of a pixel at its edges."""
+    expect(element).to_be_in_viewport(ratio=0.95)

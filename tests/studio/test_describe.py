@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 
-from playwright.sync_api import Page, expect
+from PIL import Image
+from playwright.sync_api import Page, Route, expect
 
 from samples.scenes import make_scene
-from tests.studio.conftest import Opener, Scenes
+from tests.studio.conftest import WIDTHS, Opener, Scenes
 from tests.studio.scene_machine import CUT, OPTIONS, scene_bytes
 
 SEED = 5
@@ -146,3 +148,57 @@ def test_errors_can_be_read(scenes: Scenes, opened: Opener) -> None:
         expect(fault).not_to_contain_text("{")
         page.goto(f"{scenes.url}/#/describe/{'0' * 22}")
         expect(page.locator(".panel .fault")).to_contain_text("Unknown job")
+
+
+@WIDTHS
+def test_a_picture_has_its_height_before_it_is_there(scenes: Scenes, opened: Opener, width: int) -> None:
+    with opened(f"{scenes.url}/", width, bypass_csp=True) as page:
+        describe(page)
+        expect(page.locator(".sentences")).to_be_visible()
+        waiting: list[Route] = []
+        page.route("**/preview.jpg*", lambda route: waiting.append(route))
+        page.reload()
+        expect(page.locator(".sentences")).to_be_visible()
+        height = "document.querySelector('.frame').offsetHeight"
+        before = page.evaluate(height)
+        assert before > 150
+        while not waiting:
+            page.wait_for_timeout(20)
+        waiting[0].continue_()
+        page.unroute("**/preview.jpg*")
+        expect(page.locator(".frame img")).to_be_visible()
+        page.wait_for_function("document.querySelector('.frame img').complete")
+        assert abs(page.evaluate(height) - before) <= 1
+
+
+@WIDTHS
+def test_describe_shows_the_answer(scenes: Scenes, opened: Opener, width: int) -> None:
+    scenes.vision.go_on.clear()
+    try:
+        with opened(f"{scenes.url}/", width) as page:
+            describe(page)
+            # a picture whose size is not known yet has a frame, and the answer is seen without scrolling
+            expect(page.locator(".frame")).to_be_in_viewport(ratio=0.5)
+            assert page.evaluate("document.querySelector('.frame').offsetHeight") > 100
+            scenes.vision.go_on.set()
+            expect(page.locator(".sentences")).to_be_visible()
+            expect(page.locator(".panel h2")).to_be_in_viewport()
+    finally:
+        scenes.vision.go_on.set()
+
+
+def test_a_picture_that_the_browser_cannot_show(scenes: Scenes, opened: Opener) -> None:
+    data = io.BytesIO()
+    Image.open(io.BytesIO(scene_bytes(3))).save(data, "TIFF")
+    scenes.vision.go_on.clear()
+    try:
+        with opened(f"{scenes.url}/") as page:
+            page.locator("input[type=file]").set_input_files(
+                {"name": "scan.tif", "mimeType": "image/tiff", "buffer": data.getvalue()}
+            )
+            expect(page.locator(".panel .no-picture")).to_have_text("The picture cannot be shown yet.")
+            scenes.vision.go_on.set()
+            expect(page.locator(".frame img")).to_be_visible()
+            expect(page.locator(".no-picture")).to_have_count(0)
+    finally:
+        scenes.vision.go_on.set()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.studio.conftest import NARROW, Opener, Scenes
+from tests.studio.conftest import NARROW, WIDTHS, Opener, Scenes, lies_within, scroll, scrolled
 from tests.studio.scene_machine import scene_bytes, write_scenes
 
 ROWS, BROKEN = 70, 2  # more than a page has
@@ -154,3 +154,61 @@ def test_rows_that_come_are_shown_by_themselves(scenes: Scenes, opened: Opener) 
         files = {"file": ("scene.png", scene_bytes(3))}
         httpx.post(f"{scenes.url}/v1/captions", files=files, data={"alt_text": "1234567"}).raise_for_status()
         rows_of(page, 1)
+
+
+@WIDTHS
+def test_a_new_page_begins_at_its_top_and_an_old_one_where_it_was(
+    scenes: Scenes, job: str, opened: Opener, width: int
+) -> None:
+    with opened(f"{scenes.url}/#/gallery?job={job}", width, bypass_csp=True) as page:
+        expect(page.locator(".grid li")).to_have_count(60)
+        expect(page.locator(".facets")).to_have_attribute("aria-busy", "false")
+        at = scroll(page)
+        page.get_by_role("link", name="Jobs", exact=True).evaluate("(link) => link.click()")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+        page.wait_for_function("window.scrollY === 0")
+        page.go_back()
+        page.wait_for_function(f"Math.abs(window.scrollY - {at}) < 40")
+        page.reload()
+        page.wait_for_function(f"Math.abs(window.scrollY - {at}) < 40")
+        # the next rows are seen from the first one
+        page.get_by_role("link", name="Next 60").click()
+        expect(page.locator(".grid li")).to_have_count(ROWS - 60)
+        lies_within(page, page.locator(".found"))
+        expect(page.locator("[data-rows]")).to_be_focused()
+
+
+@WIDTHS
+def test_the_next_records_of_a_job_are_seen_from_the_first(
+    scenes: Scenes, job: str, opened: Opener, width: int
+) -> None:
+    with opened(f"{scenes.url}/#/job/{job}?show=records", width) as page:
+        expect(page.locator("tbody tr a")).to_have_count(50)
+        scroll(page)
+        page.get_by_role("link", name="Next", exact=True).click()
+        expect(page.locator("tbody tr a")).to_have_count(ROWS - 50)
+        lies_within(page, page.get_by_role("navigation", name="Rows"))
+
+
+@WIDTHS
+def test_a_row_over_the_gallery(scenes: Scenes, job: str, opened: Opener, width: int) -> None:
+    with opened(f"{scenes.url}/#/gallery?job={job}", width, bypass_csp=True) as page:
+        expect(page.locator(".grid li")).to_have_count(60)
+        card = page.locator(".grid button")
+        card.nth(20).scroll_into_view_if_needed()
+        card.nth(20).click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.locator(".sentences")).to_be_visible()
+        at = scrolled(page)
+        dialog.evaluate("(one) => one.scrollTo(0, one.scrollHeight)")
+        for _ in range(2):
+            page.keyboard.press("j")
+            expect(dialog.locator(".sentences")).to_be_visible()
+            page.wait_for_function("document.querySelector('dialog').scrollTop === 0")
+        # the page behind stays, and one goes on at the card of the row that was looked at last
+        page.mouse.move(5, 400)
+        page.mouse.wheel(0, 500)
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        expect(card.nth(22)).to_be_focused()
+        assert abs(scrolled(page) - at) < 600

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.studio.conftest import NARROW, WIDE, Opener, Scenes, Theme
+from tests.studio.conftest import NARROW, WIDE, WIDTHS, Opener, Scenes, Theme, lies_within, scroll, scrolled
 from tests.studio.scene_machine import write_scenes
 from tests.studio.test_accessible import AXE
 
@@ -164,7 +164,9 @@ def test_it_is_accessible_and_fits(scenes: Scenes, job: str, opened: Opener, wid
         begin(page, f"{width} {theme}")
         expect(page.locator(".content img").first).to_be_visible()
         page.keyboard.press("?")
+        expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
         _check(page, width)
+        page.keyboard.press("?")
         for key in ("r", "e"):
             page.keyboard.press(key)
             expect(page.locator(".rejection, .editor")).to_be_visible()
@@ -184,3 +186,41 @@ def _check(page: Page, width: int) -> None:
     serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
     assert not serious, [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in serious]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@WIDTHS
+def test_review_shows_each_record_from_its_top(scenes: Scenes, job: str, opened: Opener, width: int) -> None:
+    with opened(f"{scenes.url}/#/review?job={job}&sample=3&seed=5", width) as page:
+        begin(page, f"Ada {width}")
+        heading = page.get_by_role("heading", level=2).first
+        for number, key in enumerate(("a", "r", "k", "j"), 1):
+            scroll(page)
+            # what a key opens lies in the window, and what was read stays where it is
+            before = scrolled(page)
+            page.keyboard.press("?")
+            lies_within(page, page.get_by_role("dialog", name="Keys"))
+            page.keyboard.press("a")  # no key judges the record behind it
+            page.keyboard.press("?" if number % 2 else "Escape")
+            expect(page.get_by_role("dialog")).to_have_count(0)
+            page.keyboard.press("r")
+            lies_within(page, page.get_by_role("group", name="Why is it rejected?"))
+            page.keyboard.press("Escape")
+            expect(page.locator(".rejection")).to_have_count(0)
+            assert abs(scrolled(page) - before) <= 2
+            # the other record is seen from its beginning
+            page.keyboard.press(key)
+            if key == "r":
+                page.keyboard.press("2")
+            expect(heading).to_contain_text(f"Record {(2, 3, 2, 3)[number - 1]} of 3")
+            lies_within(page, heading)
+        # what has the focus is not behind the bar
+        scroll(page)
+        page.keyboard.press("e")
+        lies_within(page, page.get_by_label("sentence 1"))
+        bar, field = (page.locator(one).first.bounding_box() for one in (".controls", ".editor textarea"))
+        assert bar and field and field["y"] >= bar["y"] + bar["height"] - 1
+        page.keyboard.press("Escape")
+        scroll(page)
+        page.keyboard.press("a")
+        expect(heading).to_have_text("All 3 records judged")
+        lies_within(page, heading)

@@ -77,3 +77,13 @@ def test_the_page_is_served_under_a_strict_policy(scenes: Scenes) -> None:
     assert not re.search(r"<script(?![^>]*(?:src=|application/json))|<style|\son\w+=|\sstyle=", response.text)
     module = httpx.get(f"{scenes.url}/static/studio/main.js")
     assert module.headers["content-type"].startswith("text/javascript")
+
+
+def test_the_key_s_form_gives_the_focus_back(scenes: Scenes, opened: Opener) -> None:
+    with opened(f"{scenes.url}/") as page:
+        button = page.get_by_role("button", name="API key")
+        button.press("Enter")
+        page.keyboard.press("Tab")
+        expect(page.locator("#key-form input")).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(button).to_be_focused()

@@ -112,7 +112,7 @@ export function EvidenceView({ record, job, url = null, text = "description", id
 
 /** The blob address of a record's picture; null until it is there. */
 export function usePicture(url, job, key, identity = "", uri = "") {
-  const [found, set] = useState(null);
+  const [found, set] = useState(url); // a picture that was sent is shown until the service's own is there
   useEffect(() => {
     if (url !== null || !key) return undefined;
     let current = true;
@@ -126,16 +126,20 @@ export function usePicture(url, job, key, identity = "", uri = "") {
 
 /** The picture with the entries that have places, as SVG over it. hidden: names of layers; dropped: show these too. */
 export function PictureLayers({ record, url, hidden = new Set(), dropped = false }) {
-  const [own, setOwn] = useState([0, 0]);
-  const width = record.width ?? own[0];
-  const height = record.height ?? own[1];
+  const [loaded, setLoaded] = useState({ url: null, size: [0, 0] }); // what the browser has made of the picture
+  const own = loaded.url === url ? loaded.size : [0, 0];
+  const width = record.width ?? own?.[0] ?? 0;
+  const height = record.height ?? own?.[1] ?? 0;
   const drawn = useMemo(() => drawnEntries(record), [record]);
   const visible = drawn.filter(({ layer, entry }) => !hidden.has(layer.name) && (entry.kept || dropped));
   const alt = record.description?.text || record.caption?.text || record.alt_text || "the picture";
-  const measure = (event) => setOwn([event.target.naturalWidth, event.target.naturalHeight]);
-  if (url === "") return html`<p class="no-picture">The picture cannot be shown.</p>`;
-  return html`<${PanZoom} label="Picture">
-    ${url ? html`<img src=${url} alt=${alt} onLoad=${measure} draggable=${false} />` : html`<span class="no-picture tall"></span>`}
+  const measure = ({ target }) => setLoaded({ url, size: [target.naturalWidth, target.naturalHeight] });
+  // such as a TIFF from this machine, until the service has made a JPEG of it
+  const isUnknown = own === null;
+  if (url === "" || isUnknown) return html`<p class="no-picture tall">The picture cannot be shown${isUnknown && !record.image ? " yet" : ""}.</p>`;
+  // the frame has the picture's height before the picture is there: what stands below it does not jump
+  return html`<${PanZoom} label="Picture" size=${[width, height]}>
+    ${url && html`<img src=${url} alt=${alt} onLoad=${measure} onError=${() => setLoaded({ url, size: null })} draggable=${false} />`}
     ${width > 0 && html`<svg class="over" viewBox=${`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
       ${visible.map((one) => html`<${Shape} key=${one.name} one=${one} scale=${[width, height]} />`)}
     </svg>`}

@@ -3,6 +3,7 @@ import { html, render, useEffect, useRef, useState } from "./html.js";
 import { apiKey, setApiKey } from "./api.js";
 import { keepFocus } from "./focus.js";
 import { href, useRoute } from "./router.js";
+import { keepScroll, pageOf } from "./scroll.js";
 import { chosenTheme, setTheme } from "./theme.js";
 import { Describe } from "./pages/describe.js";
 import { Gallery } from "./pages/gallery.js";
@@ -22,13 +23,14 @@ function App() {
   const Page = Object.hasOwn(PAGES, name) ? PAGES[name] : null;
   const tab = TAB_OF[name] ?? name;
   // a screen reader is told of a new page, and the next Tab goes into it, by the focus on it
-  const before = useRef(name);
+  const { cursor } = pageOf({ parts, query });
+  const before = useRef({ name, cursor });
   useEffect(() => {
-    if (before.current === name) return;
-    before.current = name;
-    document.getElementById("main").focus({ preventScroll: true });
-    window.scrollTo(0, 0);
-  }, [name]);
+    const left = before.current;
+    before.current = { name, cursor };
+    const rows = left.name === name && document.querySelector("[data-rows]");
+    if (left.name !== name || left.cursor !== cursor) (rows || document.getElementById("main")).focus({ preventScroll: true });
+  }, [name, cursor]);
   return html`
     <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
     <header class="top">
@@ -62,12 +64,18 @@ function ThemeBox() {
 function KeyBox() {
   const [isOpen, open] = useState(false);
   const [refused, setRefused] = useState(false);
+  const form = useRef(null);
+  const button = useRef(null);
   useEffect(() => {
     const ask = () => {
       setRefused(true);
       open(true);
     };
-    const close = (event) => (event.type === "hashchange" || event.key === "Escape") && open(false);
+    const close = (event) => {
+      if (event.type === "keydown" && event.key !== "Escape") return;
+      if (form.current.contains(document.activeElement)) button.current.focus(); // what is hidden has no focus
+      open(false);
+    };
     window.addEventListener("strata:unauthorized", ask);
     window.addEventListener("hashchange", close);
     window.addEventListener("keydown", close);
@@ -77,14 +85,18 @@ function KeyBox() {
       window.removeEventListener("keydown", close);
     };
   }, []);
+  // a page that is scrolled would not show that it needs a key
+  useEffect(() => {
+    if (isOpen && refused) form.current.querySelector("input").focus();
+  }, [isOpen, refused]);
   const save = (event) => {
     event.preventDefault();
     setApiKey(new FormData(event.target).get("key").trim());
     location.reload(); // every page asks again with the key; its address holds what it shows
   };
   return html`<div class="key">
-    <button type="button" aria-expanded=${isOpen} aria-controls="key-form" onClick=${() => open(!isOpen)}>${apiKey() ? "API key ✓" : "API key"}</button>
-    <form id="key-form" hidden=${!isOpen} onSubmit=${save}>
+    <button type="button" ref=${button} aria-expanded=${isOpen} aria-controls="key-form" onClick=${() => open(!isOpen)}>${apiKey() ? "API key ✓" : "API key"}</button>
+    <form id="key-form" ref=${form} hidden=${!isOpen} onSubmit=${save}>
       ${refused && html`<p class="fault" role="alert">${apiKey() ? "The service refuses this key." : "The service requires an API key."}</p>`}
       <label>API key <input name="key" type="password" autocomplete="off" defaultValue=${apiKey()} /></label>
       <p class="hint">Kept in this tab until it is closed.</p>
@@ -95,3 +107,4 @@ function KeyBox() {
 
 keepFocus();
 render(html`<${App} />`, document.getElementById("app"));
+keepScroll();

@@ -22,8 +22,8 @@ function zoomed(view, factor, at, frame) {
   return bounded({ scale, x: at.x - (at.x - view.x) * by, y: at.y - (at.y - view.y) * by }, frame);
 }
 
-/** A frame whose content can be moved and enlarged. */
-export function PanZoom({ children, label }) {
+/** A frame whose content can be moved and enlarged. size: the width and height of what it shows, 0 if not known yet. */
+export function PanZoom({ children, label, size: [across, down] = [0, 0] }) {
   const frame = useRef(null);
   const pointers = useRef(new Map());
   const [view, setView] = useState(WHOLE);
@@ -44,7 +44,7 @@ export function PanZoom({ children, label }) {
     return () => node.removeEventListener("wheel", wheel);
   }, []);
 
-  const down = (event) => {
+  const press = (event) => {
     pointers.current.set(event.pointerId, { x: event.clientX, y: event.clientY });
   };
   const drag = (event) => {
@@ -74,11 +74,14 @@ export function PanZoom({ children, label }) {
     event.preventDefault();
     act();
   };
-  const place = { transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})` };
+  const place = {
+    transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})`,
+    ...(across > 0 ? { aspectRatio: `${across} / ${down}` } : { minHeight: "14rem" }),
+  };
   return html`<div class="panzoom">
     <div class=${`frame ${view.scale > 1 ? "enlarged" : ""}`} ref=${frame} tabindex="0" role="group"
       aria-label=${`${label}; plus and minus zoom, arrows move`}
-      onKeyDown=${key} onPointerDown=${down} onPointerMove=${drag} onPointerUp=${up} onPointerCancel=${up}
+      onKeyDown=${key} onPointerDown=${press} onPointerMove=${drag} onPointerUp=${up} onPointerCancel=${up}
       onPointerLeave=${up}>
       <div class="content" style=${place}>${children}</div>
     </div>

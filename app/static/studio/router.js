@@ -11,7 +11,7 @@ export function href(parts, query = {}) {
 /** Go to a link; replace: without an entry in the browser's history. */
 export function go(link, { replace = false } = {}) {
   if (replace) {
-    history.replaceState(null, "", link);
+    history.replaceState(history.state, "", link);
     window.dispatchEvent(new HashChangeEvent("hashchange"));
   } else location.hash = link;
 }

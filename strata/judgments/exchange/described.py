@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from strata.core import THINGS, Record, kept
-from strata.errors import InvalidInput
+from strata.errors import InvalidInput, fault_line
 from strata.judgments.judgment import Judgment, Opinion, Subject, sentences_of
 
 
@@ -97,7 +97,7 @@ def opinion_of(found: Imported, texts: Sequence[str]) -> Opinion:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"{found.subject.key}: {where} {first['msg']}".replace(":  ", ": ")) from error
+        raise InvalidInput(f"{found.subject.key}: {where} {fault_line(first)}".replace(":  ", ": ")) from error
 
 
 def _compared(texts: Sequence[str], left: Sequence[str]) -> list[dict[str, Any]]:

@@ -80,6 +80,9 @@ def test_questions_of_a_street() -> None:
     evidence = {turn.question: turn.evidence for turn in turns}
     assert evidence["What colour is the car?"] == ["regions/0"]
     assert evidence["How many dogs can you see?"] == ["regions/1", "regions/3"]
+    # of several things one is asked for
+    assert any(re.search(r", the \w+ or the \w+\?$|: the \w+ or the \w+\?$", question) for question in answers)
+    assert not any(" and " in question for question in answers if question.startswith("Which of these"))
     # no question takes one of the two dogs for "the dog"
     assert not any("the dog" in turn.question + turn.answer for turn in turns)
 
@@ -170,7 +173,7 @@ def is_true(question: str, answer: str, things: list[tuple[str, Box]]) -> bool:
         across, down = (x1 + x2) / 2 / SIZE[0], (y1 + y2) / 2 / SIZE[1]
         return ("left" in found[2]) is (across < 1 / 3) and ("top" in found[2]) is (down < 1 / 3)
     if found := re.fullmatch(r"It is (the [\w ]+)\.", answer):
-        listed = [means(name, things)[1] for name in re.split(r", | and ", question.partition(": ")[2].rstrip("?"))]
+        listed = [means(name, things)[1] for name in re.split(r", | or ", question.partition(": ")[2].rstrip("?"))]
         one = means(found[1], things)[1]
         side = re.search(r"closest to the (\w+) side", question)[1]  # type: ignore[index]
         axis, best = {"left": (0, min), "right": (0, max), "top": (1, min), "bottom": (1, max)}[side]

@@ -4,6 +4,7 @@ import { html, useEffect, useRef, useState } from "../html.js";
 import { get, post } from "../api.js";
 import { Fault } from "../parts.js";
 import { go, href } from "../router.js";
+import { scrollWhenLong, topOfElement } from "../scroll.js";
 import { useLoaded, useTitle } from "../use.js";
 import { Answer, pictureOf } from "../answer.js";
 import { NO_TEXTS, TextFields, textsOf } from "../texts.js";
@@ -42,6 +43,7 @@ function Form() {
       const groups = [];
       for (const image of images) groups.push(await Promise.all(names.map((profile) => submit(image, profile, chosen.alt, textsOf(texts)))));
       go(href(["describe"]) + groups.map((jobs) => `/${jobs.join(",")}`).join(""));
+      showAnswer(groups[0][0]);
     } catch (refused) {
       setError(refused);
     }
@@ -72,6 +74,15 @@ function Form() {
     ${shown?.summary && html`<p class="hint">${shown.name}: ${shown.summary}</p>`}
     <${Fault} error=${error ?? noProfiles} />
   </section>`;
+}
+
+/** Scroll to an answer, if it begins so far down that one would not see it. */
+function showAnswer(job) {
+  scrollWhenLong(() => {
+    const panel = document.querySelector(`[aria-label="Answer ${job}"]`);
+    if (!panel) return null;
+    return panel.getBoundingClientRect().top > window.innerHeight / 2 ? topOfElement(panel) : window.scrollY;
+  });
 }
 
 /** Create the job of an image, a file or a URL; its id. */

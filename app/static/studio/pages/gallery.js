@@ -1,6 +1,6 @@
 // Gallery: the rows of a job, a snapshot or everything, with filters, facets and the evidence of each row.
 // The address holds all that is chosen: #/gallery?job=…&q=…&thing=…&row=…
-import { html, useEffect, useRef, useState } from "../html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { get, picture } from "../api.js";
 import { EvidenceView } from "../evidence.js";
 import { Busy, Fault, Picture, RowChip } from "../parts.js";
@@ -34,13 +34,19 @@ export function Gallery({ query }) {
   const facets = useLoaded((signal) => get("v1/search/facets", askedOf(query), { signal }), [key, page.value?.total]);
   // a list that is asked for again must not lose the row that is looked at
   const rows = page.value?.rows ?? [];
+  // one goes on at the card of the row that was looked at last
+  const last = useRef(null);
+  useEffect(() => {
+    if (!row && last.current) document.querySelector(`.grid [data-row="${CSS.escape(last.current)}"]`)?.focus();
+    last.current = row ?? null;
+  }, [row]);
   return html`<h1>Gallery</h1>
     <${SearchForm} query=${query} link=${link} />
     <${Chosen} query=${query} link=${link} />
     <${Fault} error=${page.error} />
     <div class="gallery">
       <${FacetPanel} facets=${facets.value} error=${facets.error} loading=${facets.loading} query=${query} link=${link} />
-      <section aria-label="Rows">
+      <section aria-label="Rows" data-rows tabindex="-1">
         <${Found} page=${page.value} />
         ${!page.value && !page.error && html`<${Busy}>Searching<//>`}
         <${Grid} rows=${rows} open=${(id) => go(link({ cursor, row: id }))} />
@@ -141,7 +147,7 @@ function Grid({ rows, open }) {
     cards[next].focus();
   };
   return html`<ul class="grid" ref=${list} onKeyDown=${move}>${rows.map((row, index) => html`<li key=${row.id}>
-    <button type="button" tabindex=${index === current ? 0 : -1} onClick=${() => open(row.id)} onFocus=${() => setAt(index)}>
+    <button type="button" data-row=${row.id} tabindex=${index === current ? 0 : -1} onClick=${() => open(row.id)} onFocus=${() => setAt(index)}>
       <${Picture} path=${rowPath(row.id, `preview.jpg?side=${THUMBNAIL}`)} />
       <span class="title">${row.title ?? row.key}</span>
       <small>${row.status !== "succeeded" && html`<${RowChip} row=${row} /> `}
@@ -164,6 +170,10 @@ function Detail({ id, rows, job, show, close }) {
   useEffect(() => {
     if (!dialog.current.open) dialog.current.showModal();
   }, []);
+  // another row begins at its top
+  useLayoutEffect(() => {
+    dialog.current.scrollTop = 0;
+  }, [id]);
   const keys = (event) => {
     const step = { ArrowRight: 1, j: 1, ArrowLeft: -1, k: -1 }[event.key];
     const act = step && to(step);

@@ -49,7 +49,7 @@ function JobList({ query }) {
     </div>
     <${Fault} error=${error} />
     ${page.jobs && !page.jobs.length && html`<p class="none">No jobs.</p>`}
-    ${page.jobs?.length > 0 && html`<table class="table">
+    ${page.jobs?.length > 0 && html`<table class="table" data-rows tabindex="-1">
       <thead><tr><th>job</th><th>profile</th><th>status</th><th>images</th><th class="number">rate</th><th class="number">remaining</th><th>created</th></tr></thead>
       <tbody>${page.jobs.map((job) => html`<${JobRow} key=${job.id} job=${job} />`)}</tbody>
     </table>`}

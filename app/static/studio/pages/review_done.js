@@ -1,7 +1,8 @@
 // The end of a queue: what is left to do, or how far the reviewers agree.
-import { html, useEffect, useRef } from "../html.js";
+import { html, useEffect, useLayoutEffect, useRef } from "../html.js";
 import { Busy, Fault } from "../parts.js";
 import { href } from "../router.js";
+import { showTop } from "../scroll.js";
 import { counted } from "../text.js";
 import { useLoaded } from "../use.js";
 
@@ -10,6 +11,7 @@ const shown = (alpha) => (alpha === null ? "not defined" : alpha.toFixed(2));
 export function Done({ session }) {
   const left = session.total - session.count;
   const heading = useRef(null);
+  useLayoutEffect(() => showTop(heading.current), []);
   useEffect(() => {
     heading.current?.focus({ preventScroll: true });
     const press = (event) => {

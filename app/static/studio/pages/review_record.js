@@ -2,6 +2,7 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { EvidenceView } from "../evidence.js";
 import { Busy, Chip } from "../parts.js";
+import { showTop } from "../scroll.js";
 import { words } from "../text.js";
 
 // as `Reason` in strata/judgments/judgment.py
@@ -42,16 +43,20 @@ export function Judging({ session }) {
   useEffect(() => {
     if (mode === "view") heading.current?.focus({ preventScroll: true });
   }, [at, mode]);
+  // another record begins at its top, as far down as one had read the one before
+  useLayoutEffect(() => showTop(heading.current), [at]);
   const toggleKeys = () => {
     localStorage.setItem(USES_KEYS, usesKeys ? "off" : "on");
     setUsesKeys(!usesKeys);
   };
   return html`<section class="judging" aria-label="record">
     <h2 ref=${heading} tabindex="-1">Record ${at + 1} of ${session.total}${item && html` <small>${item.key}</small>`} <${Said} judgment=${session.judgmentAt(at)} /></h2>
-    <${Bar} session=${session} acts=${acts} item=${item} />
-    ${isHelp && html`<${Help} usesKeys=${usesKeys} toggle=${toggleKeys} />`}
+    <div class="controls">
+      <${Bar} session=${session} acts=${acts} item=${item} />
+      ${item && mode === "reject" && html`<${Rejection} leave=${() => setMode("view")} reject=${reject} />`}
+    </div>
+    ${isHelp && html`<${Help} usesKeys=${usesKeys} toggle=${toggleKeys} close=${() => setHelp(false)} />`}
     ${!item && html`<${Busy}>Loading the record<//>`}
-    ${item && mode === "reject" && html`<${Rejection} leave=${() => setMode("view")} reject=${reject} />`}
     ${item && html`<${Doubt} doubt=${item.doubt} />
       <div class=${mode === "edit" ? "editing beside" : ""}>
         ${mode === "edit" && html`<${Editor} key=${at} item=${item} judgment=${session.judgmentAt(at)}
@@ -108,8 +113,19 @@ function Bar({ session, acts, item }) {
     ${button("?", "Keys", false)}</div>`;
 }
 
-const Help = ({ usesKeys, toggle }) => html`<div class="keys"><dl>${KEYS.map(([key, text]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${text}</dd></div>`)}</dl>
-  <label><input type="checkbox" checked=${usesKeys} onChange=${toggle} />single keys act</label></div>`;
+/** The keys, over the page, so that they are seen wherever it is scrolled to; ? closes them as Escape does. */
+function Help({ usesKeys, toggle, close }) {
+  const dialog = useRef(null);
+  useLayoutEffect(() => dialog.current.showModal(), []);
+  const press = (event) => {
+    event.stopPropagation(); // no key judges the record behind it
+    if (event.key === "?") dialog.current.close();
+  };
+  return html`<dialog class="detail keys" ref=${dialog} aria-labelledby="keys-title" onClose=${close} onKeyDown=${press}>
+    <header><h2 id="keys-title">Keys</h2><button type="button" onClick=${() => dialog.current.close()}>Close</button></header>
+    <dl>${KEYS.map(([key, text]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${text}</dd></div>`)}</dl>
+    <label><input type="checkbox" checked=${usesKeys} onChange=${toggle} />single keys act</label></dialog>`;
+}
 
 const Doubt = ({ doubt }) => (doubt.score > 0
   ? html`<p class="hint">Doubt ${doubt.score.toFixed(2)}: ${[
@@ -118,10 +134,11 @@ const Doubt = ({ doubt }) => (doubt.score > 0
       doubt.lowest_match < 1 && `lowest match ${doubt.lowest_match.toFixed(2)}`].filter(Boolean).join("; ")}</p>`
   : null);
 
-/** Why a description is rejected: a digit chooses a reason, Enter rejects without one. */
+/** Why a description is rejected: a digit chooses a reason, Enter rejects without one. It stays in the window as the bar
+ * above it does. */
 function Rejection({ leave, reject }) {
   const first = useRef(null);
-  useEffect(() => first.current?.focus(), []);
+  useEffect(() => first.current?.focus({ preventScroll: true }), []);
   return html`<fieldset class="rejection"><legend>Why is it rejected?</legend>
     <button type="button" ref=${first} onClick=${() => reject({})}>no reason</button>
     ${REASONS.map((reason, index) => html`<button type="button" key=${reason} onClick=${() => reject({ reason })}>
