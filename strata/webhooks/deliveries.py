@@ -56,8 +56,12 @@ class Delivery(BaseModel):
 
     def due(self, run: int | None = None) -> Delivery:
         """The delivery, to be sent now. run: of the end that it tells; None: the same as before."""
-        again = {"attempts": []} if run is not None else {}
-        changes = {"run": run or self.run, "state": DeliveryState.PENDING, "next_attempt_at": datetime.now(UTC)}
+        again: dict[str, object] = {"attempts": []} if run is not None else {}
+        changes: dict[str, object] = {
+            "run": run or self.run,
+            "state": DeliveryState.PENDING,
+            "next_attempt_at": datetime.now(UTC),
+        }
         return self.model_copy(update={**changes, **again, "tries": 0})
 
     def after(self, attempt: DeliveryAttempt, retry_after: float | None = None, refused: bool = False) -> Delivery:
