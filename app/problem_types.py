@@ -47,6 +47,25 @@ _TYPES = (
         "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
     ),
     ProblemType(
+        "key-expired",
+        401,
+        "Key expired",
+        "The API key of the request has expired. Ask the operator for a new one (`strata keys create`).",
+    ),
+    ProblemType(
+        "key-revoked",
+        401,
+        "Key revoked",
+        "The API key of the request was revoked. Ask the operator for a new one (`strata keys create`).",
+    ),
+    ProblemType(
+        "missing-scope",
+        403,
+        "Missing scope",
+        "The API key is valid, but may not do this; the detail names the scope that is needed. Use a key with this "
+        "scope (`submit`, `read`, `review`, or `admin`, which includes all).",
+    ),
+    ProblemType(
         "origin-not-allowed",
         403,
         "Origin not allowed",

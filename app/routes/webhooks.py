@@ -6,29 +6,30 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from app.dependencies import KnownJob, ServicesDep
+from app.dependencies import AccessDep, KnownJob, ServicesDep
+from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import DeliveryPage, DeliveryState, DeliveryView, JobView
 
-router = APIRouter(responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=ScopedRoute, responses=PROBLEM_RESPONSES)
 
 
 @router.get("/webhooks")
 def list_webhooks(
     given: ServicesDep,
+    access: AccessDep,
     state: Annotated[
         Literal["failed", "pending"], Query(description="failed: given up; pending: sent again later")
     ] = "failed",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=64, description="where the page begins; `next` of the last")] = None,
 ) -> DeliveryPage:
-    """The deliveries that were given up, or those that are not done yet."""
-    outbox = given.jobs.outbox
-    ids = [job_id for job_id in outbox.marked(DeliveryState(state)) if cursor is None or job_id > cursor]
+    """The deliveries that were given up, or those that are not done yet; of the key's tenant."""
+    outbox, owns = given.jobs.outbox, given.tenants.owns(access)
+    marked = outbox.marked(DeliveryState(state))
+    # a mark whose job was deleted is nobody's
+    ids = [job_id for job_id in marked if (cursor is None or job_id > cursor) and owns(job_id)]
     found = [(job_id, outbox.find(job_id)) for job_id in ids[:limit]]
-    # a mark whose job was deleted is removed by the sender, or with the next list
-    for job_id in [job_id for job_id, delivery in found if delivery is None]:
-        outbox.unmark(job_id)
     views = [delivery.view(job_id) for job_id, delivery in found if delivery is not None and delivery.state == state]
     return DeliveryPage(webhooks=views, next=ids[limit - 1] if len(ids) > limit else None)
 

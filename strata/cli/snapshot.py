@@ -49,6 +49,7 @@ Accept = Annotated[bool, typer.Option("--accept-shortfall", help="Take what is t
 SingleImages = Annotated[
     bool, typer.Option("--single-images", help="With --from PROFILE, also images that were sent one by one.")
 ]
+Tenant = Annotated[str | None, typer.Option(metavar="NAME", help="To whom it belongs; none: the tenant of its jobs.")]
 Like = Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")]
 Forget = Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; may be repeated.")]
 Same = Literal["near", "bytes", "listed"]  # alike or equal bytes, equal bytes, the same place or listed SHA-256
@@ -75,6 +76,7 @@ def create(
     accept_shortfall: Accept = False,
     like: Like = None,
     single_images: SingleImages = False,
+    tenant: Tenant = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
@@ -82,6 +84,9 @@ def create(
 
     A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint. Images that
     were sent one by one (POST /v1/captions) are not in it, unless --single-images is given.
+
+    Of a data set, or of jobs of several tenants, only the operator sees the snapshot in the service, unless --tenant
+    says to whom it belongs.
     """
     from strata.snapshots import read_own_files
     from strata.store import PartsOf
@@ -95,7 +100,8 @@ def create(
     with progress() as bar:
         advance = functools.partial(bar.advance, bar.add_task("parts", total=len(parts)))
         pictures = _pictures(snapshots, selection.same, bar) if selection.same else None
-        made = snapshots.create(name, parts, selection, sources, advance, accept_shortfall, own, _tell, pictures)
+        choice = (advance, accept_shortfall, own, _tell, pictures, tenant)
+        made = snapshots.create(name, parts, selection, sources, *choice)
     _show(made, as_json)
 
 

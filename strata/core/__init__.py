@@ -9,7 +9,7 @@ from __future__ import annotations
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
 from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
-from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
+from strata.core.ids import DEFAULT_TENANT, checked_job_id, created_at, is_hash, is_job_id, is_tenant
 from strata.core.layers import (
     LAYERS,
     NOTHING_FOUND,
@@ -138,6 +138,7 @@ from strata.core.usage import MILLION, MOST, Bill, Cost, Usage
 
 __all__ = [
     "COMMIT",
+    "DEFAULT_TENANT",
     "FINAL_GROUP",
     "GROUPS",
     "KINDS",
@@ -274,6 +275,7 @@ __all__ = [
     "installed",
     "is_hash",
     "is_job_id",
+    "is_tenant",
     "kept",
     "layer_named",
     "load_profile",

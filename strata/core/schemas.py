@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from strata.core.ids import DEFAULT_TENANT
 from strata.core.parameters.texts import TextFields
 from strata.core.records import FailureNote, Status
 
@@ -327,7 +328,8 @@ class Waiting(BaseModel):
 class JobView(BaseModel):
     """A job, of one image or of many shards. Times are in RFC 3339, UTC.
 
-    waiting: what the job waits for now; null if nothing is in its way.
+    waiting: what the job waits for now; null if nothing is in its way. tenant: to whom it belongs; empty if that is not
+    known, because its request is damaged.
     """
 
     id: str
@@ -349,6 +351,7 @@ class JobView(BaseModel):
     error: str | None = None
     waiting: Waiting | None = None
     links: dict[str, str] = Field(default_factory=dict)
+    tenant: str = DEFAULT_TENANT
 
 
 class JobPage(BaseModel):

@@ -58,6 +58,7 @@ def envelope(
         error=without_secrets(fields["error"]) if "error" in fields else None,
         waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
+        tenant=request.tenant,
     )
 
 
@@ -71,7 +72,7 @@ def _shards(numbers: Mapping[str, int], total: int) -> ShardCounts:
     )
 
 
-def damaged_envelope(job_id: str, error: str) -> JobView:
+def damaged_envelope(job_id: str, error: str, tenant: str = "") -> JobView:
     """The envelope of a job of which a file of the store is damaged, so that its state is not known."""
     return JobView(
         id=job_id,
@@ -85,6 +86,7 @@ def damaged_envelope(job_id: str, error: str) -> JobView:
         created_at=datetime.fromtimestamp(created_at(job_id), UTC),
         error=error,
         links={"self": f"/v1/jobs/{job_id}", "retry": f"/v1/jobs/{job_id}/retry"},
+        tenant=tenant,
     )
 
 

@@ -112,6 +112,13 @@ class Jobs:
             raise UnknownJob(job_id)
         return request
 
+    def tenant(self, job_id: str) -> str | None:
+        """To whom a job belongs; None if it is not there, or its request is damaged."""
+        try:
+            return self.request(job_id).tenant
+        except (UnknownJob, DamagedFile, ValueError):
+            return None
+
     def status(self, job_id: str) -> JobStatus | None:
         """A job's status in Redis; None if Redis has no copy of the job."""
         return self.queue.job_states.status(job_id)
@@ -302,15 +309,15 @@ class Jobs:
         activity = Activity(self.queue) if running else None
         return [self._view(job_id, copies.get(job_id, NO_COPY), activity) for job_id in job_ids]
 
-    def backlog(self) -> Backlog:
-        """What all unfinished jobs have still to do, and how many workers are ready for it."""
+    def backlog(self, tenant: str | None = None) -> Backlog:
+        """What all unfinished jobs have still to do, or those of a tenant, and how many workers are ready for it."""
         unfinished = sorted(self.queue.job_states.active())
         # some jobs at a time: a request may have 100,000 shards
         views = (
             view
             for start in range(0, len(unfinished), READ_AT_ONCE)
             for view in self.views(unfinished[start : start + READ_AT_ONCE])
-            if view is not None
+            if view is not None and tenant in (None, view.tenant)
         )
         jobs, groups = backlog(views, datetime.now(UTC))
         workers = self.queue.heartbeats.ready_workers()
@@ -337,7 +344,7 @@ class Jobs:
         try:
             return self._stored_view(job_id)
         except DamagedFile as error:
-            return damaged_envelope(job_id, str(error))
+            return damaged_envelope(job_id, str(error), self.tenant(job_id) or "")
 
     def _stored_view(self, job_id: str) -> JobView:
         # a job that has ended is what the store says, because its files may have been removed since

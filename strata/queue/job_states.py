@@ -13,7 +13,7 @@ from strata.errors import QueueFull
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.job_list import entry_of, kind_of, list_job_script
+from strata.queue.job_list import entry_of, image_in, kind_of, list_job_script
 from strata.queue.scripts import STOPPED_TABLE, load_script, open_jobs_script
 
 CHANGED_JOBS = 10_000  # that are read in one call
@@ -200,7 +200,7 @@ class JobStates:
             for job_id in job_ids:
                 pipe.hget(keys.job(job_id), "listed")
             entries: Any = pipe.execute()
-        return {entry.rpartition(":")[2] for entry in entries if entry and kind_of(entry) == "image"}
+        return {image_in(entry) for entry in entries if entry and kind_of(entry) == "image"}
 
     def set_status(self, job_id: str, status: JobStatus, **fields: str) -> JobStatus | None:
         """Change a job's status and other fields, and add an event, in one step, if the present status allows it.

@@ -46,6 +46,15 @@ class PartsOf:
         """
         return last_attempts(part for name in names for part in self._source(name, single_images))
 
+    def tenant(self, names: Sequence[str]) -> str:
+        """To whom jobs and data sets belong together: the tenant of all of them, if they are jobs; else to nobody.
+
+        A data set has the rows of all tenants.
+        """
+        requests = [self.request(name) for name in names]
+        tenants = {"" if request is None else request.tenant for request in requests}
+        return tenants.pop() if len(tenants) == 1 else ""
+
     def _source(self, name: str, single_images: bool) -> list[Part]:
         # a job's id
         request = self.request(name)
