@@ -34,6 +34,7 @@ from strata.jobs.new_jobs import NewJobs
 from strata.jobs.waiting import Activity
 from strata.queue import NO_COPY, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
+from strata.webhooks import Outbox
 
 _FINAL = frozenset(status.value for status in JobStatus if status.final)
 
@@ -66,7 +67,8 @@ class Jobs:
         self.queue, self.store = queue, store
         self.ledger = queue.ledger
         self.parts = JobParts(queue.job_states, store)
-        self.new = NewJobs(queue, store, self.parts)
+        self.outbox = Outbox(store)
+        self.new = NewJobs(queue, store, self.parts, self.outbox)
 
     def activate(self, request: JobRequest, pinned: Iterable[ShardSummary] = ()) -> None:
         """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler.
@@ -164,7 +166,7 @@ class Jobs:
         for summary in self.summaries(job_id).values():
             for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
-        request = request.model_copy(update={"retries": retries})
+        request = request.model_copy(update={"retries": retries, "run": request.run + 1})
         return self._run_again(request)
 
     def repair(self, job_id: str, error: BrokenPart) -> bool:
@@ -260,8 +262,14 @@ class Jobs:
             return False
         end = self._envelope(fields)
         self.store.write_job_file(job_id, "end", JobEnd(**dict(end), written=written))
+        self.tell_end(JobRequest.model_validate_json(fields["request"]))
         self.store.close_job(job_id)
         return self.queue.job_states.close_job(job_id, status)
+
+    def tell_end(self, request: JobRequest) -> None:
+        """Have the end of a job that was written told to whoever wants to know it; once, however often it is called."""
+        if request.webhook:
+            self.outbox.end(request.id, request.run)
 
     def written(self, job: JobView) -> dict[str, list[int]] | None:
         """Which chunks belong to a job that has ended, as `JobEnd.written`; None: all of them."""
