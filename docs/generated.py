@@ -113,10 +113,14 @@ def profile() -> str:
 
 
 def _model_fields(model: type[BaseModel]) -> Iterator[str]:
-    """A pydantic class: its docstring, and a table of its fields."""
+    """A pydantic class: its docstring, those of its bases that have fields, and a table of all fields."""
     from strata.core import profiles
 
-    yield from (_paragraphs(model.__doc__ or ""), "")
+    for told in model.__mro__:
+        if told is model or (
+            issubclass(told, BaseModel) and told is not BaseModel and vars(told).get("__annotations__")
+        ):
+            yield from (_paragraphs(told.__doc__ or ""), "")
     if model.model_fields:
         yield from ("| key | type | default |", "|---|---|---|")
     for name, field in model.model_fields.items():

@@ -70,17 +70,18 @@ def _as(value: Any, precision: torch.dtype) -> Any:
     return value.to(precision) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def compile_on_gpu(module: torch.nn.Module) -> bool:
+def compile_on_gpu(module: torch.nn.Module, varies: bool = False) -> bool:
     """Compile a module to fused kernels if there is a GPU; the compiler runs at the first call with each shape.
 
-    Returns whether there is a GPU. The caller should then make the first call while no other thread runs, because
+    varies: the kernels are those for any size, so that the compiler runs once, and once more for a size of 1. Returns
+    whether there is a GPU. The caller should then make the first call while no other thread runs, because
     torch's compiler is not documented as thread-safe.
     """
     if not torch.cuda.is_available():
         return False
     # on a machine without a compiler torch logs one warning and runs the module uncompiled
     torch._dynamo.config.suppress_errors = True
-    module.compile(dynamic=False)
+    module.compile(dynamic=varies)
     return True
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from open_clip.model import CustomTextCLIP
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import processors
 from transformers import (
     BertTokenizer,
     Blip2Config,
@@ -50,17 +50,11 @@ from transformers import (
     SamVisionConfig,
 )
 
+from bench.models.sizes import TINY_HIERA, TINY_ROPE, TINY_SAM2, TINY_TEXT, TINY_VISION
+from bench.models.vision_language import CHAT, SPECIAL, VISION, tokenizer_of_bytes
 from samples.training.tokenizer import build_processor
 
 TEXTS = ("A red car and an owl on a white background.", "The owl is to the left of the red car.")
-CHAT = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
-    "{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
-)
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
 
 def blip2_captioner(folder: Path, answer: str = "") -> None:
@@ -186,28 +180,11 @@ def sam(folder: Path, sure: float = 1.0) -> None:
 
 def sam2(folder: Path, sure: float = 9.0) -> None:
     """SAM 2.1, saved with its video memory as the published ones are. sure: as for SAM, before a sigmoid."""
-    backbone = {
-        "model_type": "sam2_hiera_det_model",
-        "hidden_size": 8,
-        "image_size": [256, 256],
-        "num_attention_heads": 1,
-        "blocks_per_stage": [1, 1, 2, 1],
-        "embed_dim_per_stage": [8, 16, 32, 64],
-        "num_attention_heads_per_stage": [1, 1, 1, 1],
-        "window_size_per_stage": [8, 4, 4, 4],
-        "global_attention_blocks": [3],
-        "window_positional_embedding_background_size": [4, 4],
-    }
+    backbone = TINY_HIERA | {"model_type": "sam2_hiera_det_model"}
     config = Sam2VideoConfig(
-        vision_config={
-            "model_type": "sam2_vision_model",
-            "backbone_config": backbone,
-            "backbone_channel_list": [64, 32, 16, 8],
-            "backbone_feature_sizes": [[64, 64], [32, 32], [16, 16]],
-            "fpn_hidden_size": 32,
-        },
-        prompt_encoder_config={"hidden_size": 32, "image_size": 256, "patch_size": 16},
-        mask_decoder_config={"hidden_size": 32, "mlp_dim": 16, "num_attention_heads": 1, "iou_head_hidden_dim": 16},
+        vision_config=TINY_SAM2["vision"] | {"model_type": "sam2_vision_model", "backbone_config": backbone},
+        prompt_encoder_config=TINY_SAM2["prompts"],
+        mask_decoder_config=TINY_SAM2["masks"],
         image_size=256,
         memory_attention_hidden_size=32,
         memory_attention_num_layers=1,
@@ -286,19 +263,10 @@ def qwen3_vl_2b(folder: Path, answer: str = "") -> None:
 def qwen3_vl(folder: Path, answer: str = "", tied: bool = False) -> None:
     """Qwen3-VL. answer: as for Florence-2. tied: whether its head is its embedding, as of the smaller ones."""
     tokenizer = tokenizer_of_bytes(VISION)
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
     ids = {mark: tokenizer.get_vocab()[mark] for mark in VISION}
     config = Qwen3VLConfig(
-        vision_config={
-            "depth": 2,
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0, 1],
-        },
-        text_config=_language(tokenizer) | {"rope_parameters": rope, "tie_word_embeddings": tied},
+        vision_config=TINY_VISION,
+        text_config=_language(tokenizer) | {"rope_parameters": TINY_ROPE, "tie_word_embeddings": tied},
         tie_word_embeddings=tied,
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
@@ -361,31 +329,13 @@ def _recite(decoder: Any, written: Sequence[int], images: int) -> None:
 
 
 def _language(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    return {
+    return TINY_TEXT | {
         "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
         "max_position_embeddings": 4096,
         "pad_token_id": 0,
         "eos_token_id": 2,
         "tie_word_embeddings": False,
     }
-
-
-def tokenizer_of_bytes(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """A tokenizer of single bytes, with Qwen's special tokens."""
-    words = [*SPECIAL, *more, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
-    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in (*SPECIAL, *more)])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>", chat_template=CHAT
-    )
 
 
 @torch.no_grad()

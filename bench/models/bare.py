@@ -41,13 +41,14 @@ def calls_of(stage: Any) -> list[tuple[Any, str]]:
         return [(network.session, "run") for network in networks_of(stage)]
     if isinstance(stage, ClassicalSegmenter):
         return [(stage, "compute")]  # without weights the algorithm itself is measured
+    if isinstance(stage, SamSegmenter):
+        return [(stage._model, "get_image_embeddings"), (stage._decoder, "forward")]
     names = {
         FlorenceCaptioner: ("generate",),
         Blip2Captioner: ("generate",),
         QwenVLCaptioner: ("generate",),
         FlorenceDetector: ("generate",),
         LabelDetector: ("forward",),
-        SamSegmenter: ("get_image_embeddings", "forward"),
         OpenClipMatcher: ("encode_image", "encode_text"),
         Blip2Matcher: ("forward",),
         QwenVLMatcher: ("forward",),

@@ -30,6 +30,17 @@ from workers.runner import DECODE_THREADS, MIN_DECODE_BATCH
 Decoded = tuple[Record, Any]
 
 
+def profile_of(name: str, scale: str, folder: Path) -> Profile:
+    """A profile whose vision models have random weights, full-size or tiny; their configurations go to the folder."""
+    profile = load_profile(name, Settings().profiles_dir)
+    if name == "paper":
+        folders = write_architectures(SCALES[scale], folder)
+    else:
+        folders = write_vision_language(name, scale, folder)
+    tiny = SCALES[scale].points_per_side if scale == "tiny" else None
+    return random_profile(profile, folders, tiny)
+
+
 class Measuring:
     """Runs the ways on one process's share of the files. folder: for their output."""
 
@@ -57,16 +68,10 @@ class Measuring:
         return self.answer
 
     def _load(self) -> None:
-        profile = load_profile(self.options.profile, Settings().profiles_dir)
         if self.options.architectures:
-            # full-size models with random weights replace those of the profile
-            scale, folder = self.options.scale, self.folder / "architectures"
-            if profile.name == "paper":
-                folders = write_architectures(SCALES[scale], folder)
-            else:
-                folders = write_vision_language(profile.name, scale, folder)
-            tiny = SCALES[scale].points_per_side if scale == "tiny" else None
-            profile = random_profile(profile, folders, tiny)
+            profile = profile_of(self.options.profile, self.options.scale, self.folder / "architectures")
+        else:
+            profile = load_profile(self.options.profile, Settings().profiles_dir)
         self.pipeline = VisionPipeline(profile)
         self.pipeline.load()
         self.profile: Profile = profile

@@ -25,7 +25,8 @@ from transformers import AutoConfig, AutoModelForMaskGeneration
 from models import devices, pipeline
 from models.devices import best_device, best_precision
 from models.items import Detection
-from models.stages import captioner, clip, detector, florence, matcher, qwen_vl
+from models.stages import captioner, clip, detector, florence, matcher, qwen_vl, segmenter
+from models.stages.sam.decoder import PointDecoder
 from strata.core import Profile, StageSettings
 
 LENGTHS = {"scene_tokens": 16, "crop_tokens": 16}  # of captions: BLIP-2's have some ten tokens, a batch the longest's
@@ -55,15 +56,27 @@ def made(model_class: Any, folder: Path, precision: torch.dtype | None = None) -
 
 
 def _discs(module: Any, inputs: Any, output: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Replaces SAM's outputs: logits of discs with random centres and radii, and random estimates."""
+    """Replaces the outputs of transformers' decoder: masks of discs, and random estimates."""
     masks, estimates, *others = output
+    return _random_discs(masks), torch.rand_like(estimates), *others
+
+
+def random_masks(decoder: PointDecoder) -> PointDecoder:
+    """The decoder, whose outputs are replaced as those of transformers' own."""
+    decoder.upscaling.register_forward_hook(lambda module, inputs, output: _random_discs(output))
+    decoder.estimating.register_forward_hook(lambda module, inputs, output: torch.rand_like(output))
+    return decoder
+
+
+def _random_discs(masks: torch.Tensor) -> torch.Tensor:
+    """Logits like these, (…, height, width), of discs with random centres and radii: a few large ones, many small."""
     height, width = masks.shape[-2:]
-    x, y, radius = torch.rand(3, *masks.shape[:3], 1, 1, device=masks.device)
+    x, y, radius = torch.rand(3, *masks.shape[:-2], 1, 1, device=masks.device)
     rows = torch.arange(height, device=masks.device)[:, None] / height
     columns = torch.arange(width, device=masks.device) / width
     distance = ((columns - x) ** 2 + (rows - y) ** 2).sqrt()
-    # a few large ones, many small ones
-    return (500 * (0.02 + 0.2 * radius**2 - distance)).to(masks.dtype), torch.rand_like(estimates), *others
+    discs: torch.Tensor = 500 * (0.02 + 0.2 * radius**2 - distance)
+    return discs.to(masks.dtype)
 
 
 class FixedRegions(detector.FlorenceDetector):
@@ -136,6 +149,7 @@ def random_weights() -> Iterator[None]:
         patches.enter_context(patch.object(clip, "_load", _clip))
         patches.enter_context(patch("open_clip.get_tokenizer", _token_ids))
         patches.enter_context(patch.object(detector, "FlorenceDetector", FixedRegions))
+        patches.enter_context(patch.object(segmenter, "PointDecoder", lambda model: random_masks(PointDecoder(model))))
         # the guards would reject random texts, and every row with them
         patches.enter_context(patch.object(pipeline, "write", lambda stage, items: stage.run(items)))
         yield

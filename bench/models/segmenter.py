@@ -28,7 +28,7 @@ folder, width, height, limit, threads, rounds = sys.argv[1], *map(int, sys.argv[
 resource.setrlimit(resource.RLIMIT_DATA, (limit << 30, limit << 30))
 import numpy as np, torch
 from PIL import Image
-from bench.models.random_models import PASSING, _discs
+from bench.models import random_models
 from models.stages.segmenter import SamSegmenter
 from strata.core import StageSettings
 
@@ -36,11 +36,14 @@ torch.set_num_threads(threads)
 def peak():
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
-thresholds = {"pred_iou_thresh": 1 - PASSING, "stability_score_thresh": 0.5}
+thresholds = {"pred_iou_thresh": 1 - random_models.PASSING, "stability_score_thresh": 0.5}
 stage = SamSegmenter(StageSettings(backend="sam", model=f"local:{folder}", revision="", parameters=thresholds))
 stage.load()
 torch.manual_seed(0)
-stage._model.mask_decoder.register_forward_hook(_discs)
+if hasattr(stage, "_decoder"):
+    random_models.random_masks(stage._decoder)
+else:  # before 2026-11-29
+    stage._model.mask_decoder.register_forward_hook(random_models._discs)
 noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 picture, found = Image.fromarray(noise), {"loaded_gib": peak(), "seconds": [], "masks": []}
 try:

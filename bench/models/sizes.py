@@ -104,7 +104,7 @@ QWEN_4B: dict[str, Any] = {
     "vocab_size": 151936,
     "tie_word_embeddings": True,
 }
-_TINY_TEXT: dict[str, Any] = {
+TINY_TEXT: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
@@ -113,7 +113,7 @@ _TINY_TEXT: dict[str, Any] = {
     "head_dim": 16,
     "vocab_size": 1024,
 }
-_TINY_VISION: dict[str, Any] = {
+TINY_VISION: dict[str, Any] = {
     "depth": 2,
     "hidden_size": 16,
     "intermediate_size": 16,
@@ -122,7 +122,7 @@ _TINY_VISION: dict[str, Any] = {
     "num_position_embeddings": 64,
     "deepstack_visual_indexes": [0, 1],
 }
-_TINY_HIERA: dict[str, Any] = {
+TINY_HIERA: dict[str, Any] = {
     "hidden_size": 8,
     "image_size": [256, 256],
     "num_attention_heads": 1,
@@ -133,6 +133,19 @@ _TINY_HIERA: dict[str, Any] = {
     "global_attention_blocks": [3],
     "window_positional_embedding_background_size": [4, 4],
 }
+
+
+# of SAM 2 around TINY_HIERA
+TINY_SAM2: dict[str, dict[str, Any]] = {
+    "vision": {
+        "backbone_channel_list": [64, 32, 16, 8],
+        "backbone_feature_sizes": [[64, 64], [32, 32], [16, 16]],
+        "fpn_hidden_size": 32,
+    },
+    "prompts": {"hidden_size": 32, "image_size": 256, "patch_size": 16},
+    "masks": {"hidden_size": 32, "mlp_dim": 16, "num_attention_heads": 1, "iou_head_hidden_dim": 16},
+}
+TINY_ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
 
 
 def florence_config(size: str) -> Florence2Config:
@@ -147,14 +160,8 @@ def florence_config(size: str) -> Florence2Config:
 def sam2_config(size: str) -> Sam2Config:
     """SAM 2.1 without its video memory: "large", "tiny" (both published), or "test"."""
     if size == "test":
-        small = Sam2VisionConfig(
-            backbone_config=Sam2HieraDetConfig(**_TINY_HIERA),
-            backbone_channel_list=[64, 32, 16, 8],
-            backbone_feature_sizes=[[64, 64], [32, 32], [16, 16]],
-            fpn_hidden_size=32,
-        )
-        prompts: dict[str, Any] = {"hidden_size": 32, "image_size": 256, "patch_size": 16}
-        masks: dict[str, Any] = {"hidden_size": 32, "mlp_dim": 16, "num_attention_heads": 1, "iou_head_hidden_dim": 16}
+        small = Sam2VisionConfig(backbone_config=Sam2HieraDetConfig(**TINY_HIERA), **TINY_SAM2["vision"])
+        prompts, masks = TINY_SAM2["prompts"], TINY_SAM2["masks"]
         return Sam2Config(vision_config=small, prompt_encoder_config=prompts, mask_decoder_config=masks)
     own = HIERA[size]
     vision = Sam2VisionConfig(
@@ -166,7 +173,6 @@ def sam2_config(size: str) -> Sam2Config:
 def qwen_vl_config(size: str, **tokens: Any) -> Qwen3VLConfig:
     """Qwen3-VL: "8B", "2B" (both published), or "test". tokens: the ids of its special tokens."""
     if size == "test":
-        rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
-        text: dict[str, Any] = _TINY_TEXT | {"rope_parameters": rope}
-        return Qwen3VLConfig(text_config=text, vision_config=_TINY_VISION, **tokens)
+        text: dict[str, Any] = TINY_TEXT | {"rope_parameters": TINY_ROPE}
+        return Qwen3VLConfig(text_config=text, vision_config=TINY_VISION, **tokens)
     return Qwen3VLConfig(**QWEN_VL[size], **tokens)

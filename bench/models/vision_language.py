@@ -7,6 +7,7 @@ prompts, which have some four times as many tokens as published ones; they are s
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ from bench.models.sizes import FLORENCE_BASE, qwen_vl_config, sam2_config
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 CHAT = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
-    "{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
 )
 _TINY_CLIP: dict[str, Any] = {
     "embed_dim": 64,
@@ -85,7 +87,7 @@ def write_vision_language(profile: str, scale: str, folder: Path) -> dict[str, P
 
 
 def _write_qwen(size: str, folder: Path) -> None:
-    tokenizer = _of_bytes()
+    tokenizer = tokenizer_of_bytes(VISION)
     ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in VISION}
     config = qwen_vl_config(
         size,
@@ -100,11 +102,11 @@ def _write_qwen(size: str, folder: Path) -> None:
     Qwen3VLProcessor(images, tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT).save_pretrained(folder)
 
 
-def _of_bytes() -> PreTrainedTokenizerFast:
-    """A tokenizer of single bytes with Qwen's special tokens."""
-    words = [*SPECIAL, *VISION, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+def tokenizer_of_bytes(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """A tokenizer of single bytes with Qwen's special tokens, and more of them."""
+    words = [*SPECIAL, *more, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
-    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in (*SPECIAL, *VISION)])
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in (*SPECIAL, *more)])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(

@@ -101,7 +101,7 @@ def _measured(works: Sequence[Work], card: Card) -> str:
         "Measured on 2026-11-26 on one H200, each stage alone in one process at its fastest batch "
         "([Benchmarks](benchmarks.md)). With the compiled decoder two processes made an image's masks in "
         f"{MEASURED_WITH_COMPILED_DECODER:.0f} ms. The segmenter and the detector are the furthest from their limits: "
-        "SAM's decoder runs for one image at a time on copies of its features, and Florence-2 decodes 160 steps that "
+        "SAM's decoder ran for one image at a time on copies of its features, and Florence-2 decodes 160 steps that "
         "Python launches."
     )
     return "\n".join(lines) + "\n\n" + _wrapped(told)

@@ -26,6 +26,7 @@ from models.weights.cache import locate
 from strata.core import FlorenceDetectorParameters, LabelDetectorParameters, StageSettings
 
 DENSE_CAPTIONS = "<DENSE_REGION_CAPTION>"
+LOGITS_TOGETHER = 1024  # tokens whose logits are in memory at a time: 100 MB in bfloat16 for Florence-2's vocabulary
 Size = tuple[int, int]  # width, height
 Prepared = tuple[list[Size], Any]  # the images' sizes, and the processor's output for them
 
@@ -137,18 +138,14 @@ class FlorenceDetector(DetectorStage):
 
         The scores that `generate` can keep have the size of the vocabulary for every step and beam: some gigabytes.
         """
-        found = []
-        for i in range(len(tokens)):  # one image at a time: the logits of a long answer take 100 MB in bfloat16
-            logits = self._model(
-                encoder_outputs=BaseModelOutput(encoded["encoder_outputs"][0][i : i + 1]),
-                attention_mask=encoded["attention_mask"][i : i + 1],
-                decoder_input_ids=tokens[i : i + 1, :-1],
-                use_cache=False,
-            ).logits
-            chosen = tokens[i, 1:, None]
-            # the softmax in float32, without a copy of all logits in it
-            own = logits[0].gather(1, chosen)[:, 0].float() - logits[0].float().logsumexp(-1)
-            found.append(own.tolist())
+        states = self._model.model(**encoded, decoder_input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+        together = max(1, LOGITS_TOGETHER // states.shape[1])
+        found: list[list[float]] = []
+        for some, chosen in zip(states.split(together), tokens[:, 1:, None].split(together), strict=True):
+            logits = self._model.lm_head(some)
+            # the softmax in float32: bfloat16 has two or three digits
+            own = logits.gather(2, chosen)[..., 0].float() - logits.float().logsumexp(-1)
+            found += own.tolist()
         return found
 
 

@@ -20,14 +20,16 @@ from transformers import AutoImageProcessor, AutoModelForMaskGeneration
 
 from models.base import SegmenterStage
 from models.demo.salient import salient_masks
-from models.devices import compile_on_gpu, features, load_with_exact_parts
+from models.devices import features, load_with_exact_parts
 from models.items import PLACEHOLDER_IMAGE, Segment
+from models.stages.sam.decoder import ImageFeatures, PointDecoder
 from models.weights.cache import locate
 from strata.core import ClassicalSegmenterParameters, SamParameters, SegmenterParameters, StageSettings
 
 Found = list[tuple[np.typing.NDArray[np.bool_], float]]  # masks (H, W) with scores
 LEAST_SIDE = 8  # pixels; a smaller image cannot show an object in front of a background
 NEARLY = 0.8  # of the smallest share that is chosen
+ENLARGED_TOGETHER = 8_000_000  # pixels of masks that are enlarged in one call: 32 MB in float32
 STABILITY_OFFSET = 1.0  # of logits; the default of segment_anything
 Shape = tuple[int, int]  # height, width
 
@@ -81,8 +83,8 @@ class SamSegmenter(SegmenterStage):
     The steps are those of segment_anything's SamAutomaticMaskGenerator (arXiv 2304.02643, appendix B) without crops:
     a grid of points, three masks per point, thresholds on the estimated IoU and on stability, non-maximum suppression.
     Unlike transformers' mask-generation pipeline it encodes a batch of images in one call, and judges the masks in the
-    model's own size (256×256): only those that are chosen are enlarged to the image's, one by one. Enlarging all masks
-    of a batch of points took 14 GB for an image of 12 megapixels.
+    model's own size (256×256): only those that are chosen are enlarged to the image's, a few at a time. Enlarging all
+    masks of a batch of points took 14 GB for an image of 12 megapixels.
     """
 
     name: ClassVar[str] = "segmenter"
@@ -100,9 +102,13 @@ class SamSegmenter(SegmenterStage):
         # in bfloat16 a coordinate has 8 bits, which moves points by up to 2 of 1024 pixels, and so has a score
         answers = {"shared_embedding": None, "shared_image_embedding": None, "iou_prediction_head": torch.float32}
         self._model = load_with_exact_parts(AutoModelForMaskGeneration, folder, answers)
-        # the decoder copies the image's features for each point; uncompiled, adding to the copies takes most time
-        if compile_on_gpu(self._model.mask_decoder):
-            self.compute(self.prepare([PLACEHOLDER_IMAGE]))  # compile now: all images have the same shapes
+        self._decoder = PointDecoder(self._model)
+        # uncompiled, the additions between the decoder's products take most time
+        if self._decoder.compiled_on_gpu():
+            # compile now, while no other model runs: all images have the same shapes
+            batch = self.prepare([PLACEHOLDER_IMAGE])
+            self._decoder.warm_up(self._decoder.features(self._model.get_image_embeddings(batch.values), 0))
+            self.compute(batch)
 
     def prepare(self, batch: Sequence[Image.Image]) -> _Pixels:
         """Make the images' pixels on the device, and their shapes before and after resizing."""
@@ -125,8 +131,7 @@ class SamSegmenter(SegmenterStage):
         maps = self._model.get_image_embeddings(batch.values)
         answers = []
         for i, (shape, resized) in enumerate(batch.shapes):
-            # SAM has one feature map per image, SAM 2 one for each of several levels
-            own = maps[i : i + 1] if isinstance(maps, Tensor) else [level[i : i + 1] for level in maps]
+            own = self._decoder.features(maps, i)
             points = _grid(self.parameters.points_per_side, resized).to(batch.values.device)
             pieces = points.split(self.parameters.points_per_batch)
             found = [self._candidates(own, piece, resized) for piece in pieces]
@@ -149,23 +154,15 @@ class SamSegmenter(SegmenterStage):
         scores: list[float] = answer.iou_scores[0, 0].float().tolist()
         return scores
 
-    def _candidates(self, maps: Any, points: Tensor, resized: Shape) -> tuple[Tensor, ...]:
+    def _candidates(self, image: ImageFeatures, points: Tensor, resized: Shape) -> tuple[Tensor, ...]:
         """The masks of some points that pass the thresholds. points: (N, 2), x and y in pixels of the resized image.
 
         Returns logits (M, h, w) in the model's size, scores (M,), boxes (M, 4) in its pixels, and shares of the image's
         area (M,).
         """
         p = self.parameters
-        # three masks for each point, with the model's estimates of their IoU; drop those with a low estimate
-        answer = self._model(
-            input_points=points[None, :, None],
-            input_labels=torch.ones(1, len(points), 1, dtype=torch.int64, device=points.device),
-            image_embeddings=maps,
-        )
-        logits, scores = answer.pred_masks[0].flatten(0, 1), answer.iou_scores[0].flatten().float()
-        if p.pred_iou_thresh > 0:
-            sure = scores > p.pred_iou_thresh
-            logits, scores = logits[sure], scores[sure]
+        # three masks for each point, with the model's estimates of their IoU, but none with a low estimate
+        logits, scores = self._decoder(image, points, p.pred_iou_thresh)
         # without the padding: what is left shows the whole image
         height, width = self._unpadded(logits, resized)
         own = logits[:, :height, :width].float()
@@ -189,10 +186,9 @@ class SamSegmenter(SegmenterStage):
         last = shares[kept][: self.parameters.max_masks][-1:]
         kept = kept[(shares[kept] >= NEARLY * last).nonzero()[:, 0]] if len(kept) else kept
         kept = kept[: 2 * self.parameters.max_masks]  # of many things of one size, not all are enlarged
-        # only now enlarge, one by one: a mask of 24 megapixels takes 96 MB in float32
-        height, width = size
-        enlarged = (self._enlarged(logits[i], shape, resized)[:height, :width] for i in kept.tolist())
-        masks = [(values > 0).cpu().numpy() for values in enlarged]
+        # only now enlarge: a mask of 24 megapixels takes 96 MB in float32
+        together = max(1, ENLARGED_TOGETHER // max(math.prod(shape), math.prod(resized)))
+        masks = [mask for some in kept.split(together) for mask in self._enlarged(logits[some], shape, resized, size)]
         return _largest(list(zip(masks, scores[kept].clamp(0, 1).tolist(), strict=True)), self.parameters)
 
     def _unpadded(self, logits: Tensor, resized: Shape) -> Shape:
@@ -205,14 +201,14 @@ class SamSegmenter(SegmenterStage):
             math.ceil(resized[1] * logits.shape[2] / pad["width"]),
         )
 
-    def _enlarged(self, logits: Tensor, shape: Shape, resized: Shape) -> Tensor:
-        """Resize logits (h, w) to the image's shape (H, W)."""
-        # post_process_masks removes the padding; it expects axes of images and channels
+    def _enlarged(self, logits: Tensor, shape: Shape, resized: Shape, size: Shape) -> np.typing.NDArray[np.bool_]:
+        """Logits (N, h, w) as masks (N, H, W) of the image's size. shape: of the image with what was added to it."""
+        # post_process_masks removes the padding; it expects axes of images, masks and channels
         (whole,) = self._processor.post_process_masks(
-            [logits[None, None].float()], [shape], reshaped_input_sizes=[resized], binarize=False
+            [logits[:, None].float()], [shape], reshaped_input_sizes=[resized], binarize=False
         )
-        enlarged: Tensor = whole[0, 0]
-        return enlarged
+        masks: np.typing.NDArray[np.bool_] = (whole[:, 0, : size[0], : size[1]] > 0).cpu().numpy()
+        return masks
 
 
 def _padded(image: Image.Image, longest: int) -> Image.Image:

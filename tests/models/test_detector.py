@@ -18,6 +18,7 @@ from transformers import (
     RTDetrV2Config,
     RTDetrV2ForObjectDetection,
 )
+from transformers.modeling_outputs import BaseModelOutput
 
 from models.base import DetectorStage, WeightsMissing
 from models.building import build_stage
@@ -148,6 +149,30 @@ def test_a_failing_image_fails_alone(backend: str, checkpoints: dict[str, Path])
     failure = results[2]
     assert isinstance(failure, Failure)
     assert failure.stage == "detector"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("together", [1, 7, 20, 1024])
+def test_probabilities_of_a_batch_are_those_of_each_text_alone(
+    together: int, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.stages.detector.LOGITS_TOGETHER", together)
+    stage: Any = _stage("florence2", checkpoints["florence2"])
+    _, inputs = stage.prepare(_images())
+    model, generator = stage._model, torch.Generator().manual_seed(0)
+    tokens = torch.randint(3, 60, (len(_images()), 8), generator=generator)
+    encoded = BaseModelOutput(model.model(**inputs, use_cache=False).encoder_last_hidden_state)
+    mask = inputs["attention_mask"]
+    found = stage._log_probabilities(tokens, {"encoder_outputs": encoded, "attention_mask": mask})
+    for place, row in enumerate(tokens):
+        alone = model(
+            encoder_outputs=BaseModelOutput(encoded[0][place : place + 1]),
+            attention_mask=mask[place : place + 1],
+            decoder_input_ids=row[None, :-1],
+            use_cache=False,
+        ).logits[0]
+        expected = alone.log_softmax(-1).gather(1, row[1:, None])[:, 0]
+        assert found[place] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def _region(phrase: str, *bins: int) -> str:

@@ -189,22 +189,27 @@ def test_sam_s_masks_fit_their_images(sam: Path) -> None:
 def test_whatever_shapes_are_compiled_are_so_once_loaded(
     maker: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    met: list[set[str]] = []
+    met: dict[torch.nn.Module, set[str]] = {}
+    varying: set[torch.nn.Module] = set()
 
     def note(module: torch.nn.Module, unnamed: tuple[Any, ...], named: dict[str, Any]) -> None:
-        met[-1].add(str(tree_map(lambda value: getattr(value, "shape", value), (unnamed, named))))
+        # where one size may vary, the compiler treats only 1 apart
+        many = module in varying and len(unnamed[0]) > 1
+        shapes = tree_map(lambda value: list(getattr(value, "shape", (value,)))[many:], (unnamed, named))
+        met[module].add(f"{many} {shapes}")
 
-    def compiled(module: torch.nn.Module) -> bool:  # as on a GPU
-        met.append(set())
+    def compiled(module: torch.nn.Module, varies: bool = False) -> bool:  # as on a GPU
+        met[module] = set()
+        if varies:
+            varying.add(module)
         module.register_forward_pre_hook(note, with_kwargs=True)
         return True
 
-    monkeypatch.setattr("models.stages.segmenter.compile_on_gpu", compiled)
+    monkeypatch.setattr("models.stages.sam.decoder.compile_on_gpu", compiled)
     stage = _stage("sam", f"local:{make(maker, tmp_path)}", **LENIENT, points_per_batch=4)
-    (loaded,) = met.copy()
-    met.append(set())
+    loaded = {module: set(shapes) for module, shapes in met.items()}
     results = stage.run([Image.new("RGB", size, "red") for size in ((90, 60), (40, 70), (300, 20))])
-    assert loaded == met[-1] and len(loaded) == 2  # calls of four points, and of the ninth
+    assert met == loaded and len(loaded) == 2 and all(len(shapes) == 2 for shapes in loaded.values()), loaded
     assert any(_found(result) for result in results)
 
 
@@ -319,21 +324,26 @@ def test_the_points_of_sam_2_reach_the_far_end_of_an_oblong_image(tmp_path: Path
     assert max(centres) > 30  # a grid placed as SAM's would end at a third of the height
 
 
-def test_only_the_masks_that_are_kept_are_enlarged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after another: of 24 megapixels, one mask takes 96 MB in float32, and 32 × 32 points give 3,072 masks."""
+@pytest.mark.parametrize(("pixels", "most"), [(1, 1), (90_000, 1), (270_000, 3), (8_000_000, 10)])
+def test_only_the_masks_that_are_kept_are_enlarged(
+    pixels: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few at a time: of 24 megapixels, one mask takes 96 MB in float32, and 32 × 32 points give 3,072 masks."""
     stage: Any = _stage("sam", f"local:{make(_noise, tmp_path)}", **LENIENT | {"points_per_side": 8}, max_masks=5)
-    sizes: list[tuple[int, ...]] = []
+    counts: list[int] = []
     post_process = stage._processor.post_process_masks
 
     def noted(*arguments: Any, **named: Any) -> Any:
         whole = post_process(*arguments, **named)
-        sizes.extend(tuple(mask.shape) for mask in whole)
+        counts.extend(len(masks) for masks in whole)
+        assert {tuple(masks.shape[1:]) for masks in whole} == {(1, 300, 300)}
         return whole
 
     monkeypatch.setattr(stage._processor, "post_process_masks", noted)
-    (result,) = stage.run([Image.new("RGB", (900, 600), "red")])
+    monkeypatch.setattr("models.stages.segmenter.ENLARGED_TOGETHER", pixels)
+    (result,) = stage.run([Image.new("RGB", (300, 300), "red")])
     assert len(_found(result)) == 5
-    assert set(sizes) == {(1, 1, 600, 900)} and len(sizes) <= 10, len(sizes)
+    assert max(counts) <= most and sum(counts) <= 10 and len(counts) == -(-sum(counts) // most), counts
 
 
 def test_sam_without_a_good_mask_gives_none(sam: Path) -> None:

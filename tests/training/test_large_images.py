@@ -21,12 +21,12 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 from trl.chat_template_utils import qwen2_5_vl_chat_template
 
+from bench.models.vision_language import VISION, tokenizer_of_bytes
 from strata.data import Mixture, SampleError
 from strata.data.sources.missing_files import Missing
 from strata.data.sources.samples import RawSample
 from tests.checkout import CHECKOUT
 from tests.squares import tiny_mixture
-from tests.tiny_models import VISION, tokenizer_of_bytes
 from tests.tiny_training import make_start, tiny_config
 from tests.training.test_chat_templates import llava_processor
 from training.config import Config, ConfigError, load_config

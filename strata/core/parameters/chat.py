@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from strata.core.parameters.base import Parameters, PromptParameters
+from strata.core.parameters.base import Parameters
 from strata.core.parameters.captioner import ScenePrompts
-from strata.core.parameters.verifier import VerifierParameters
+from strata.core.parameters.composer import AskedComposerParameters
+from strata.core.parameters.verifier import AskedVerifierParameters
 
 # fields of a chat request that the stage sets itself, or that would change its cost limit or its kind of response
 _SET_BY_THE_STAGE = {"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "tools"}
@@ -57,23 +58,9 @@ class ChatCaptionerParameters(ChatParameters, ScenePrompts):
     """The prompts for whole images and for crops, and the maximum output lengths in tokens."""
 
 
-class ChatComposerParameters(ChatParameters, PromptParameters):
-    """with_image: the image is sent with the notes; an image without any notes is then described too.
-
-    max_new_tokens: maximum length of a description. max_notes: the notes beyond this number, those with the lowest
-    scores, are left out.
-    """
-
-    prompt: str = "full"
-    with_image: bool = False
-    max_new_tokens: int = Field(default=400, ge=1)
-    max_notes: int = Field(default=40, ge=1)
+class ChatComposerParameters(ChatParameters, AskedComposerParameters):
+    """How a composer's requests are sent to a chat server, and what is asked."""
 
 
-class ChatVerifierParameters(ChatParameters, VerifierParameters):
-    """max_new_tokens: maximum length of the list of a text's claims. longest_text: longer ones, in bytes, are read by
-    the rules, without a question. Both bound the cost of a text.
-    """
-
-    max_new_tokens: int = Field(default=2000, ge=1)
-    longest_text: int = Field(default=4000, ge=100)
+class ChatVerifierParameters(ChatParameters, AskedVerifierParameters):
+    """How a verifier's requests are sent to a chat server, and what is asked."""

@@ -33,6 +33,21 @@ class TransformersComposerParameters(PromptParameters):
         return self.grounded
 
 
+class AskedComposerParameters(PromptParameters):
+    """What is asked of a chat model, on a server or in vLLM's engine.
+
+    with_image: the image is given with the notes; an image without any notes is then described too.
+
+    max_new_tokens: maximum length of a description. max_notes: the notes beyond this number, those with the lowest
+    scores, are left out.
+    """
+
+    prompt: str = "full"
+    with_image: bool = False
+    max_new_tokens: int = Field(default=400, ge=1)
+    max_notes: int = Field(default=40, ge=1)
+
+
 class QwenVLComposerParameters(PromptParameters):
     """max_new_tokens: maximum length of a description. max_notes: the notes beyond this number, those with the lowest
     scores, are left out. It gets the notes, not the image.

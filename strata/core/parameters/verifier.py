@@ -32,3 +32,14 @@ class VerifierParameters(Parameters):
         if (self.second_opinion is None) != (self.match is None):
             raise ValueError("second_opinion and match have no effect without each other")
         return self
+
+
+class AskedVerifierParameters(VerifierParameters):
+    """What is asked of a chat model, on a server or in vLLM's engine.
+
+    max_new_tokens: maximum length of the list of a text's claims. longest_text: longer ones, in bytes, are read by the
+    rules, without a question. Both bound the cost of a text.
+    """
+
+    max_new_tokens: int = Field(default=2000, ge=1)
+    longest_text: int = Field(default=4000, ge=100)

@@ -7,10 +7,11 @@ from typing import Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from strata.core.parameters.base import Parameters, PromptParameters
+from strata.core.parameters.base import Parameters
 from strata.core.parameters.captioner import ScenePrompts
+from strata.core.parameters.composer import AskedComposerParameters
 from strata.core.parameters.matcher import Question
-from strata.core.parameters.verifier import VerifierParameters
+from strata.core.parameters.verifier import AskedVerifierParameters
 
 # arguments of the engine that the stage sets itself, or that would run foreign code or read other files
 _SET_BY_THE_STAGE = frozenset(
@@ -89,26 +90,12 @@ class VllmCaptionerParameters(VllmParameters, ScenePrompts):
     crops_per_request: int = Field(default=1, ge=1, le=MOST_CROPS)
 
 
-class VllmComposerParameters(VllmParameters, PromptParameters):
-    """with_image: the image is given with the notes; an image without any notes is then described too.
-
-    max_new_tokens: maximum length of a description. max_notes: the notes beyond this number, those with the lowest
-    scores, are left out.
-    """
-
-    prompt: str = "full"
-    with_image: bool = False
-    max_new_tokens: int = Field(default=400, ge=1)
-    max_notes: int = Field(default=60, ge=1)
+class VllmComposerParameters(VllmParameters, AskedComposerParameters):
+    """How a composer's requests are asked in vLLM's engine, and what is asked."""
 
 
-class VllmVerifierParameters(VllmParameters, VerifierParameters):
-    """max_new_tokens: maximum length of the list of a text's claims. longest_text: longer ones, in bytes, are read by
-    the rules, without a question.
-    """
-
-    max_new_tokens: int = Field(default=2000, ge=1)
-    longest_text: int = Field(default=4000, ge=100)
+class VllmVerifierParameters(VllmParameters, AskedVerifierParameters):
+    """How a verifier's requests are asked in vLLM's engine, and what is asked."""
 
 
 class VllmMatcherParameters(VllmParameters, Question):

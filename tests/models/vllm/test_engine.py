@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from bench.models.vision_language import tokenizer_of_bytes
 from models.base import Stage, StageBroken, StageNotLoaded
 from models.building import build_stage, load_stages
 from models.items import CaptionRequest, ComposeRequest, Failure, Pair, VerifyRequest, Written
@@ -24,7 +25,6 @@ from strata.core import Usage, VllmParameters
 from strata.core.profiles import StageSettings
 from tests.models.verifier.elaborate import claim
 from tests.models.verifier.records import record
-from tests.tiny_models import tokenizer_of_bytes
 from tests.vllm_module import RECORD, Loaded, Reply, Script, signature_of
 
 RED = Image.new("RGB", (60, 40), "red")
