@@ -37,10 +37,13 @@ class _Looked:
 
 
 class Preview:
-    """Looks at shards for one submission. Raises QueueUnavailable and OSError."""
+    """Looks at shards for one submission. Raises QueueUnavailable and OSError.
 
-    def __init__(self, given: Services, profile: Profile) -> None:
-        self.given, self.profile = given, profile
+    tenant: whose earlier jobs tell what to expect; None: all jobs do.
+    """
+
+    def __init__(self, given: Services, profile: Profile, tenant: str | None) -> None:
+        self.given, self.profile, self.tenant = given, profile, tenant
         self.end = time.monotonic() + SECONDS
         self.unread: list[UnreadShard] = []
         self.looked = _Looked()
@@ -123,7 +126,7 @@ class Preview:
 
     def _earlier_job(self) -> JobView | None:
         """The newest completed job of the profile that has computed images: others are expected to be alike."""
-        chosen = JobFilter(status=JobStatus.COMPLETED, kind="batch", profile=self.profile.name)
+        chosen = JobFilter(status=JobStatus.COMPLETED, kind="batch", profile=self.profile.name, tenant=self.tenant)
         views, _ = self.given.listing.page(chosen, EARLIER_JOBS)
         return next((view for view in views if _rate(view)), None)
 

@@ -15,6 +15,7 @@ from fastapi import Depends, Path, Request
 from app.deletion import JobDeletion
 from app.http.limits import LARGE_ANSWERS, MAX_STREAMS, MAX_STREAMS_OF_CALLER
 from app.http.networks import network_of
+from app.http.security import access_of
 from app.http.slots import Slots
 from app.images.decoding import Decoder
 from app.images.originals import Originals
@@ -25,8 +26,10 @@ from app.reviews import Reviews
 from app.searches import Searches
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
+from app.tenants import Tenants
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, TextSettings, load_profile
-from strata.jobs import Jobs, Listing
+from strata.jobs import Jobs, Listing, UnknownJob
+from strata.keys import Access, KeyRing
 from strata.queue import Bounds, Queue
 from strata.shards import ImageReader
 from strata.store import BrokenPart, Store
@@ -41,6 +44,7 @@ class Services:
     """
 
     settings: Settings
+    keys: KeyRing
     queue: Queue
     store: Store
     jobs: Jobs
@@ -55,6 +59,7 @@ class Services:
     deletion: JobDeletion
     views: JobViews
     reviews: Reviews
+    tenants: Tenants
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
     large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_ANSWERS))
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -114,16 +119,30 @@ async def caller_of(request: Request) -> str:
     """Whose turns a request takes in the queue: an opaque text for its API key and its client's network."""
     network = network_of(request.client.host if request.client else "")
     # the key is one that was checked: any other text would let a client be as many callers as it likes
-    key = services(request).settings.api_key
-    return hashlib.sha256(f"{key.get_secret_value() if key else ''}\0{network}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{access_of(request).key_id}\0{network}".encode()).hexdigest()[:16]
 
 
 async def _settings(given: ServicesDep) -> Settings:
     return given.settings
 
 
-async def _shown_job(given: ServicesDep, job_id: Annotated[str, Path(max_length=64)]) -> Shown:
-    return await given.views.find(job_id)
+async def _access(request: Request) -> Access:
+    return access_of(request)
+
+
+AccessDep = Annotated[Access, Depends(_access)]
+
+
+async def shown_job(given: Services, access: Access, job_id: str) -> Shown:
+    """A job's envelope. Raises UnknownJob also for the job of a tenant that does not exist for this access."""
+    shown = await given.views.find(job_id)
+    if not access.sees(shown.view.tenant):
+        raise UnknownJob(job_id)
+    return shown
+
+
+async def _shown_job(given: ServicesDep, access: AccessDep, job_id: Annotated[str, Path(max_length=64)]) -> Shown:
+    return await shown_job(given, access, job_id)
 
 
 async def _known_job(shown: Annotated[Shown, Depends(_shown_job)]) -> JobView:

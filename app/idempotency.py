@@ -12,11 +12,13 @@ from email.message import Message
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import services
+from app.http.scopes import ScopedRoute, check_scope
+from app.http.security import access_of
 from app.problems import ProblemError
+from strata.core import DEFAULT_TENANT
 from strata.errors import QueueUnavailable
 from strata.queue import IdempotencyKeys
 
@@ -70,7 +72,7 @@ class Attempt:
         self.keys.free(self.key)
 
 
-class IdempotentRoute(APIRoute):
+class IdempotentRoute(ScopedRoute):
     """A route whose requests may have an `Idempotency-Key`. Its responses must not be streamed."""
 
     def get_route_handler(self) -> Handler:
@@ -78,6 +80,7 @@ class IdempotentRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_once(request: Request) -> Response:
+            check_scope(request, self.needed)  # before the body is read
             key = request.headers.get("idempotency-key")
             if key is None or request.method != "POST":
                 return await handle(request)
@@ -90,7 +93,10 @@ async def _handle_once(handle: Handler, request: Request, key: str) -> Response:
     if not 0 < len(key) <= MAX_KEY:
         raise ProblemError("invalid-request", f"Idempotency-Key: it must have 1 to {MAX_KEY} characters", [])
     # reserve the key, or replay the response to the first request with it
-    hashed = hashlib.sha256(f"{request.url.path}\0{key}".encode()).hexdigest()
+    # tenants have keys of their own, as the answers are theirs
+    tenant = access_of(request).tenant
+    own = "" if tenant == DEFAULT_TENANT else f"{tenant}\0"
+    hashed = hashlib.sha256(f"{own}{request.url.path}\0{key}".encode()).hexdigest()
     attempt = Attempt(services(request).queue.idempotency_keys, hashed, await _body_hash(request))
     replay = await run_in_threadpool(attempt.begin)
     if replay is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,9 +16,10 @@ from app import problems
 from app.deletion import JobDeletion
 from app.dependencies import Services
 from app.http.browsers import BrowserGuard
+from app.http.networks import is_loopback
 from app.http.parameters import known_parameters
 from app.http.request_limits import RequestLimits
-from app.http.security import V1, KeyCheck, documented_key
+from app.http.security import V1, KeyCheck
 from app.images.decoding import Decoder
 from app.images.originals import Originals
 from app.job_views import JobViews
@@ -38,16 +40,20 @@ from app.routes import (
     rows,
     search,
     uploads,
+    webhooks,
 )
 from app.searches import Searches
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
+from app.tenants import Tenants
 from strata.core import Settings
 from strata.jobs import Jobs, Listing, Scheduler
+from strata.keys import KeyRing, StoredKeys
 from strata.queue import Queue
 from strata.search import SearchIndex
 from strata.shards import ImageReader
 from strata.store import Store
+from strata.webhooks.posts import post as send_webhook
 
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
 # what pages of the origins in STRATA_CORS_ORIGINS may send and read
@@ -76,14 +82,15 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = _services(settings, queue, store)
-    _add_layers(app, settings)
+    _add_layers(app, app.state.services)
     # convert every error to a problem
     problems.install(app)
     api_docs.install(app)
     # only routes below /v1 require the API key: probes and pages must work without one
-    v1 = APIRouter(prefix=V1, dependencies=[Depends(documented_key), Depends(known_parameters)])
+    v1 = APIRouter(prefix=V1, dependencies=[Depends(known_parameters)])
     # the routes are tried in this order, so that those that are asked for most come first
-    for resource in (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows, backlog):
+    resources = (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows)
+    for resource in (*resources, webhooks, backlog):
         v1.include_router(resource.router)
     for router in (v1, health.router, pages.router):
         app.include_router(router)
@@ -95,7 +102,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Run the scheduler's thread. Each API process has one; a lock in Redis makes only one of them schedule."""
     given: Services = app.state.services
     stop = threading.Event()
-    scheduler = Scheduler(given.queue, given.store, given.settings.high_water, given.settings.upload_days)
+    settings = given.settings
+    post = functools.partial(send_webhook, rules=settings.webhook_rules)
+    scheduler = Scheduler(given.queue, given.store, settings.high_water, settings.upload_days, post)
     thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
     thread.start()
     given.searches.index.start_if_used()
@@ -111,9 +120,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _services(settings: Settings, queue: Queue, store: Store) -> Services:
     """What routes and dependencies use."""
     all_jobs, images = Jobs(queue, store), ImageReader(store)
-    searches = Searches(all_jobs, SearchIndex(store, settings.data_dir / "search"))
+    tenants = Tenants(all_jobs)
+    searches = Searches(all_jobs, SearchIndex(store, settings.data_dir / "search"), tenants)
     return Services(
         settings=settings,
+        keys=_keys(settings, store),
         queue=queue,
         store=store,
         jobs=all_jobs,
@@ -127,20 +138,27 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
         waits=Waits(all_jobs),
         deletion=JobDeletion(all_jobs, searches.index),
         views=JobViews(all_jobs),
-        reviews=Reviews(all_jobs),
+        reviews=Reviews(all_jobs, tenants),
+        tenants=tenants,
     )
 
 
-def _add_layers(app: FastAPI, settings: Settings) -> None:
+def _keys(settings: Settings, store: Store) -> KeyRing:
+    """The keys of requests. Beyond loopback one is needed, even if there is none."""
+    own = settings.api_key.get_secret_value() if settings.api_key is not None else None
+    return KeyRing(StoredKeys(store), own, closed=own is None and not is_loopback(settings.host))
+
+
+def _add_layers(app: FastAPI, given: Services) -> None:
     """Add what a request passes before its route, from the inside out.
 
     Bodies are limited before they are parsed, and the key is checked before that. A browser's question whether a page
     of another origin may send a request has no key.
     """
-    app.add_middleware(RequestLimits, most=settings.max_body_bytes)
-    app.add_middleware(KeyCheck, key=settings.api_key)
-    if settings.cors_origins:
-        methods, origins = ("GET", "POST", "PUT", "DELETE"), settings.cors_origins
+    app.add_middleware(RequestLimits, most=given.settings.max_body_bytes)
+    app.add_middleware(KeyCheck, keys=given.keys)
+    if given.settings.cors_origins:
+        methods, origins = ("GET", "POST", "PUT", "DELETE"), given.settings.cors_origins
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=_SENT, expose_headers=_READ
         )

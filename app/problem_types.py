@@ -47,6 +47,25 @@ _TYPES = (
         "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
     ),
     ProblemType(
+        "key-expired",
+        401,
+        "Key expired",
+        "The API key of the request has expired. Ask the operator for a new one (`strata keys create`).",
+    ),
+    ProblemType(
+        "key-revoked",
+        401,
+        "Key revoked",
+        "The API key of the request was revoked. Ask the operator for a new one (`strata keys create`).",
+    ),
+    ProblemType(
+        "missing-scope",
+        403,
+        "Missing scope",
+        "The API key is valid, but may not do this; the detail names the scope that is needed. Use a key with this "
+        "scope (`submit`, `read`, `review`, or `admin`, which includes all).",
+    ),
+    ProblemType(
         "origin-not-allowed",
         403,
         "Origin not allowed",
@@ -68,10 +87,10 @@ _TYPES = (
         "The job has no image with this key, or the image has not been described yet; the detail says which.",
     ),
     ProblemType(
-        "unknown-snapshot",
+        "no-webhook",
         404,
-        "Unknown snapshot",
-        "No snapshot has this name or id. `strata snapshot list` lists the snapshots.",
+        "No webhook",
+        "The job was submitted without a webhook, so that its end is told to nobody. Submit it with `webhook`.",
     ),
     ProblemType(
         "image-unavailable",
@@ -190,9 +209,10 @@ _TYPES = (
         "refused-url",
         422,
         "Refused URL",
-        "`image_url` must be http or https with port 80 or 443, without a user name, and all addresses of its host "
-        "must be public (this protects the network in which the service runs); so must those of each redirect. "
-        "`STRATA_PRIVATE_URLS=true` allows private addresses, `STRATA_URL_PORTS` other ports, and `STRATA_URL_HOSTS` "
+        "`image_url`, as the address of a webhook, must be http or https with port 80 or 443, without a user name, and "
+        "all addresses of its host must be public (this protects the network in which the service runs); so must those "
+        "of each redirect. `STRATA_PRIVATE_URLS=true` allows private addresses, `STRATA_URL_PORTS` other ports, and "
+        "`STRATA_URL_HOSTS` (for webhooks `STRATA_WEBHOOK_HOSTS`) "
         "only some hosts.",
     ),
     ProblemType(

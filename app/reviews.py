@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.problems import ProblemError
+from app.tenants import Tenants
 from strata.core import FINAL_GROUP, JobView, Record, Status
 from strata.errors import DamagedFile
 from strata.jobs import Jobs, NotDescribed, Results
@@ -28,6 +29,7 @@ from strata.judgments import (
     now,
     stored,
 )
+from strata.keys import Access
 from strata.snapshots import Doubt, Order, QueuedRow, ReviewQueue, Snapshots, records_of, review_queue
 from strata.store import Part, PartsOf
 
@@ -138,8 +140,8 @@ class _Rows(NamedTuple):
 class Reviews:
     """The queues and judgments of a service. Every method raises QueueUnavailable, OSError and ProblemError."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self.jobs, self.store = jobs, jobs.store
+    def __init__(self, jobs: Jobs, tenants: Tenants) -> None:
+        self.jobs, self.store, self.tenants = jobs, jobs.store, tenants
         self.judgments = Judgments(jobs.store)
         self._snapshots, self._parts_of = Snapshots(jobs.store), PartsOf(jobs.store)
         self._writing = threading.Lock()
@@ -210,8 +212,10 @@ class Reviews:
 
         return self._kept(f"{job.id}/{digest}", wanted, make)
 
-    def of_snapshot(self, name: str, wanted: Wanted) -> _Rows:
-        """A queue of a snapshot's records. Raises UnknownSnapshot and DamagedFile."""
+    def of_snapshot(self, name: str, wanted: Wanted, access: Access) -> _Rows:
+        """A queue of a snapshot's records, with jobs of the access. Raises UnknownSnapshot and DamagedFile."""
+        self.tenants.check_snapshot(access, name)
+        owns = self.tenants.owns(access)
         snapshot = self._snapshots.open(name)
 
         def make() -> _Rows:
@@ -219,11 +223,11 @@ class Reviews:
             queue = review_queue(
                 self.store, parts, wanted.sample, wanted.seed, wanted.where, wanted.order, snapshot.rows()
             )
-            jobs = self._jobs_of(snapshot.manifest.sources, {Part.parse(row.part) for row in queue.rows})
+            jobs = self._jobs_of(snapshot.manifest.sources, {Part.parse(row.part) for row in queue.rows}, owns)
             rows = [row for row in queue.rows if Part.parse(row.part)[1:3] in jobs]
             return _Rows(queue, rows, [jobs[Part.parse(row.part)[1:3]] for row in rows])
 
-        return self._kept(f"snapshot/{snapshot.id}", wanted, make)
+        return self._kept(f"snapshot/{snapshot.id}/{access.only_tenant or ''}", wanted, make)
 
     def _kept(self, source: str, wanted: Wanted, make: Callable[[], _Rows]) -> _Rows:
         """A queue that was made before, or a new one: the pages of a queue are asked for one after another."""
@@ -238,8 +242,13 @@ class Reviews:
                 self._queues.popitem(last=False)
         return made
 
-    def _jobs_of(self, sources: Sequence[str], parts: Iterable[Part]) -> dict[tuple[str, ...], str]:
-        """A job for each fingerprint and shard of some parts: one of the sources, else any that has described it."""
+    def _jobs_of(
+        self, sources: Sequence[str], parts: Iterable[Part], owns: Callable[[str], bool]
+    ) -> dict[tuple[str, ...], str]:
+        """A job for each fingerprint and shard of some parts: one of the sources, else any that has described it.
+
+        owns: which jobs may be named.
+        """
         wanted: set[tuple[str, ...]] = {part[1:3] for part in parts}
         found: dict[tuple[str, ...], str] = {}
         for job_id in dict.fromkeys([*sources, *reversed(self.store.job_ids())]):
@@ -247,7 +256,7 @@ class Reviews:
                 break
             with suppress(DamagedFile):
                 request = self._parts_of.request(job_id)
-                if request is None:
+                if request is None or not owns(job_id):
                     continue
                 fingerprint = request.fingerprints[FINAL_GROUP]
                 if not any(one[0] == fingerprint for one in wanted - found.keys()):
@@ -257,10 +266,10 @@ class Reviews:
                         found.setdefault((fingerprint, summary.identity), job_id)
         return found
 
-    def page(self, rows: _Rows, reviewer: str, start: int, limit: int) -> ReviewPage:
-        """A part of a queue for a reviewer. Raises BrokenPart."""
+    def page(self, rows: _Rows, access: Access, reviewer: str, start: int, limit: int) -> ReviewPage:
+        """A part of a queue for a reviewer, with the judgments that the access sees. Raises BrokenPart."""
         subjects = rows.subjects
-        judged = self.judgments.of_fingerprints({subject.fingerprint for subject in subjects})
+        judged = self.judgments.of_fingerprints({one.fingerprint for one in subjects}, self.tenants.owns(access))
         queued = set(subjects)
         counting = [one for one in current(judged.judgments) if one.subject in queued]
         own = {one.subject: one for one in counting if one.reviewer == reviewer}

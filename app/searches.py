@@ -15,8 +15,10 @@ import duckdb
 from starlette.concurrency import run_in_threadpool
 
 from app.problems import ProblemError
+from app.tenants import Tenants
 from strata.core import FINAL_GROUP, JobView
 from strata.jobs import Jobs
+from strata.keys import Access
 from strata.search import IndexNotReady, Query, Scope, Search, SearchIndex, SnapshotScopes
 from strata.store import Part
 
@@ -39,18 +41,22 @@ class Target:
 class Searches:
     """Runs searches in threads, for the requests of one event loop."""
 
-    def __init__(self, jobs: Jobs, index: SearchIndex) -> None:
-        self.jobs, self.index = jobs, index
+    def __init__(self, jobs: Jobs, index: SearchIndex, tenants: Tenants) -> None:
+        self.jobs, self.index, self.tenants = jobs, index, tenants
         self._snapshots = SnapshotScopes(jobs.store)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 
-    def target(self, job: JobView | None, snapshot: str | None) -> Target:
-        """The rows of a job, of a snapshot, or of the whole store. Raises UnknownSnapshot, DamagedFile and OSError."""
+    def target(self, job: JobView | None, snapshot: str | None, access: Access) -> Target:
+        """The rows of a job, of a snapshot, or of all that exists for an access.
+
+        Raises ProblemError, UnknownSnapshot, DamagedFile and OSError.
+        """
         if snapshot is not None:
+            self.tenants.check_snapshot(access, snapshot)
             return Target(self._snapshots.scope(snapshot))
         if job is None:
-            return Target(Scope.everything())
+            return self._everything(access)
         summaries, written = self.jobs.summaries(job.id), self.jobs.written(job)
         fingerprint = self.jobs.request(job.id).fingerprints[FINAL_GROUP]
         identities = [summary.identity for summary in summaries.values() if summary.images]
@@ -62,6 +68,12 @@ class Searches:
             return part.fingerprint == fingerprint and part.identity in known and counts
 
         return Target(Scope.of_job(fingerprint, identities, written), matches)
+
+    def _everything(self, access: Access) -> Target:
+        if access.only_tenant is None:
+            return Target(Scope.everything())
+        own = self.tenants.shards(access.only_tenant)
+        return Target(Scope.of_shards(own), lambda part: (part.fingerprint, part.identity) in own)
 
     async def run(
         self, target: Target, query: Query, act: Callable[[Search], Result], is_gone: Callable[[], Awaitable[bool]]

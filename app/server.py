@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import signal
@@ -13,15 +12,17 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from app.http.networks import is_loopback
 from app.supervisor import Child, Supervisor, process_groups, worker_environment, workers
 from strata.addresses import redis_address, without_secrets
 from strata.components import load
 from strata.core import GROUPS, Settings, load_profile
-from strata.errors import InvalidInput, PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
+from strata.errors import PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
 from strata.garbage import collector_spared
 from strata.jobs import pair
+from strata.keys import StoredKeys
 from strata.queue import EmbeddedServer, Queue
-from strata.store import Store, import_ahead
+from strata.store import Store, import_ahead, reason_of
 
 if TYPE_CHECKING:
     from app.http.serving import HttpServer
@@ -122,20 +123,19 @@ class Watch:
 
 
 def _refuse_unsafe_bind(settings: Settings) -> None:
-    if settings.api_key is None and not _is_loopback(settings.host):
+    if settings.api_key is None and not is_loopback(settings.host) and not _has_stored_key(settings):
         raise UnsafeBind(settings.host)
     if settings.api_key is None and "STRATA_API_KEY" in os.environ:
-        log.warning("STRATA_API_KEY is empty: requests need no key")
+        log.warning("STRATA_API_KEY is empty: requests need no key, unless the store has one")
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether every address of the host is loopback. Raises InvalidInput if the host cannot be resolved."""
+def _has_stored_key(settings: Settings) -> bool:
+    """Whether the store has a key. Raises StrataError if it cannot be read: then it is not known."""
     try:
-        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInput(f"STRATA_HOST or --host: {host!r} cannot be resolved to an address: {reason}") from error
-    return bool(found) and all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
+        return StoredKeys(Store(settings.store_uri)).exist()
+    except OSError as error:
+        reason = without_secrets(reason_of(error))
+        raise StrataError(f"the list of keys cannot be read, and STRATA_API_KEY is not set: {reason}") from error
 
 
 @contextmanager

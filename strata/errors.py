@@ -82,12 +82,12 @@ class QueueUnavailable(RedisUnavailable):
 
 
 class UnsafeBind(StrataError):
-    """The service would listen beyond loopback without an API key."""
+    """The service would listen beyond loopback, and no API key is set or stored."""
 
     def __init__(self, host: str) -> None:
         super().__init__(
             f"listening on {host} would give the whole network access: "
-            "set STRATA_API_KEY, which must not be empty, or listen on 127.0.0.1"
+            "set STRATA_API_KEY, which must not be empty, make a key with `strata keys create`, or listen on 127.0.0.1"
         )
         self.host = host
 

@@ -2,54 +2,64 @@
 
 from __future__ import annotations
 
-import hmac
-from typing import Annotated
+from typing import Annotated, cast
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import SecretStr
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.problems import ProblemError
+from strata.keys import Access, KeyRefused, KeyRing
+from strata.store import reason_of
 
 V1 = "/v1"  # the prefix of what needs the key
+_ACCESS = "strata.access"  # where a connection's scope has what its key may do
 
 _bearer = HTTPBearer(auto_error=False)
 _header = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
 class KeyCheck:
-    """ASGI middleware: without the key nothing below V1 is looked at, neither the body nor whether the path exists.
+    """ASGI middleware: without a key nothing below V1 is looked at, neither the body nor whether the path exists.
 
-    key: None means that none is needed.
+    What the key may do is left in the connection's scope: `access_of`.
     """
 
-    def __init__(self, app: ASGIApp, key: SecretStr | None) -> None:
-        self.app, self.key = app, key
+    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
+        self.app, self.keys = app, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        needed = scope["type"] == "http" and f"{scope['path']}/".startswith(f"{scope.get('root_path', '')}{V1}/")
-        if needed and not is_authorized(Headers(scope=scope), self.key):
-            detail = "send the API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-            response = ProblemError("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"}).response()
-            await response(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{scope.get('root_path', '')}{V1}/"):
+            try:
+                scope[_ACCESS] = await find_access(self.keys, Headers(scope=scope))
+            except ProblemError as refusal:
+                await refusal.response()(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
-def is_authorized(headers: Headers, key: SecretStr | None) -> bool:
-    """Whether a request has the key, or none is needed."""
-    if key is None:
-        return True
-    # the key may be in either header
+async def find_access(keys: KeyRing, headers: Headers) -> Access:
+    """What a request with these headers may do. Raises ProblemError."""
+    # the key may be in either header; Starlette decodes headers as Latin-1
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    given = (bearer.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", ""))
-    # Starlette decodes headers as Latin-1. Both headers are always compared, and in constant time, so that the response
-    # time reveals nothing about the key
-    matches = [hmac.compare_digest(text.encode("latin-1"), key.get_secret_value().encode()) for text in given]
-    return any(matches)
+    texts = (bearer.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", ""))
+    secrets = [text.encode("latin-1") for text in texts]
+    try:
+        # mostly the list of keys was read lately; a thread waits for the store
+        access = keys.known(secrets)
+        return access if access is not None else await run_in_threadpool(keys.find, secrets)
+    except KeyRefused as error:
+        raise ProblemError(error.reason, str(error), headers={"WWW-Authenticate": "Bearer"}) from error
+    except OSError as error:
+        raise ProblemError("storage-unavailable", f"the list of keys cannot be read now: {reason_of(error)}") from error
+
+
+def access_of(request: Request) -> Access:
+    """What the key of a request below V1 may do."""
+    return cast(Access, request.scope[_ACCESS])
 
 
 async def documented_key(

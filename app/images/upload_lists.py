@@ -14,10 +14,10 @@ from strata.store import IndexRow, ReceivedUploads, Store, write_list
 MOST_TOLD = 20  # missing images that a problem lists
 
 
-def upload_list(store: Store, given: BatchInput, profile: Profile) -> ShardSummary:
-    """Index the uploads that a request names. Raises ProblemError if some are not there (any more), and OSError."""
+def upload_list(store: Store, given: BatchInput, profile: Profile, tenant: str) -> ShardSummary:
+    """Index the uploads that a request of a tenant names. Raises ProblemError if some are not there, and OSError."""
     lines = [line.partition(" ") for line in given.uploads or ()]
-    received = ReceivedUploads(store).find([digest for digest, _, _ in lines])
+    received = ReceivedUploads(store, tenant).find([digest for digest, _, _ in lines])
     missing = [digest for (digest, _, _), found in zip(lines, received, strict=True) if found is None]
     if missing:
         detail = f"{len(missing):,} of {len(lines):,} images are not here: ask `POST /v1/uploads`, and send them"

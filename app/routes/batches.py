@@ -9,11 +9,12 @@ from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.batch_preview import Preview
-from app.dependencies import Caller, Services, ServicesDep
+from app.dependencies import AccessDep, Caller, Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.images.upload_lists import upload_list
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings
+from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings, WebhookTarget
+from strata.egress import RefusedAddress, WebAddress
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -23,6 +24,7 @@ async def submit_shards(
     body: BatchRequest,
     given: ServicesDep,
     response: Response,
+    access: AccessDep,
     caller: Caller,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> JobView:
@@ -33,21 +35,25 @@ async def submit_shards(
     sent before (`/v1/uploads`) are named by the SHA-256 of their files.
     """
     profile = await run_in_threadpool(_profile, given, body)
+    if body.webhook is not None:
+        _check_webhook(given, body.webhook)
     if body.input.uploads is not None:
-        indexed = await run_in_threadpool(upload_list, given.store, body.input, profile)
-        view = await run_in_threadpool(_create, given, body, [indexed.shard], profile, caller, [indexed])
+        indexed = await run_in_threadpool(upload_list, given.store, body.input, profile, access.tenant)
+        view = await run_in_threadpool(
+            _create, given, body, [indexed.shard], profile, (caller, access.tenant), [indexed]
+        )
         response.headers["Location"] = f"/v1/jobs/{view.id}"
         return view
     # expand the patterns and check local shards before a job is created, so that a typo creates no job
     async with given.shards.turn():
         shards = await given.shards.find(body.input.shards or [])
-        view = await run_in_threadpool(_create, given, body, shards, profile, caller)
+        view = await run_in_threadpool(_create, given, body, shards, profile, (caller, access.tenant))
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return view
 
 
 @router.post("/batches/preview", responses=PROBLEM_RESPONSES)
-async def preview_batch(body: BatchRequest, given: ServicesDep) -> BatchPreview:
+async def preview_batch(body: BatchRequest, given: ServicesDep, access: AccessDep) -> BatchPreview:
     """What the same request to `/v1/batches` would compute: shards, images, reused results, time and money.
 
     It takes a few seconds at most; of many or large shards only some are looked at.
@@ -57,7 +63,7 @@ async def preview_batch(body: BatchRequest, given: ServicesDep) -> BatchPreview:
     profile = await run_in_threadpool(_profile, given, body)
     async with given.shards.turn():
         shards = await given.shards.find(body.input.shards)
-        return await run_in_threadpool(lambda: Preview(given, profile).of(shards))
+        return await run_in_threadpool(lambda: Preview(given, profile, access.only_tenant).of(shards))
 
 
 def _profile(given: Services, body: BatchRequest) -> Profile:
@@ -69,14 +75,24 @@ def _profile(given: Services, body: BatchRequest) -> Profile:
     return profile
 
 
+def _check_webhook(given: Services, webhook: WebhookTarget) -> None:
+    """What can be said of the address without the DNS. Raises ProblemError."""
+    try:
+        given.settings.webhook_rules.check(WebAddress.parse(webhook.url))
+    except RefusedAddress as error:
+        raise ProblemError("refused-url", f"webhook.url is refused: {error}") from error
+
+
 def _create(
     given: Services,
     body: BatchRequest,
     shards: list[str],
     profile: Profile,
-    caller: str,
+    whose: tuple[str, str],
     indexed: Sequence[ShardSummary] = (),
 ) -> JobView:
+    """Create the job. whose: its caller and its tenant."""
+    caller, tenant = whose
     job = given.jobs.new.create(
         "batch",
         shards,
@@ -87,6 +103,8 @@ def _create(
         budget=body.budget,
         caller=caller,
         bounds=given.bounds,
+        webhook=body.webhook,
+        tenant=tenant,
     )
     return given.jobs.accepted(job)
 

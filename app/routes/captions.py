@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Caller, Services, ServicesDep
+from app.dependencies import AccessDep, Caller, Services, ServicesDep
 from app.http.limits import MAX_WAITS
 from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute
@@ -62,12 +62,13 @@ _BODY: dict[str, Any] = {
 async def caption_image(
     request: Request,
     given: ServicesDep,
+    access: AccessDep,
     caller: Caller,
     prefer: Annotated[list[str] | None, Header(description="`wait=N`: up to N seconds (at most 120)")] = None,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Describe one image, sent as multipart `file`, as base64, or by URL."""
-    job = await _created(request, given, caller)
+    job = await _created(request, given, access.tenant, caller)
     await forget_body(request)  # it need not stay in memory while the request waits
     # respond with the record if it is finished in time, else with the job
     wait = wait_of(prefer or [])
@@ -84,7 +85,7 @@ async def caption_image(
     return _json(await run_in_threadpool(given.jobs.accepted, job), 202, headers)
 
 
-async def _created(request: Request, given: Services, caller: str) -> JobRequest:
+async def _created(request: Request, given: Services, tenant: str, caller: str) -> JobRequest:
     """Read, clean and decode the image, and create its job; each may raise ProblemError and QueueFull."""
     upload = await read_upload(request, given.settings)
     profile = await run_in_threadpool(given.profile, upload.profile, upload.texts)
@@ -92,7 +93,7 @@ async def _created(request: Request, given: Services, caller: str) -> JobRequest
     new, limits = given.jobs.new, given.bounds.limits("image", caller)
     await run_in_threadpool(new.check, limits)
     data = await given.decoder.checked(upload.data)
-    return await run_in_threadpool(new.create_image, data, upload.alt_text, profile, caller, limits)
+    return await run_in_threadpool(new.create_image, data, upload.alt_text, profile, caller, limits, tenant)
 
 
 def _json(content: Record | JobView, status: int, headers: dict[str, str]) -> Response:

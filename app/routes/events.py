@@ -13,13 +13,14 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Caller, KnownJob, ServicesDep
+from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES
 from strata.core import GROUPS, JobRequest, JobView
 from strata.errors import QueueUnavailable
 from strata.jobs import UnknownJob
 from strata.queue import Queue
 
-router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=ScopedRoute, prefix="/jobs", responses=PROBLEM_RESPONSES)
 
 POLL_SECONDS = 0.25  # all changes within this time are sent as one event
 _ID = re.compile(r"\d{1,18}-\d{1,18}")

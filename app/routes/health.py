@@ -6,9 +6,10 @@ from collections import Counter
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import ServicesDep
-from app.http.security import is_authorized
+from app.dependencies import Services, ServicesDep
+from app.http.security import find_access
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.addresses import without_secrets
 from strata.core import GROUPS
@@ -37,14 +38,23 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", responses={503: PROBLEM_RESPONSES["5XX"]})
-def readyz(request: Request, given: ServicesDep) -> Readiness:
+async def readyz(request: Request, given: ServicesDep) -> Readiness:
     """Succeeds if jobs can be processed: Redis and the store are available, and each group has a ready worker.
 
-    It needs no key. A call with the key tries to write to the store, at most every few seconds. A call without it only
+    It needs no key. A call with a key tries to write to the store, at most every few seconds. A call without it only
     reads, unless a request has met a fault of the storage that may be over now.
     """
+    try:
+        await find_access(given.keys, request.headers)
+        has_key = True
+    except ProblemError:
+        has_key = False
+    return await run_in_threadpool(_readiness, given, has_key)
+
+
+def _readiness(given: Services, has_key: bool) -> Readiness:
     # the reason of each component that is not ready; empty for one that is
-    reasons = {"store": given.store_probe.reason(is_authorized(request.headers, given.settings.api_key))}
+    reasons = {"store": given.store_probe.reason(has_key)}
     workers: Counter[str] = Counter()
     try:
         workers = given.queue.heartbeats.ready_workers()

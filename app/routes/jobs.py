@@ -9,14 +9,15 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import KnownJob, Services, ServicesDep, ShownJob, repairs
+from app.dependencies import AccessDep, KnownJob, Services, ServicesDep, ShownJob, repairs
 from app.http.limits import LIST_BYTES, LISTED_METADATA
+from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobKind, JobPage, JobStatus, JobView
 from strata.jobs import BadCursor, ImageRemoved, NotFinished, Rejected, Results, id_of
 from strata.queue import JobFilter
 
-router = APIRouter(prefix="/jobs", responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=ScopedRoute, prefix="/jobs", responses=PROBLEM_RESPONSES)
 
 NDJSON = "application/x-ndjson"
 _LINES: dict[int | str, dict[str, Any]] = {
@@ -30,6 +31,7 @@ LimitQuery = Annotated[int, Query(ge=1, le=2000, description="rows in one respon
 @router.get("")
 def list_jobs(
     given: ServicesDep,
+    access: AccessDep,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     cursor: CursorQuery = None,
@@ -39,7 +41,7 @@ def list_jobs(
     created_after: Annotated[datetime | None, Query(description="this time or later; UTC without a zone")] = None,
     created_before: Annotated[datetime | None, Query(description="before this time")] = None,
 ) -> JobPage:
-    """All jobs, newest first, or those that pass the filters.
+    """All jobs of the key's tenant, newest first, or those that pass the filters; the operator sees all tenants.
 
     A page may have fewer jobs than `limit`, or none, and yet a `next`: each page looks at a bounded number of jobs, and
     its size is bounded too. A job with more than 16 KiB of metadata is listed without it.
@@ -50,6 +52,7 @@ def list_jobs(
         profile=profile,
         after=id_of(created_after) if created_after else None,
         before=id_of(created_before) if created_before else None,
+        tenant=access.only_tenant,
     )
     try:
         views, following = _bounded(*given.listing.page(chosen, limit, cursor))

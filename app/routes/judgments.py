@@ -9,17 +9,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Services, ServicesDep, repairs
+from app.dependencies import AccessDep, Services, ServicesDep, repairs, shown_job
+from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from app.reviews import MAX_SAMPLE, JudgmentPage, NewJudgment, NewJudgments, ReviewPage, StoredJudgments, Wanted
 from strata.core import FINAL_GROUP, JobView
+from strata.jobs import UnknownJob
 from strata.judgments import Judgment, Reviewer, Verdict, current
+from strata.keys import Access
 from strata.snapshots import Order
 from strata.snapshots.filters import FilterError
 from strata.snapshots.snapshots import UnknownSnapshot
 from strata.store import BrokenPart
 
-router = APIRouter(responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=ScopedRoute, responses=PROBLEM_RESPONSES)
 
 JobQuery = Annotated[str | None, Query(max_length=64, description="a job's id")]
 ReviewerQuery = Annotated[Reviewer | None, Query(description="only what this reviewer has said")]
@@ -27,12 +30,13 @@ _SOURCE = "exactly one of job and snapshot is needed"
 
 
 @router.post("/judgments")
-async def send_judgments(body: NewJudgments, given: ServicesDep) -> StoredJudgments:
+async def send_judgments(body: NewJudgments, given: ServicesDep, access: AccessDep) -> StoredJudgments:
     """Store judgments. They are never changed: a later one of the same reviewer supersedes an earlier one.
 
     A judgment that is sent again with the same id is stored once.
     """
-    jobs = {job: (await given.views.find(job)).view for job in dict.fromkeys(one.job for one in body.judgments)}
+    named = dict.fromkeys(one.job for one in body.judgments)
+    jobs = {job: (await shown_job(given, access, job)).view for job in named}
 
     return await run_in_threadpool(_store, given, body.judgments, jobs)
 
@@ -48,6 +52,7 @@ def _store(given: Services, new: list[NewJudgment], jobs: dict[str, JobView]) ->
 @router.get("/judgments")
 def list_judgments(
     given: ServicesDep,
+    access: AccessDep,
     response: Response,
     job: JobQuery = None,
     fingerprint: Annotated[str | None, Query(pattern="^[0-9a-f]{1,64}$", description="of the group llm")] = None,
@@ -61,10 +66,13 @@ def list_judgments(
     """Judgments by time, or those that pass the filters."""
     all_of = given.reviews.judgments
     if job is not None:
-        known = given.jobs.request(job).fingerprints[FINAL_GROUP]
-        found = all_of.of_job(fingerprint or known, job)
+        request = given.jobs.request(job)
+        if not access.sees(request.tenant):
+            raise UnknownJob(job)
+        found = all_of.of_job(fingerprint or request.fingerprints[FINAL_GROUP], job)
     else:
-        found = all_of.of_fingerprints([fingerprint]) if fingerprint is not None else all_of.all()
+        owns = given.tenants.owns(access)
+        found = all_of.of_fingerprints([fingerprint], owns) if fingerprint is not None else all_of.all(owns)
     judgments = current(found.judgments) if counting else found.judgments
     after = _position(cursor)
     wanted = {"key": key, "reviewer": reviewer, "verdict": verdict}
@@ -81,6 +89,7 @@ def list_judgments(
 @router.get("/review")
 async def show_queue(
     given: ServicesDep,
+    access: AccessDep,
     reviewer: Annotated[Reviewer, Query(description="who reviews")],
     job: JobQuery = None,
     snapshot: Annotated[str | None, Query(max_length=100, description="a snapshot's name or id")] = None,
@@ -98,16 +107,16 @@ async def show_queue(
     if (job is None) == (snapshot is None):
         errors = [{"type": "value_error", "location": ["query"], "message": _SOURCE}]
         raise ProblemError("invalid-request", _SOURCE, errors)
-    shown = (await given.views.find(job)).view if job is not None else None
+    shown = (await shown_job(given, access, job)).view if job is not None else None
     wanted = Wanted(sample, seed, where, order)
     async with given.large_answers:
-        return await run_in_threadpool(_page, given, shown or snapshot or "", wanted, (reviewer, start, limit))
+        return await run_in_threadpool(_page, given, shown or snapshot or "", wanted, (access, reviewer, start, limit))
 
 
-def _page(given: Services, source: JobView | str, wanted: Wanted, asked: tuple[str, int, int]) -> ReviewPage:
+def _page(given: Services, source: JobView | str, wanted: Wanted, asked: tuple[Access, str, int, int]) -> ReviewPage:
     try:
         if isinstance(source, str):
-            return given.reviews.page(given.reviews.of_snapshot(source, wanted), *asked)
+            return given.reviews.page(given.reviews.of_snapshot(source, wanted, asked[0]), *asked)
         with repairs(given, source):
             return given.reviews.page(given.reviews.of_job(source, wanted), *asked)
     except FilterError as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.dependencies import ServicesDep
+from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES
 from strata.core import Proof
 from strata.profiles import ProfileList, views
 from strata.store import proof_of
 
-router = APIRouter(prefix="/profiles", responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=ScopedRoute, prefix="/profiles", responses=PROBLEM_RESPONSES)
 
 
 @router.get("")

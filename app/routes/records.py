@@ -10,6 +10,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
+from app.http.scopes import ScopedRoute
 from app.images.originals import media_type
 from app.images.overlay import draw_overlay
 from app.images.previews import preview
@@ -19,7 +20,7 @@ from strata.images import ImageError
 from strata.jobs import Found, NotDescribed, Results
 from strata.store import upload_digest
 
-router = APIRouter(prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=ScopedRoute, prefix="/records/{job_id}", responses=PROBLEM_RESPONSES)
 
 KeyPath = Annotated[str, Path(min_length=1, max_length=1024)]
 

@@ -7,36 +7,43 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Services, ServicesDep
+from app.dependencies import AccessDep, Services, ServicesDep
+from app.http.scopes import ScopedRoute
 from app.images.originals import media_type
 from app.images.previews import SPARE, preview
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from app.routes.records import SAFE
 from strata.core import FINAL_GROUP, Record
 from strata.images import ImageError
+from strata.keys import Access
 from strata.store import BrokenPart, Part, Source
 
-router = APIRouter(prefix="/rows/{fingerprint}/{identity}/{part}/{row}", responses=PROBLEM_RESPONSES)
+router = APIRouter(
+    route_class=ScopedRoute, prefix="/rows/{fingerprint}/{identity}/{part}/{row}", responses=PROBLEM_RESPONSES
+)
 
 Hash = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
 Name = Annotated[str, Path(pattern=r"^[0-9]{5,9}(\.[0-9]{1,9})?$")]
 Row = Annotated[int, Path(ge=0, le=2**31 - 1)]
 _IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}, "description": "Bytes"}}
 # a row never changes, but it may be deleted
-_KEPT = {"Cache-Control": "private, max-age=600"}
+_KEPT = {"Cache-Control": "private, max-age=600", "Vary": "Authorization, X-API-Key"}
+_NO_PART = "there is no such part in the store; it may have been deleted"
 
 
 @router.get("", response_model=Record)
-def show_row(fingerprint: Hash, identity: Hash, part: Name, row: Row, given: ServicesDep) -> Record:
+def show_row(fingerprint: Hash, identity: Hash, part: Name, row: Row, given: ServicesDep, access: AccessDep) -> Record:
     """The whole record of a row."""
-    return _record(given, (fingerprint, identity, part), row)
+    return _record(given, access, (fingerprint, identity, part), row)
 
 
 @router.get("/image", response_class=Response, responses=_IMAGE)
-async def show_row_image(fingerprint: Hash, identity: Hash, part: Name, row: Row, given: ServicesDep) -> Response:
+async def show_row_image(
+    fingerprint: Hash, identity: Hash, part: Name, row: Row, given: ServicesDep, access: AccessDep
+) -> Response:
     """The image as it is in its shard, without EXIF, places and comments."""
     async with given.large_answers:
-        data = await run_in_threadpool(_bytes_of, given, (fingerprint, identity, part), row)
+        data = await run_in_threadpool(_bytes_of, given, access, (fingerprint, identity, part), row)
         try:
             data = await given.decoder.shown(data)
         except ImageError as error:
@@ -51,11 +58,12 @@ async def show_row_preview(
     part: Name,
     row: Row,
     given: ServicesDep,
+    access: AccessDep,
     side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 320,
 ) -> Response:
     """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked."""
     async with given.large_answers:
-        data = await run_in_threadpool(_bytes_of, given, (fingerprint, identity, part), row)
+        data = await run_in_threadpool(_bytes_of, given, access, (fingerprint, identity, part), row)
         try:
             # the decoder shrinks a large image while it decodes, to no less than is needed here
             most = SPARE * side * side
@@ -65,9 +73,11 @@ async def show_row_preview(
     return Response(content, media_type="image/jpeg", headers=SAFE | _KEPT)
 
 
-def _record(given: Services, place: tuple[str, str, str], row: int) -> Record:
+def _record(given: Services, access: Access, place: tuple[str, str, str], row: int) -> Record:
     """The record at a place: fingerprint, shard identity and name of the part, and the row in it."""
     fingerprint, identity, name = place
+    if access.only_tenant is not None and (fingerprint, identity) not in given.tenants.shards(access.only_tenant):
+        raise ProblemError("unknown-record", _NO_PART)
     number, _, attempt = name.partition(".")
     part = Part(FINAL_GROUP, fingerprint, identity, int(number), int(attempt or 0))
     store = given.store
@@ -77,11 +87,11 @@ def _record(given: Services, place: tuple[str, str, str], row: int) -> Record:
             raise ProblemError("unknown-record", f"the part has {table.num_rows} rows")
         return store.to_records(table.slice(row, 1), Source(part, part.path))[0]
     except FileNotFoundError as error:
-        raise ProblemError("unknown-record", "there is no such part in the store; it may have been deleted") from error
+        raise ProblemError("unknown-record", _NO_PART) from error
     except BrokenPart as error:
         raise ProblemError("part-lost", str(error)) from error
 
 
-def _bytes_of(given: Services, place: tuple[str, str, str], row: int) -> bytes:
-    image = _record(given, place, row).image
+def _bytes_of(given: Services, access: Access, place: tuple[str, str, str], row: int) -> bytes:
+    image = _record(given, access, place, row).image
     return given.originals.read(image.uri, place[1], image)

@@ -9,14 +9,16 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Services, ServicesDep
+from app.dependencies import AccessDep, Services, ServicesDep, shown_job
+from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from app.searches import Target
 from strata.core import CutReason, Facets, SearchPage, Status
+from strata.keys import Access
 from strata.search import BadSearchCursor, Order, Search, facets, words_of
 from strata.search import Query as RowQuery
 
-router = APIRouter(prefix="/search", responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=ScopedRoute, prefix="/search", responses=PROBLEM_RESPONSES)
 
 MAX_WORDS = 32  # of a text that is searched for
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -75,14 +77,14 @@ class _Paging(Filters):
 
 @router.get("")
 async def search_rows(
-    asked: Annotated[_Paging, Query()], given: ServicesDep, request: Request, response: Response
+    asked: Annotated[_Paging, Query()], given: ServicesDep, access: AccessDep, request: Request, response: Response
 ) -> SearchPage:
     """Rows that have all that is asked for, page by page; each row is on one page, also while rows are added.
 
     The service keeps an index of the parts in its store, which follows them after some seconds: `waiting` says how many
     parts it does not have yet. `order`: as in the store, or by the score or by the words of the description.
     """
-    target = await _target(given, asked)
+    target = await _target(given, access, asked)
 
     def page(search: Search) -> SearchPage:
         found = search.page(asked.order, asked.limit, asked.cursor)
@@ -96,7 +98,8 @@ async def search_rows(
             waiting=waiting,
             broken=search.broken(),
             note=given.searches.index.note,
-            hints=search.hints(),
+            # they come from the rows of all tenants
+            hints=search.hints() if access.is_operator else [],
         )
 
     try:
@@ -110,17 +113,19 @@ async def search_rows(
 
 
 @router.get("/facets")
-async def count_rows(asked: Annotated[Filters, Query()], given: ServicesDep, request: Request) -> Facets:
+async def count_rows(
+    asked: Annotated[Filters, Query()], given: ServicesDep, access: AccessDep, request: Request
+) -> Facets:
     """How many of the rows of a search have which status, length, score and labels; of labels the commonest 30."""
-    target = await _target(given, asked)
+    target = await _target(given, access, asked)
     return await given.searches.run(target, asked.query(), facets, request.is_disconnected)
 
 
-async def _target(given: Services, asked: Filters) -> Target:
+async def _target(given: Services, access: Access, asked: Filters) -> Target:
     if asked.job is not None and asked.snapshot is not None:
         raise _refusal("snapshot", "a job and a snapshot exclude each other")
-    job = None if asked.job is None else (await given.views.find(asked.job)).view
-    return await run_in_threadpool(given.searches.target, job, asked.snapshot)
+    job = None if asked.job is None else (await shown_job(given, access, asked.job)).view
+    return await run_in_threadpool(given.searches.target, job, asked.snapshot, access)
 
 
 def _refusal(name: str, message: str) -> ProblemError:

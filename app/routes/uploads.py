@@ -1,7 +1,7 @@
 """`POST /v1/uploads` and `PUT /v1/uploads/SHA256`: many images from another machine, before a batch over them.
 
 The sender names the hashes and sizes of its files, sends those that are missing, several at a time if it likes, and
-then submits a batch that names them. What was sent is not sent again, whoever sent it, and whenever the sender goes on.
+then submits a batch that names them. What a tenant has sent is not sent again, whenever the sender goes on.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Services, ServicesDep
+from app.dependencies import AccessDep, Services, ServicesDep
+from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import UploadsBody, UploadsView, UploadView
 from strata.store import ReceivedUploads
 
-router = APIRouter(prefix="/uploads")
+router = APIRouter(route_class=ScopedRoute, prefix="/uploads")
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -30,10 +31,10 @@ _BODY: dict[str, Any] = {
 
 
 @router.post("", responses=PROBLEM_RESPONSES)
-async def find_missing_uploads(body: UploadsBody, given: ServicesDep) -> UploadsView:
+async def find_missing_uploads(body: UploadsBody, given: ServicesDep, access: AccessDep) -> UploadsView:
     """Which of these files are to be sent. Those that are too large for the service are told before they are sent."""
     sizes = dict(zip(body.sha256, body.sizes, strict=True))
-    found = await run_in_threadpool(ReceivedUploads(given.store).find, list(sizes))
+    found = await run_in_threadpool(ReceivedUploads(given.store, access.tenant).find, list(sizes))
     missing = [digest for digest, known in zip(sizes, found, strict=True) if known is None]
     most = given.settings.max_body_bytes
     view = UploadsView(
@@ -46,7 +47,10 @@ async def find_missing_uploads(body: UploadsBody, given: ServicesDep) -> Uploads
 
 @router.put("/{sha256}", status_code=201, responses=PROBLEM_RESPONSES, openapi_extra=_BODY)
 async def receive_upload(
-    request: Request, given: ServicesDep, sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+    request: Request,
+    given: ServicesDep,
+    access: AccessDep,
+    sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
 ) -> UploadView:
     """Send one image, the bytes of its file; the address has their SHA-256. It is checked, and stored once.
 
@@ -59,7 +63,7 @@ async def receive_upload(
         errors = [{"type": "value_error", "location": ["path", "sha256"], "message": detail}]
         raise ProblemError("invalid-request", detail, errors)
     clean = await given.decoder.checked(data)
-    received = await run_in_threadpool(ReceivedUploads(given.store).keep, sha256, clean)
+    received = await run_in_threadpool(ReceivedUploads(given.store, access.tenant).keep, sha256, clean)
     return UploadView(sha256=sha256, stored_sha256=received.sha256, size=received.size)
 
 

@@ -22,6 +22,7 @@ from strata.cli import evaluation, jobs, models, processes, profiles, review, sa
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
+from strata.cli.keys import command as keys
 from strata.cli.running import command as running
 
 app = typer.Typer(
@@ -109,6 +110,7 @@ for _command in (
     running.run,
 ):
     app.command()(_command)
+app.add_typer(keys.app)
 app.add_typer(models.app)
 app.add_typer(profiles.app)
 app.command()(models.calibrate)
@@ -119,6 +121,7 @@ app.command()(samples.samples)
 app.add_typer(snapshot.app)
 app.command()(snapshot.clean)
 app.command()(snapshot.verify)
+app.command()(snapshot.compact)
 app.add_typer(training.app)
 app.command()(export)
 app.command()(training.train)

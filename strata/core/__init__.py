@@ -9,7 +9,7 @@ from __future__ import annotations
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
 from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
-from strata.core.ids import checked_job_id, created_at, is_hash, is_job_id
+from strata.core.ids import DEFAULT_TENANT, checked_job_id, created_at, is_hash, is_job_id, is_tenant
 from strata.core.layers import (
     LAYERS,
     NOTHING_FOUND,
@@ -105,6 +105,10 @@ from strata.core.schemas import (
     BatchRequest,
     Budget,
     CaptionBody,
+    DeliveryAttempt,
+    DeliveryPage,
+    DeliveryState,
+    DeliveryView,
     Facets,
     FacetValue,
     FailureRow,
@@ -126,6 +130,7 @@ from strata.core.schemas import (
     UploadsView,
     UploadView,
     Waiting,
+    WebhookTarget,
 )
 from strata.core.settings import Settings, load_settings
 from strata.core.transitions import STOPPED, TRANSITIONS, origins
@@ -133,6 +138,7 @@ from strata.core.usage import MILLION, MOST, Bill, Cost, Usage
 
 __all__ = [
     "COMMIT",
+    "DEFAULT_TENANT",
     "FINAL_GROUP",
     "GROUPS",
     "KINDS",
@@ -178,6 +184,10 @@ __all__ = [
     "Cost",
     "CountingComposerParameters",
     "CutReason",
+    "DeliveryAttempt",
+    "DeliveryPage",
+    "DeliveryState",
+    "DeliveryView",
     "Description",
     "Evidence",
     "EvidenceSettings",
@@ -256,6 +266,7 @@ __all__ = [
     "VllmParameters",
     "VllmVerifierParameters",
     "Waiting",
+    "WebhookTarget",
     "YesParameters",
     "checked_job_id",
     "created_at",
@@ -264,6 +275,7 @@ __all__ = [
     "installed",
     "is_hash",
     "is_job_id",
+    "is_tenant",
     "kept",
     "layer_named",
     "load_profile",

@@ -12,6 +12,9 @@ _JOB = re.compile(r"[0-9a-z]{1,64}")  # those of `new_job_id` are 22 hexadecimal
 _CREATED = re.compile(r"[0-9a-f]{12}")  # with which those of `new_job_id` begin: milliseconds since 1970
 _LAST = 253_402_300_799.0  # seconds since 1970 at the end of the year 9999, the last one of Python's dates
 _HASH = re.compile(r"[0-9a-f]{1,64}")
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+DEFAULT_TENANT = "default"  # to whom belongs what was made without a key, or before there were tenants
 
 
 def is_job_id(text: str) -> bool:
@@ -36,3 +39,8 @@ def created_at(job_id: str) -> float:
 def is_hash(text: str) -> bool:
     """Whether a text has the form of a fingerprint or of a shard's identity: at most 64 hexadecimal digits."""
     return _HASH.fullmatch(text) is not None
+
+
+def is_tenant(text: str) -> bool:
+    """Whether a text can be the name of a tenant: lower-case letters, digits and `-`, at most 63 characters."""
+    return _TENANT.fullmatch(text) is not None

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel
 
 from strata.core.chunks import Chunk
+from strata.core.ids import DEFAULT_TENANT
 from strata.core.records import SCHEMA_VERSION, FailureNote
 from strata.core.schemas import Budget, JobKind, JobView, Priority
 
@@ -95,8 +96,9 @@ class JobRequest(BaseModel):
     """A job's request, with everything that determines which parts are its results.
 
     Only a retry changes it. paid: the groups that use a model server; priced: whether the profile has its prices.
-    caller: who has asked, as an opaque text; callers take turns.
-    retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job.
+    caller: who has asked, as an opaque text; callers take turns. tenant: to whom the job belongs.
+    retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job. run:
+    which end of the job comes next; a retry is a further run. webhook: whether its end is told to somebody.
     """
 
     id: str
@@ -115,6 +117,9 @@ class JobRequest(BaseModel):
     priced: bool = False
     budget: Budget | None = None
     caller: str = ""
+    run: int = 1
+    webhook: bool = False
+    tenant: str = DEFAULT_TENANT
 
     def index_chunk(self, shard: str) -> Chunk:
         """The chunk that reads a shard's table of contents."""

@@ -21,6 +21,7 @@ from strata.core import (
     Waiting,
     created_at,
 )
+from strata.queue import OpenCounts
 
 
 def envelope(
@@ -58,6 +59,7 @@ def envelope(
         error=without_secrets(fields["error"]) if "error" in fields else None,
         waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
+        tenant=request.tenant,
     )
 
 
@@ -71,7 +73,7 @@ def _shards(numbers: Mapping[str, int], total: int) -> ShardCounts:
     )
 
 
-def damaged_envelope(job_id: str, error: str) -> JobView:
+def damaged_envelope(job_id: str, error: str, tenant: str = "") -> JobView:
     """The envelope of a job of which a file of the store is damaged, so that its state is not known."""
     return JobView(
         id=job_id,
@@ -85,6 +87,7 @@ def damaged_envelope(job_id: str, error: str) -> JobView:
         created_at=datetime.fromtimestamp(created_at(job_id), UTC),
         error=error,
         links={"self": f"/v1/jobs/{job_id}", "retry": f"/v1/jobs/{job_id}/retry"},
+        tenant=tenant,
     )
 
 
@@ -114,26 +117,29 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def backlog(views: Iterable[JobView], now: datetime) -> tuple[int, dict[str, GroupBacklog]]:
-    """How many of these jobs are unfinished, and what each group has still to compute for them."""
-    jobs, groups = 0, {group: GroupBacklog() for group in GROUPS}
-    for view in views:
-        if view.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS):
-            jobs += 1
-            _add_to_backlog(groups, view, (now - view.created_at).total_seconds())
-    return jobs, groups
+def backlog(jobs: Iterable[OpenCounts], now: float) -> tuple[int, dict[str, GroupBacklog]]:
+    """How many of these jobs are unfinished, and what each group has still to compute for them.
+
+    now: seconds since 1970.
+    """
+    number, groups = 0, {group: GroupBacklog() for group in GROUPS}
+    for job in jobs:
+        if job.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS):
+            number += 1
+            _add_to_backlog(groups, job, now - job.created_at)
+    return number, groups
 
 
-def _add_to_backlog(groups: Mapping[str, GroupBacklog], view: JobView, age: float) -> None:
+def _add_to_backlog(groups: Mapping[str, GroupBacklog], job: OpenCounts, age: float) -> None:
     index, *others = groups
-    shards = view.shards.total - view.shards.indexed - view.shards.failed
+    shards = max(0, job.shards - job.counts[f"{index}:chunks"])
     groups[index].shards += shards
     waits = {index: shards}
     # what one group has done is ready for the next one
-    before = view.request_counts.total
+    total = before = job.counts[f"{index}:images"]
     for group in others:
-        done = view.groups[group].images
-        waits[group] = view.request_counts.total - done
+        done = job.counts[f"{group}:images"]
+        waits[group] = total - done
         groups[group].images += waits[group]
         groups[group].ready += max(0, before - done)
         before = done

@@ -67,7 +67,7 @@ class Listing:
             if (not tops or job_id < min(tops)) and (chosen.after is None or job_id >= chosen.after)
         ]
         # look at more jobs than the page has if some of them may not pass
-        narrow = chosen.status or chosen.kind or chosen.profile
+        narrow = chosen.status or chosen.kind or chosen.profile or chosen.tenant
         looked = ids[: STORE_SCANNED if narrow else limit]
         passing = [view for view in self._views(looked) if view and _passes(chosen, view)]
         if len(passing) > limit:
@@ -132,5 +132,6 @@ def _batches(ids: Sequence[str]) -> list[Sequence[str]]:
 
 
 def _passes(chosen: JobFilter, view: JobView) -> bool:
-    pairs = ((chosen.status, view.status), (chosen.kind, view.kind), (chosen.profile, view.profile))
+    pairs = [(chosen.status, view.status), (chosen.kind, view.kind), (chosen.profile, view.profile)]
+    pairs.append((chosen.tenant, view.tenant))
     return all(wanted in (None, actual) for wanted, actual in pairs)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from strata.core import (
+    DEFAULT_TENANT,
     FINAL_GROUP,
     GROUPS,
     Budget,
@@ -21,11 +22,13 @@ from strata.core import (
     Priority,
     Profile,
     ShardSummary,
+    WebhookTarget,
 )
 from strata.errors import QueueUnavailable
 from strata.jobs.job_parts import JobParts
 from strata.queue import Bounds, Limit, Queue, image_of
 from strata.store import IndexRow, Store, index_table, keep_profile
+from strata.webhooks import Outbox
 
 STORE_CALLS = 64  # at a time; the calls of one image are made together
 
@@ -38,8 +41,8 @@ def new_job_id() -> str:
 class NewJobs:
     """Creates jobs. Every method raises QueueUnavailable and OSError, and leaves nothing of a job behind then."""
 
-    def __init__(self, queue: Queue, store: Store, parts: JobParts) -> None:
-        self.queue, self.store, self.parts = queue, store, parts
+    def __init__(self, queue: Queue, store: Store, parts: JobParts, outbox: Outbox) -> None:
+        self.queue, self.store, self.parts, self.outbox = queue, store, parts, outbox
         self._pool = ThreadPoolExecutor(STORE_CALLS, thread_name_prefix="jobs")
         self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
 
@@ -54,13 +57,16 @@ class NewJobs:
         budget: Budget | None = None,
         caller: str = "",
         bounds: Bounds | None = None,
+        webhook: WebhookTarget | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
         indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
-        queue takes. Raises QueueFull.
+        queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs. Raises QueueFull.
         """
-        request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller)
+        request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
+        request = request.model_copy(update={"webhook": webhook is not None})
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
         limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
@@ -70,6 +76,8 @@ class NewJobs:
             self._together(
                 self.store.check_mark, lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id)
             )
+            if webhook is not None:
+                self.outbox.prepare(request.id, webhook)
             self.store.write_job_file(request.id, "request", request)
             self._create_new(request)
             self.queue.job_states.activate(request.id, limits)
@@ -81,7 +89,13 @@ class NewJobs:
             self.queue.job_states.check(limits)
 
     def create_image(
-        self, data: bytes, alt_text: str | None, profile: Profile, caller: str = "", limits: Sequence[Limit] = ()
+        self,
+        data: bytes,
+        alt_text: str | None,
+        profile: Profile,
+        caller: str = "",
+        limits: Sequence[Limit] = (),
+        tenant: str = DEFAULT_TENANT,
     ) -> JobRequest:
         """Store an image and create a job for it alone, whose first chunk is queued at once. Raises QueueFull.
 
@@ -94,7 +108,7 @@ class NewJobs:
         uri = self.store.upload_uri(digest)
         identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
         summary = ShardSummary(shard=uri, identity=identity, images=1)
-        request = new_request("image", [uri], profile, "hi", {}, [summary], None, caller)
+        request = new_request("image", [uri], profile, "hi", {}, [summary], None, caller, tenant)
         # the index part is that which the group `index` would write
         index = Chunk("index", profile.name, request.fingerprints["index"], uri, identity)
         table = index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)])
@@ -186,6 +200,7 @@ def new_request(
     indexed: list[ShardSummary],
     budget: Budget | None,
     caller: str,
+    tenant: str = DEFAULT_TENANT,
 ) -> JobRequest:
     """A new job's request. It holds everything that decides which parts belong to the job."""
     return JobRequest(
@@ -203,4 +218,5 @@ def new_request(
         priced=profile.priced,
         budget=budget,
         caller=caller,
+        tenant=tenant,
     )

@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -111,13 +111,13 @@ class Judgments:
         """All judgments of a job's records. It takes one listing, and reads what was not read before."""
         return self._found([(fingerprint, job)])
 
-    def of_fingerprints(self, fingerprints: Iterable[str]) -> Found:
-        """All judgments of the records with some fingerprints of the group `llm`."""
-        return self._found([(one, job) for one in sorted(set(fingerprints)) for job in self.jobs(one)])
+    def of_fingerprints(self, fingerprints: Iterable[str], counts: Callable[[str], bool] = lambda job: True) -> Found:
+        """All judgments of the records with some fingerprints of the group `llm`; counts: of which jobs."""
+        return self._found([(one, job) for one in sorted(set(fingerprints)) for job in self.jobs(one) if counts(job)])
 
-    def all(self) -> Found:
-        """All judgments of the store."""
-        return self.of_fingerprints(self.fingerprints())
+    def all(self, counts: Callable[[str], bool] = lambda job: True) -> Found:
+        """All judgments of the store; counts: as in `of_fingerprints`."""
+        return self.of_fingerprints(self.fingerprints(), counts)
 
     def fingerprints(self) -> list[str]:
         """The fingerprints with judgments, sorted. It takes one listing."""

@@ -4,7 +4,8 @@ It exists so that a page of a filtered list takes a bounded time among a million
 the store are the truth. When Redis has lost it, it is rebuilt from the store, and is not used until it is complete.
 
 Each status and kind has a sorted set whose members all have the score 0, so that they are ordered as texts. A member is
-`ID:PROFILE:IMAGE`, where ids sort by time; IMAGE is the upload of a job of one image.
+`ID:PROFILE:IMAGE`, where ids sort by time; IMAGE is the upload of a job of one image. For a job of another tenant than
+`default` it is `IMAGE@TENANT`, so that lists of earlier versions stay valid.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from strata.core import JobKind, JobRequest, JobStatus
+from strata.core import DEFAULT_TENANT, JobKind, JobRequest, JobStatus
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.scripts import load_script
@@ -25,7 +26,7 @@ KINDS: tuple[JobKind, ...] = ("image", "batch")
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs a list has; None: all. image: an upload, as `image_of` gives it.
+    """Which jobs a list has; None: all. image: an upload, as `image_of` gives it; tenant: to whom they belong.
 
     after, before: the ids must be at least the one, and below the other; a prefix of an id is a time.
     """
@@ -36,6 +37,7 @@ class JobFilter:
     image: str | None = None
     after: str | None = None
     before: str | None = None
+    tenant: str | None = None
 
 
 class ListedJob(NamedTuple):
@@ -53,14 +55,25 @@ def image_of(shard: str) -> str:
 
 
 def entry_of(request: JobRequest) -> str:
-    """What the list has of a job besides id and status, as `KIND:PROFILE:IMAGE`."""
+    """What the list has of a job besides id and status, as `KIND:PROFILE:IMAGE` or `KIND:PROFILE:IMAGE@TENANT`."""
     image = image_of(request.shards[0]) if request.kind == "image" else ""
-    return f"{request.kind}:{request.profile}:{image}"
+    tenant = "" if request.tenant == DEFAULT_TENANT else f"@{request.tenant}"
+    return f"{request.kind}:{request.profile}:{image}{tenant}"
+
+
+def image_in(entry: str) -> str:
+    """The image of an entry, as `image_of` names it; empty for a job of shards."""
+    return entry.rpartition(":")[2].partition("@")[0]
 
 
 def kind_of(entry: str) -> JobKind:
     """The kind of a job by its entry."""
     return "image" if entry.startswith("image:") else "batch"
+
+
+def tenant_of(entry: str) -> str:
+    """The tenant of a job by its entry."""
+    return entry.rpartition(":")[2].partition("@")[2] or DEFAULT_TENANT
 
 
 def list_job_script() -> str:
@@ -89,7 +102,8 @@ class JobList:
         tops = [bound for bound in (cursor, chosen.before) if bound is not None]
         top, bottom = f"({min(tops)}" if tops else "+", f"[{chosen.after}" if chosen.after else "-"
         where = [keys.listed(status.value, kind) for status in statuses for kind in kinds]
-        args: list[Any] = [top, bottom, chosen.profile or "", chosen.image or "", limit, MAX_SCANNED]
+        filters = [chosen.profile or "", chosen.image or "", chosen.tenant or ""]
+        args: list[Any] = [top, bottom, *filters, limit, MAX_SCANNED, DEFAULT_TENANT]
         ids, following = cast("tuple[list[str], str]", self._page(keys=where, args=args))
         return list(ids), following or None
 

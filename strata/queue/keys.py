@@ -112,7 +112,7 @@ def closed(kind: str, period: int) -> str:
 
 
 def listed(status: str, kind: str) -> str:
-    """Sorted set: the jobs with a status and kind, as ID:PROFILE:IMAGE, all with the score 0."""
+    """Sorted set: the jobs with a status and kind, as ID:PROFILE:IMAGE or ID:PROFILE:IMAGE@TENANT, with the score 0."""
     return f"{LISTED}{status}:{kind}"
 
 

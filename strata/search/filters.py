@@ -6,7 +6,7 @@ The texts of the conditions are written here. What callers give is in their valu
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -50,6 +50,13 @@ class Scope:
     def everything(cls) -> Scope:
         """The newest parts of the whole store."""
         return cls(Condition("p.latest"))
+
+    @classmethod
+    def of_shards(cls, shards: Collection[tuple[str, str]]) -> Scope:
+        """The newest parts of some shards, each with its fingerprint and identity."""
+        columns = [[fingerprint for fingerprint, _ in shards], [identity for _, identity in shards]]
+        which = "(p.fingerprint, p.identity) in (select unnest(?::varchar[]), unnest(?::varchar[]))"
+        return cls(Condition(f"p.latest and {which}", columns))
 
     @classmethod
     def of_job(cls, fingerprint: str, identities: Sequence[str], written: dict[str, list[int]] | None = None) -> Scope:

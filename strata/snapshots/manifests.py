@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, Field, field_validator
 
+from strata.core import DEFAULT_TENANT
 from strata.snapshots.composition import Composition
 from strata.snapshots.selection import Selection
 from strata.store import Part, Provenance
@@ -36,7 +37,10 @@ class Counts(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The content of `snapshots/NAME.json`. sources: the jobs and data sets that the parts come from."""
+    """The content of `snapshots/NAME.json`. sources: the jobs and data sets that the parts come from.
+
+    tenant: to whom it belongs; empty: to nobody, so that only the operator sees it in the service.
+    """
 
     id: str = Field(pattern="^[0-9a-f]{64}$")
     created_at: datetime
@@ -46,6 +50,7 @@ class Manifest(BaseModel):
     composition: Composition
     provenance: list[Provenance]
     parts: list[Annotated[str, AfterValidator(_path_of_part)]]
+    tenant: str = DEFAULT_TENANT
 
     @field_validator("selection", mode="before")
     @classmethod
@@ -62,13 +67,14 @@ def manifest_of(
     *,
     counts: Counts,
     composition: Composition,
-    origin: tuple[list[str], list[Provenance]],
+    origin: tuple[list[str], list[Provenance], str],
 ) -> Manifest:
     """The manifest of a snapshot that is made now; it describes the selection completely, so that it can be repeated.
 
-    rows: the selected ones, of ROW_SCHEMA. origin: the sources of the parts, and the provenance of their fingerprints.
+    rows: the selected ones, of ROW_SCHEMA. origin: the sources of the parts, the provenance of their
+    fingerprints, and the tenant.
     """
-    sources, provenance = origin
+    sources, provenance, tenant = origin
     return Manifest(
         id=id_of(parts, selection, rows),
         created_at=datetime.now(UTC),
@@ -78,6 +84,7 @@ def manifest_of(
         composition=composition,
         provenance=provenance,
         parts=list(parts),
+        tenant=tenant,
     )
 
 

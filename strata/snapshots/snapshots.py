@@ -32,7 +32,7 @@ from strata.snapshots.pictures import PictureHashes, same_pictures
 from strata.snapshots.reviewing.texts import SCHEMA, digest_of, texts_of
 from strata.snapshots.selection import Choice, Pictures, Selection, SelectionError, Split, select
 from strata.snapshots.targets import check_labels, check_targets
-from strata.store import READERS, Part, Provenance, Store, last_attempts, provenance_of
+from strata.store import READERS, Part, PartsOf, Provenance, Store, last_attempts, provenance_of
 
 log = logging.getLogger(__name__)
 
@@ -102,13 +102,8 @@ class Snapshot:
     def lost(self) -> list[str]:
         """The parts with selected rows that are not in the store any more, in order. Raises OSError."""
         held = [self.parts[number] for number in np.unique(self.rows().column("part").to_numpy())]
-
-        def is_there(path: str) -> bool:
-            return any(self._store.exists(self._store.path(place)) for place in Part.parse(path).places)
-
-        # several at a time: in a bucket each is a round trip
-        with ThreadPoolExecutor(READERS) as pool:
-            return [path for path, there in zip(held, pool.map(is_there, held), strict=True) if not there]
+        lost = set(self._store.lost([Part.parse(path) for path in held]))
+        return [path for path in held if Part.parse(path) in lost]
 
     def fault(self) -> str | None:
         """Why its rows or reviewed texts are not those that it was created with; None if they are. Raises OSError."""
@@ -151,15 +146,16 @@ class Snapshots:
         own: OwnFiles | None = None,
         tell: Callable[[str], object] = log.warning,
         pictures: PartPictures | None = None,
+        tenant: str | None = None,
     ) -> Snapshot:
         """Select rows of parts of the group `llm`, and store the selection under a name.
 
         parts: in any form and order; of several attempts of a chunk the last one is used. advance: called with the
         number of parts read since the last call. accept_shortfall: whether target shares may be missed, and names of
         axes be those of no row. own: the files of the user that the selection needs. tell: gets a line for each file of
-        which not all keys are those of the rows. pictures: reads them, for selections that compare them. Raises
-        SnapshotExists, SelectionError, AxisError, FilterError, ValueError for a part of another group, and
-        FileNotFoundError for a part that does not exist.
+        which not all keys are those of the rows. pictures: reads them, for selections that compare them. tenant: to
+        whom the snapshot belongs; None: as `PartsOf.tenant` says. Raises SnapshotExists, SelectionError, AxisError,
+        FilterError, ValueError for a part of another group, and FileNotFoundError for a part that does not exist.
         """
         # check the name before reading, which may take minutes
         self._check(name)
@@ -171,22 +167,23 @@ class Snapshots:
         # read the features of the selection, and of the default axes, which the composition always shows
         axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
         paths = [part.path for part in chosen_from]
+        owner = PartsOf(self.store).tenant(sources) if tenant is None else tenant
         rows = _joined(read_rows(self.store, paths, selection.features | set(axes), advance), own, tell)
         reads = functools.partial(pictures, paths) if pictures else None
         choice = _choice(rows.table, chosen_from, selection, (own, reads), accept_shortfall)
-        return self._pin(name, (paths, sources), rows, choice, {**axes, **choice.axes}, tell)
+        return self._pin(name, (paths, sources, owner), rows, choice, {**axes, **choice.axes}, tell)
 
     def _pin(
         self,
         name: str,
-        origin: tuple[list[str], Sequence[str]],
+        origin: tuple[list[str], Sequence[str], str],
         rows: Rows,
         choice: Choice,
         axes: Mapping[str, Axis],
         tell: Callable[[str], object],
     ) -> Snapshot:
-        """Store the chosen rows, with the texts that people have left of them. origin: the parts, and their sources."""
-        paths, sources = origin
+        """Store the chosen rows, with the texts that people have left of them. origin: parts, sources and tenant."""
+        paths, sources, tenant = origin
         selected = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
         texts = texts_of(self.store, paths, selected, tell)
         manifest = manifest_of(
@@ -195,7 +192,7 @@ class Snapshots:
             choice.selection.model_copy(update={"reviewed": digest_of(texts)}),
             counts=_counts(len(paths), rows, choice),
             composition=_composition(rows.table, choice, axes),
-            origin=(list(sources), _provenance(self.store, paths)),
+            origin=(list(sources), _provenance(self.store, paths), tenant),
         )
         return self._write(name, manifest, selected, texts)
 
@@ -258,7 +255,7 @@ class Snapshots:
                 snapshot.manifest.selection.model_copy(update={"split": setting, "reviewed": digest_of(texts)}),
                 counts=snapshot.manifest.counts.model_copy(update={"selected": len(indices)}),
                 composition=composition_of(table, indices, axes.values()),
-                origin=(snapshot.manifest.sources, snapshot.provenance),
+                origin=(snapshot.manifest.sources, snapshot.provenance, snapshot.manifest.tenant),
             )
             made.append(self._write(each, manifest, selected, texts))
         return made[0], made[1]

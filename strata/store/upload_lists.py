@@ -1,7 +1,8 @@
 """Images that were sent in bulk: which are known by the hash of the sender's file, and the shard of a batch of them.
 
 An upload is stored without metadata, under the SHA-256 of what is stored. `received/` has, by the SHA-256 of the file
-as it was sent, under which one that is, so that a file need not be sent twice.
+as it was sent, under which one that is, so that a file need not be sent twice. Each tenant has its own: who knows the
+hash of a picture that another tenant has sent has not got the picture.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from strata.core import Chunk, JobRequest, ShardSummary, is_hash
+from strata.core import DEFAULT_TENANT, Chunk, JobRequest, ShardSummary, is_hash
 from strata.store.index_rows import IndexRow, index_table
 from strata.store.part_files import READERS
 from strata.store.store import Store
@@ -28,10 +29,11 @@ class Received(NamedTuple):
 
 
 class ReceivedUploads:
-    """What was sent, by the SHA-256 of the senders' files. Every method raises OSError."""
+    """What a tenant has sent, by the SHA-256 of the senders' files. Every method raises OSError."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, tenant: str = DEFAULT_TENANT) -> None:
         self.store = store
+        self._folder = ["received"] if tenant == DEFAULT_TENANT else ["received", "tenants", tenant]
 
     def find(self, digests: Sequence[str]) -> list[Received | None]:
         """What was received under each hash, in order; None for what was never sent, or is not there any more."""
@@ -60,7 +62,7 @@ class ReceivedUploads:
         return received if known else None
 
     def _path(self, digest: str) -> str:
-        return self.store.path("received", digest[:2], digest)
+        return self.store.path(*self._folder, digest[:2], digest)
 
 
 def write_list(store: Store, rows: Iterable[IndexRow], index: Callable[[str], Chunk]) -> ShardSummary:

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from fastapi import Request
-from pydantic import SecretStr
 
 from app.dependencies import caller_of
 from app.http.limits import ConnectionLimits
 from app.http.serving import HttpServer
+from strata.keys import OPEN
 
 
-def caller(host: str | None, key: str | None = None, **headers: str) -> str:
-    """The caller of a request from a host; key: the configured one."""
-    settings = SimpleNamespace(api_key=SecretStr(key) if key else None)
-    app = SimpleNamespace(state=SimpleNamespace(services=SimpleNamespace(settings=settings)))
+def caller(host: str | None, key: str = "", **headers: str) -> str:
+    """The caller of a request from a host. key: the id of the key that was found for it."""
     scope: dict[str, Any] = {
         "type": "http",
-        "app": app,
         "client": (host, 1) if host is not None else None,
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "strata.access": replace(OPEN, key_id=key),
     }
     return asyncio.run(caller_of(cast(Any, Request(scope))))
 

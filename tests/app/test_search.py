@@ -175,7 +175,8 @@ def test_a_search_is_ended_when_its_time_is_over_or_its_caller_is_gone(
     searched(service, 0)
     if reason == "time":
         monkeypatch.setattr(searches, "MAX_SECONDS", 0.2)
-    given = searches.Searches(service.jobs, service.client.app.state.services.searches.index)  # type: ignore[attr-defined]
+    services = service.client.app.state.services  # type: ignore[attr-defined]
+    given = searches.Searches(service.jobs, services.searches.index, services.tenants)
 
     async def is_gone() -> bool:
         return reason == "caller"

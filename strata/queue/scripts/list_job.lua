@@ -1,6 +1,6 @@
 -- A function for other scripts: put a job into the list of its status, and out of the lists of all others.
 --
--- job_key   the job's hash; its field `listed` has KIND:PROFILE:IMAGE. A job without it is not listed.
+-- job_key   the job's hash; its field `listed` has KIND:PROFILE:IMAGE, or with @TENANT. A job without it is not listed.
 -- job_id    the job's id
 -- @LISTED@  the beginning of the lists' names; STATUS and KIND follow, with a colon between them
 -- @STATUSES@ all statuses, as Lua strings

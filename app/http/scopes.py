@@ -1,0 +1,88 @@
+"""Which scope each operation needs: one of those in the table. A route that is not in the table cannot be made.
+
+It is checked once the route is known and before the body is read; the OpenAPI document has it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response, Security
+from fastapi.routing import APIRoute
+
+from app.http.security import access_of, documented_key
+from app.problems import ProblemError
+from strata.keys import Scope
+
+_SUBMIT, _READ, _REVIEW, _ADMIN = (frozenset({scope}) for scope in Scope)
+# whoever submits sees how far it is, and not what was described
+_STATE = _READ | _SUBMIT
+
+# by method and path below /v1; `review` includes `read`, and `admin` includes all
+NEEDED: dict[tuple[str, str], frozenset[Scope]] = {
+    ("POST", "/captions"): _SUBMIT,
+    ("POST", "/batches"): _SUBMIT,
+    ("POST", "/batches/preview"): _SUBMIT,
+    ("POST", "/uploads"): _SUBMIT,
+    ("PUT", "/uploads/{sha256}"): _SUBMIT,
+    ("GET", "/jobs"): _STATE,
+    ("GET", "/jobs/{job_id}"): _STATE,
+    ("DELETE", "/jobs/{job_id}"): _ADMIN,
+    ("POST", "/jobs/{job_id}/cancel"): _SUBMIT,
+    ("POST", "/jobs/{job_id}/retry"): _SUBMIT,
+    ("GET", "/jobs/{job_id}/results"): _READ,
+    ("GET", "/jobs/{job_id}/failures"): _READ,
+    ("GET", "/jobs/{job_id}/events"): _READ,
+    ("GET", "/jobs/{job_id}/webhook"): _STATE,
+    ("POST", "/jobs/{job_id}/webhook/redeliver"): _SUBMIT,
+    ("GET", "/webhooks"): _STATE,
+    ("GET", "/records/{job_id}/{key:path}"): _READ,
+    ("GET", "/records/{job_id}/{key:path}/image"): _READ,
+    ("GET", "/records/{job_id}/{key:path}/preview.jpg"): _READ,
+    ("GET", "/records/{job_id}/{key:path}/overlay.png"): _READ,
+    ("GET", "/rows/{fingerprint}/{identity}/{part}/{row}"): _READ,
+    ("GET", "/rows/{fingerprint}/{identity}/{part}/{row}/image"): _READ,
+    ("GET", "/rows/{fingerprint}/{identity}/{part}/{row}/preview.jpg"): _READ,
+    ("GET", "/search"): _READ,
+    ("GET", "/search/facets"): _READ,
+    ("GET", "/judgments"): _READ,
+    ("POST", "/judgments"): _REVIEW,
+    ("GET", "/review"): _REVIEW,
+    ("GET", "/profiles"): _STATE,
+    ("GET", "/backlog"): _STATE,
+}
+
+
+class ScopedRoute(APIRoute):
+    """A route below /v1. Its handler refuses a key without the scope that the table has for it."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        methods = {str(method) for method in options.get("methods") or ("GET",)}
+        (self.needed,) = {NEEDED[method, path] for method in methods}
+        scopes = sorted(scope.value for scope in self.needed)
+        options["dependencies"] = [Security(documented_key, scopes=scopes), *(options.get("dependencies") or ())]
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's handler, which first checks the scopes of the request's key."""
+        handle = super().get_route_handler()
+
+        async def handle_allowed(request: Request) -> Response:
+            check_scope(request, self.needed)
+            return await handle(request)
+
+        return handle_allowed
+
+
+def check_scope(request: Request, needed: frozenset[Scope]) -> None:
+    """Raise ProblemError unless the key of a request has one of these scopes."""
+    access = access_of(request)
+    if not access.may(needed):
+        names = " or ".join(f"`{scope.value}`" for scope in sorted(needed))
+        detail = f"this needs a key with the scope {names}; the key {access.key_id} has {_listed(access.scopes)}"
+        raise ProblemError("missing-scope", detail)
+
+
+def _listed(scopes: frozenset[Scope]) -> str:
+    return ", ".join(f"`{scope.value}`" for scope in sorted(scopes))

@@ -1,0 +1,1 @@
+"""`strata keys`: the API keys of a service."""

@@ -1,0 +1,152 @@
+"""`strata keys`: make, list and revoke API keys. The keys lie in the store: no service has to run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from strata.cli.group import PlainGroup
+from strata.cli.terminal import AsJson, StoreUri, open_store, output
+from strata.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from strata.keys import ApiKey, Scope
+
+app = typer.Typer(
+    name="keys",
+    cls=PlainGroup,
+    help="Make, list and revoke the API keys of a service. They lie in its store.",
+    no_args_is_help=True,
+)
+
+_SPAN = re.compile(r"([1-9][0-9]{0,4})([hdw])")
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for, as the list shows it.")],
+    scopes: Annotated[
+        str, typer.Option("--scopes", metavar="LIST", help="Of submit, read, review, admin, with commas.")
+    ] = "submit,read",
+    tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose jobs it makes and sees.")] = "default",
+    expires: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="After 12h, 30d or 8w, or with a date as 2027-01-31; none: never."),
+    ] = None,
+    as_json: AsJson = False,
+    store: StoreUri = None,
+) -> None:
+    """Make a key, and print its secret: it is shown once, and only its hash is stored.
+
+    With the first key, a service that needed none needs one.
+    """
+    from strata.core import is_tenant
+    from strata.keys import StoredKeys
+
+    if not is_tenant(tenant):
+        raise InvalidInput(f"--tenant: {tenant[:80]!r} is not lower-case letters, digits and -, at most 63 characters")
+    if not 0 < len(name.strip()) <= 100 or not name.isprintable():
+        raise InvalidInput("NAME: right are 1 to 100 printable characters")
+    wanted, end = _scopes(scopes), None if expires is None else expiry_of(expires, datetime.now(UTC))
+    key, secret = StoredKeys(open_store(store)).create(name.strip(), wanted, tenant, end)
+    if as_json:
+        typer.echo(_json([key], {key.id: secret})[0])
+        return
+    print(secret)
+    print(f"strata: this is key {key.id}; its secret is not shown again", file=sys.stderr)
+
+
+@app.command("list")
+def list_keys(as_json: AsJson = False, store: StoreUri = None) -> None:
+    """List the keys: tenant, scopes, and whether each is active, expired or revoked."""
+    from strata.keys import StoredKeys
+
+    keys, faults = StoredKeys(open_store(store)).all()
+    if as_json:
+        typer.echo(f"[{','.join(_json(keys))}]")
+    else:
+        output().print(_table(keys))
+    if faults:
+        raise faults[0]
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, as `strata keys list` shows it.")],
+    as_json: AsJson = False,
+    store: StoreUri = None,
+) -> None:
+    """Revoke a key for good. Services refuse it within five seconds."""
+    from strata.keys import StoredKeys
+
+    revoked = StoredKeys(open_store(store)).revoke(key)
+    if as_json:
+        typer.echo(_json([revoked])[0])
+    else:
+        print(f"key {revoked.id} ({revoked.name}) is revoked")
+
+
+def expiry_of(text: str, now: datetime) -> datetime:
+    """When a key expires: after a time, or at the end of a date in UTC. Raises InvalidInput."""
+    try:
+        moment = _moment(text.strip(), now)
+    except (ValueError, OverflowError):
+        raise InvalidInput(
+            f"--expires: {text[:80]!r} is neither 12h, 30d or 8w nor a date such as 2027-01-31"
+        ) from None
+    if moment <= now:
+        raise InvalidInput(f"--expires: {text[:80]!r} is over")
+    return moment
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """Raises ValueError and OverflowError."""
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        return now + int(span[1]) * _UNITS[span[2]]
+    moment = datetime.fromisoformat(text)
+    # a date without a time: its end
+    moment += timedelta(days=len(text) == len("2027-01-31"))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _scopes(text: str) -> list[Scope]:
+    from strata.keys import Scope
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    wrong = [name for name in names if name not in [scope.value for scope in Scope]]
+    if wrong or not names:
+        raise InvalidInput(f"--scopes: {(wrong or [text])[0][:80]!r} is none of {', '.join(Scope)}")
+    return [Scope(name) for name in names]
+
+
+def _json(keys: Sequence[ApiKey], secrets: dict[str, str] | None = None) -> list[str]:
+    """Each key as a JSON object, without the hash of its secret. secrets: of new keys, by their ids."""
+    import json
+
+    found = []
+    for key in keys:
+        shown: dict[str, Any] = key.model_dump(mode="json", exclude={"sha256"}) | {"status": key.status()}
+        found.append(json.dumps(shown | ({"secret": secrets[key.id]} if secrets else {}), ensure_ascii=False))
+    return found
+
+
+def _table(keys: Sequence[ApiKey]) -> Table:
+    """The keys, so that a row of usual names fits into 80 columns."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("key", "tenant", "name", "scopes", "expires", "status"):
+        table.add_column(title, no_wrap=title in ("key", "expires", "status"), overflow="fold")
+    for key in keys:
+        end = f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never"
+        table.add_row(key.id, key.tenant, key.name, ",".join(key.scopes), end, key.status())
+    return table

@@ -1,0 +1,167 @@
+"""What the key of a request may do, without a look into the store for each request."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from strata.core import DEFAULT_TENANT
+from strata.errors import StrataError
+from strata.keys.key import ApiKey, Scope, digest_of
+from strata.keys.stored_keys import StoredKeys
+
+log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 5.0  # for which the list of keys is believed: a revoked key ends within this time
+MISS_SECONDS = 1.0  # the same for a secret that is not in the list: a new key works within this time
+STALE_SECONDS = 60.0  # for which it is believed while the store cannot be read
+
+Reason = Literal["unauthorized", "key-expired", "key-revoked"]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who sends a request, and what it may do. key_id: `operator` for STRATA_API_KEY, empty if no key is needed."""
+
+    key_id: str
+    tenant: str
+    scopes: frozenset[Scope]
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it sees all tenants: an admin key of the tenant `default`."""
+        return self.tenant == DEFAULT_TENANT and Scope.ADMIN in self.scopes
+
+    def may(self, needed: Iterable[Scope]) -> bool:
+        """Whether it has one of these scopes."""
+        return any(scope in self.scopes for scope in needed)
+
+    def sees(self, tenant: str) -> bool:
+        """Whether what belongs to a tenant exists for it. What belongs to no tenant has an empty one."""
+        return self.is_operator or self.tenant == tenant
+
+    @property
+    def only_tenant(self) -> str | None:
+        """The tenant to which lists are confined; None: they are not."""
+        return None if self.is_operator else self.tenant
+
+
+OPEN = Access("", DEFAULT_TENANT, frozenset(Scope))
+_OPERATOR = Access("operator", DEFAULT_TENANT, frozenset(Scope))
+
+
+class KeyRefused(StrataError):
+    """A request has no key, or one that may not be used. reason: the name of its problem.
+
+    That a key is expired or revoked is told to nobody but those who have its secret.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class KeyRing:
+    """Finds the key of a request by the hash of its secret. Thread-safe.
+
+    A hash is looked up, and no secret is compared: the time that it takes tells nothing of a secret that is stored.
+    operator: the key of the settings. closed: whether a key is needed even if there is none. Once there was a key, one
+    is needed as long as the process lives: whoever removes all keys has not opened the service to everybody.
+    """
+
+    def __init__(
+        self,
+        keys: StoredKeys,
+        operator: str | None,
+        closed: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.keys = keys
+        self._operator = digest_of(operator.encode()) if operator is not None else None
+        self._closed = closed or operator is not None
+        self._clock = clock
+        self._reading = threading.Lock()
+        self._found: dict[str, ApiKey] = {}
+        # when the list was read, and when that was tried last, with the error
+        self._read_at: float | None = None
+        self._tried_at: float | None = None
+        self._error: OSError | None = None
+        self._told: set[str] = set()
+
+    def known(self, secrets: Iterable[bytes]) -> Access | None:
+        """The access by the list as it is in memory; None if the store is to be asked. It does not wait.
+
+        Raises KeyRefused, and OSError if the list could not be read lately.
+        """
+        digests = [digest_of(secret) for secret in secrets if secret]
+        if self._operator in digests:
+            return _OPERATOR
+        if self._tried_at is None or self._age(self._tried_at) >= FRESH_SECONDS:
+            return None
+        is_miss = bool(digests) and not any(digest in self._found for digest in digests)
+        if is_miss and self._closed and self._age(self._tried_at) >= MISS_SECONDS:
+            return None
+        return self._by_list(digests)
+
+    def find(self, secrets: Iterable[bytes]) -> Access:
+        """The access of a request with these secrets. Raises KeyRefused, and OSError if the list cannot be read.
+
+        While the store cannot be read, the list of the last minute is believed. Of the requests that come while the
+        list is read, those with a key of the last list do not wait for it.
+        """
+        digests = [digest_of(secret) for secret in secrets if secret]
+        hit = self._read_at is not None and any(digest in self._found for digest in digests)
+        if self._reading.acquire(blocking=not hit):
+            try:
+                if self._tried_at is None or self._age(self._tried_at) >= MISS_SECONDS:
+                    self._read()
+            finally:
+                self._reading.release()
+        return _OPERATOR if self._operator in digests else self._by_list(digests)
+
+    def _by_list(self, digests: Sequence[str]) -> Access:
+        stale = self._read_at is None or (self._closed and self._age(self._read_at) >= STALE_SECONDS)
+        if self._error is not None and stale:
+            raise self._error.with_traceback(None)
+        if not self._closed:
+            return OPEN
+        key = next((self._found[digest] for digest in digests if digest in self._found), None)
+        return _access(key, bool(digests))
+
+    def _read(self) -> None:
+        """Read the list, or remember why it cannot be read."""
+        try:
+            keys, faults = self.keys.all()
+        except OSError as error:
+            self._error = error
+        else:
+            for fault in faults:
+                if str(fault) not in self._told:
+                    self._told.add(str(fault))
+                    log.error("a key cannot be used: %s", fault)
+            # a damaged key is one, too: the service does not open because of it
+            self._closed = self._closed or bool(keys or faults)
+            self._found = {key.sha256: key for key in keys}
+            self._read_at, self._error = self._clock(), None
+        self._tried_at = self._clock()
+
+    def _age(self, moment: float) -> float:
+        return self._clock() - moment
+
+
+def _access(key: ApiKey | None, given: bool) -> Access:
+    """What a key may do. given: whether the request has any. Raises KeyRefused."""
+    if key is None:
+        problem = "no key has this secret" if given else "the request has no API key"
+        raise KeyRefused("unauthorized", f"{problem}: send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+    status = key.status(datetime.now(UTC))
+    if status == "revoked":
+        raise KeyRefused("key-revoked", f"the key {key.id} was revoked; ask for a new one")
+    if status == "expired":
+        raise KeyRefused("key-expired", f"the key {key.id} has expired; ask for a new one")
+    return Access(key.id, key.tenant, frozenset(one for scope in key.scopes for one in scope.includes))

@@ -1,0 +1,123 @@
+"""The keys in the store: `keys/ID.json`, which never changes, and `keys/ID.revoked` once a key was revoked.
+
+So no file is read, changed and written again: two processes cannot undo each other's work, and one listing tells
+everything that is new. Removing both files removes a key from the list.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from pydantic import AwareDatetime, BaseModel
+
+from strata.core import DEFAULT_TENANT
+from strata.errors import DamagedFile, NotFound
+from strata.keys.key import ApiKey, Scope, digest_of, is_key_id, new_key_id, new_secret
+from strata.store import Store
+
+FOLDER = "keys"
+_KEY, _REVOKED = ".json", ".revoked"
+
+
+class UnknownKey(NotFound):
+    """No key has this id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no key has the id {key_id[:80]!r}; `strata keys list` lists all")
+
+
+class _Revocation(BaseModel):
+    """The content of `keys/ID.revoked`."""
+
+    revoked_at: AwareDatetime
+
+
+class StoredKeys:
+    """The keys of one store. Thread-safe. Every method raises OSError if the store cannot be reached."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._lock = threading.Lock()
+        self._read: dict[str, ApiKey] = {}  # by the id: the files never change
+
+    def create(
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        tenant: str = DEFAULT_TENANT,
+        expires_at: datetime | None = None,
+    ) -> tuple[ApiKey, str]:
+        """Make and store a key; returns it with its secret, which nothing keeps. Raises ValueError."""
+        secret = new_secret()
+        key = ApiKey(
+            id=new_key_id(),
+            tenant=tenant,
+            name=name,
+            scopes=tuple(dict.fromkeys(scopes)),
+            created_at=datetime.now(UTC),
+            expires_at=expires_at,
+            sha256=digest_of(secret.encode()),
+        )
+        self.store.put_new(self._path(key.id, _KEY), key.model_dump_json(exclude={"revoked_at"}).encode())
+        return key, secret
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Revoke a key for good; one that was revoked before is left as it is. Raises UnknownKey and DamagedFile."""
+        if not is_key_id(key_id) or not self.store.exists(self._path(key_id, _KEY)):
+            raise UnknownKey(key_id)
+        content = _Revocation(revoked_at=datetime.now(UTC)).model_dump_json()
+        with suppress(FileExistsError):
+            self.store.put_new(self._path(key_id, _REVOKED), content.encode())
+        return self._key(key_id, revoked=True)
+
+    def all(self) -> tuple[list[ApiKey], list[DamagedFile]]:
+        """All keys by the time of their creation, and the files that cannot be read; those keys are worth nothing.
+
+        It takes one listing, and reads what was not read before.
+        """
+        names = self.store.names(FOLDER)
+        revoked = {name.removesuffix(_REVOKED) for name in names if name.endswith(_REVOKED)}
+        keys: list[ApiKey] = []
+        faults: list[DamagedFile] = []
+        for key_id in (name.removesuffix(_KEY) for name in names if name.endswith(_KEY)):
+            if not is_key_id(key_id):
+                continue
+            try:
+                keys.append(self._key(key_id, revoked=key_id in revoked))
+            except FileNotFoundError:  # it was removed in this moment
+                continue
+            except DamagedFile as error:
+                faults.append(error)
+        with self._lock:
+            for gone in self._read.keys() - {key.id for key in keys}:
+                del self._read[gone]
+        return sorted(keys, key=lambda key: (key.created_at, key.id)), faults
+
+    def exist(self) -> bool:
+        """Whether there is a key, of whatever kind. It takes one listing."""
+        return any(name.endswith(_KEY) for name in self.store.names(FOLDER))
+
+    def _key(self, key_id: str, revoked: bool) -> ApiKey:
+        key = self._read.get(key_id)
+        if key is None or (revoked and key.revoked_at is None):
+            key = self.store.parse(f"{FOLDER}/{key_id}{_KEY}", ApiKey)
+            if key.id != key_id:
+                raise DamagedFile(f"{FOLDER}/{key_id}{_KEY}", f"it is the key {key.id}")
+            if revoked:
+                key = key.model_copy(update={"revoked_at": self._revoked_at(key_id)})
+            with self._lock:
+                self._read[key_id] = key
+        return key
+
+    def _revoked_at(self, key_id: str) -> datetime:
+        """When a key was revoked. A damaged mark is one too: who wrote it did not want the key to be used."""
+        try:
+            return self.store.parse(f"{FOLDER}/{key_id}{_REVOKED}", _Revocation).revoked_at
+        except (FileNotFoundError, DamagedFile):
+            return datetime.now(UTC)
+
+    def _path(self, key_id: str, suffix: str) -> str:
+        return self.store.path(FOLDER, f"{key_id}{suffix}")
