@@ -23,6 +23,7 @@ from strata.core import (
     Priority,
     Profile,
     ShardSummary,
+    WebhookTarget,
 )
 from strata.errors import QueueUnavailable
 from strata.jobs.job_parts import JobParts
@@ -30,6 +31,7 @@ from strata.logs import log_context
 from strata.queue import Bounds, Limit, Queue, image_of
 from strata.store import IndexRow, Store, index_table, keep_profile
 from strata.telemetry import COUNTERS
+from strata.webhooks import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +55,8 @@ def _tell_new(request: JobRequest) -> None:
 class NewJobs:
     """Creates jobs. Every method raises QueueUnavailable and OSError, and leaves nothing of a job behind then."""
 
-    def __init__(self, queue: Queue, store: Store, parts: JobParts) -> None:
-        self.queue, self.store, self.parts = queue, store, parts
+    def __init__(self, queue: Queue, store: Store, parts: JobParts, outbox: Outbox) -> None:
+        self.queue, self.store, self.parts, self.outbox = queue, store, parts, outbox
         self._pool = ThreadPoolExecutor(STORE_CALLS, thread_name_prefix="jobs")
         self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
 
@@ -69,14 +71,16 @@ class NewJobs:
         budget: Budget | None = None,
         caller: str = "",
         bounds: Bounds | None = None,
+        webhook: WebhookTarget | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
         indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
-        queue takes; tenant: to whom the job belongs. Raises QueueFull.
+        queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs. Raises QueueFull.
         """
         request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
+        request = request.model_copy(update={"webhook": webhook is not None})
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
         limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
@@ -86,6 +90,8 @@ class NewJobs:
             self._together(
                 self.store.check_mark, lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id)
             )
+            if webhook is not None:
+                self.outbox.prepare(request.id, webhook)
             self.store.write_job_file(request.id, "request", request)
             self._create_new(request)
             self.queue.job_states.activate(request.id, limits)

@@ -1,1 +1,1 @@
-"""Commands for whoever runs the service."""
+"""Commands for the people who run a service: webhooks, keys, what it does now."""
