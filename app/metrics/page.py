@@ -6,6 +6,7 @@ import platform
 from collections import Counter as Count
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -22,10 +23,10 @@ from strata.telemetry import FAMILIES, SUMMED, Family
 from strata.telemetry.counters import BETWEEN, COUNTERS, INFINITE, SUM
 
 Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-Values = Mapping[tuple[str, ...], float]  # a gauge's numbers, by the values of its labels
+Values = Mapping[Any, float]  # a gauge's numbers, by the tuple of the values of its labels
 _STATES = ("ready", "loading")
 # in the text form a second series of each histogram would have the time of its first value
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -188,9 +189,9 @@ def summed(sums: Mapping[str, float]) -> Iterator[Metric]:
             yield _histogram(family, found[name])
             continue
         metric = CounterMetricFamily(name, family.help, labels=family.labels)
-        for values, number in (found[name] or ({} if family.labels else {(): 0.0})).items():
-            if len(values) == len(family.labels):
-                metric.add_metric(values, number)
+        for labels, number in (found[name] or ({} if family.labels else {(): 0.0})).items():
+            if len(labels) == len(family.labels):
+                metric.add_metric(labels, number)
         yield metric
 
 
