@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,6 +40,7 @@ from app.routes import (
     rows,
     search,
     uploads,
+    webhooks,
 )
 from app.searches import Searches
 from app.shard_finder import ShardFinder
@@ -51,6 +53,7 @@ from strata.queue import Queue
 from strata.search import SearchIndex
 from strata.shards import ImageReader
 from strata.store import Store
+from strata.webhooks.posts import post as send_webhook
 
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
 # what pages of the origins in STRATA_CORS_ORIGINS may send and read
@@ -86,7 +89,8 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # only routes below /v1 require the API key: probes and pages must work without one
     v1 = APIRouter(prefix=V1, dependencies=[Depends(known_parameters)])
     # the routes are tried in this order, so that those that are asked for most come first
-    for resource in (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows, backlog):
+    resources = (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows)
+    for resource in (*resources, webhooks, backlog):
         v1.include_router(resource.router)
     for router in (v1, health.router, pages.router):
         app.include_router(router)
@@ -98,7 +102,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Run the scheduler's thread. Each API process has one; a lock in Redis makes only one of them schedule."""
     given: Services = app.state.services
     stop = threading.Event()
-    scheduler = Scheduler(given.queue, given.store, given.settings.high_water, given.settings.upload_days)
+    settings = given.settings
+    post = functools.partial(send_webhook, rules=settings.webhook_rules)
+    scheduler = Scheduler(given.queue, given.store, settings.high_water, settings.upload_days, post)
     thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
     thread.start()
     given.searches.index.start_if_used()

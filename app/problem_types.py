@@ -87,10 +87,10 @@ _TYPES = (
         "The job has no image with this key, or the image has not been described yet; the detail says which.",
     ),
     ProblemType(
-        "unknown-snapshot",
+        "no-webhook",
         404,
-        "Unknown snapshot",
-        "No snapshot has this name or id. `strata snapshot list` lists the snapshots.",
+        "No webhook",
+        "The job was submitted without a webhook, so that its end is told to nobody. Submit it with `webhook`.",
     ),
     ProblemType(
         "image-unavailable",
@@ -209,9 +209,10 @@ _TYPES = (
         "refused-url",
         422,
         "Refused URL",
-        "`image_url` must be http or https with port 80 or 443, without a user name, and all addresses of its host "
-        "must be public (this protects the network in which the service runs); so must those of each redirect. "
-        "`STRATA_PRIVATE_URLS=true` allows private addresses, `STRATA_URL_PORTS` other ports, and `STRATA_URL_HOSTS` "
+        "`image_url`, as the address of a webhook, must be http or https with port 80 or 443, without a user name, and "
+        "all addresses of its host must be public (this protects the network in which the service runs); so must those "
+        "of each redirect. `STRATA_PRIVATE_URLS=true` allows private addresses, `STRATA_URL_PORTS` other ports, and "
+        "`STRATA_URL_HOSTS` (for webhooks `STRATA_WEBHOOK_HOSTS`) "
         "only some hosts.",
     ),
     ProblemType(

@@ -1,11 +1,13 @@
 """`python -m bench.chaos --seed 1`: run a job of 10,000 images while processes are killed, and compare every row.
 
 Workers, the Redis server and the API get SIGKILL; workers are stopped for longer than their lease and continued; and
-once the disk is full for ten seconds (a small file system, for which a mount namespace is needed). Two images crash
-every worker that decodes them; some files are not images. Then each row is compared with that of an undisturbed run.
+once the disk is full for ten seconds (a small file system, for which a mount namespace is needed). All the time the
+parts are bundled and taken apart by a compaction that is killed too. Two images crash every worker that decodes them;
+some files are not images. Then each row is compared with that of an undisturbed run, once more when all parts are
+bundled, and a plain Parquet reader counts them.
 
-The last line is `lost L doubled D wrong W of N, kills W/R/A/S`: workers, Redis, API, workers stopped. The exit code
-is 0 only if these three are 0 and the number of kills is as planned.
+The last line is `lost L doubled D wrong W of N, kills W/R/A/S/C`: workers, Redis, API, workers stopped, compactions.
+The exit code is 0 only if these three are 0 and the number of kills is as planned.
 """
 
 from __future__ import annotations
@@ -26,18 +28,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.dataset
 
 from bench.fakes.worker import DEADLY
 from bench.inputs.s3_server import S3, s3_server
 from bench.inputs.tiny_shards import plain_image, write_shard
-from bench.processes import Fleet
+from bench.processes import Fleet, Process
 from strata.client import ApiError, Client
 from strata.core import FINAL_GROUP, JobRequest, JobView, Record, ShardSummaries
-from strata.store import Store
+from strata.store import Compaction, Store
+from strata.store.bundles import locks
 
 SHARD = 1000  # images
 LEASE = 2.0  # seconds
-KILLS = {"worker": 21, "redis": 5, "api": 3, "stop": 3, "disk": 1}
+KILLS = {"worker": 21, "redis": 5, "api": 3, "stop": 3, "compaction": 7, "disk": 1}
 FULL_SECONDS = 10.0
 DISK_BYTES = 512 * 2**20
 BUDGET = 600.0  # seconds for the whole
@@ -64,6 +68,8 @@ class Chaos:
         self.random.shuffle(self.left)
         self.done: Counter[str] = Counter()
         self.next = time.monotonic() + 5
+        log = fleet.folder / "compaction.log"
+        self.compaction = Process(["-m", "bench.fakes.compactor", str(seed)], fleet.settings, log)
         self._full_until: float | None = None
 
     def beat(self) -> None:
@@ -75,6 +81,7 @@ class Chaos:
             self._full_until = None
         if self._full_until is None:  # a server cannot start on a full disk
             self.fleet.look_after()
+            self.compaction.look_after()
         # the next event, after a random pause
         if now >= self.next and self.left:
             name = self.left.pop()
@@ -91,6 +98,9 @@ class Chaos:
 
     def _api(self) -> None:
         self.fleet.api.send(signal.SIGKILL)
+
+    def _compaction(self) -> None:
+        self.compaction.send(signal.SIGKILL)
 
     def _stop(self) -> None:
         pid = self.random.choice(self.fleet.workers).pid
@@ -145,6 +155,18 @@ def read_rows(store: Store, view: JobView) -> list[Record]:
     return [row.model_copy(update={"seconds": {}}) for chunk in chunks for row in store.read_records(chunk)]
 
 
+def bundled_as_well(store: Store, view: JobView, rows: list[Record]) -> bool:
+    """Bundle all parts; whether the rows stay the same, and a plain Parquet reader finds as many."""
+    locks.LOCK_SECONDS = 2.0  # of a bucket, where a compaction was killed
+    time.sleep(5)
+    compaction = Compaction(store)
+    done = compaction.run(list(compaction.plans()), undo=False, advance=lambda _: None)
+    plain = pyarrow.dataset.dataset(store.path("parts", "llm"), format="parquet", filesystem=store.fs).count_rows()
+    same = read_rows(store, view) == rows
+    print(f"{done.files} files into {done.bundles} bundles: {plain} rows for a plain reader, the same rows: {same}")
+    return same and plain == len(rows) and not done.busy
+
+
 def compare(expected: list[Record], found: list[Record]) -> tuple[int, int, int]:
     """Count rows that are lost, doubled, or wrong (not as expected), by shard and key."""
 
@@ -182,11 +204,15 @@ def run(folder: Path, images: int, seed: int, s3: S3 | None, disk: Path | None) 
     home = (disk or folder) / "chaos"
     with Fleet(home, str(folder / "shards"), slow, settings) as fleet:
         chaos = Chaos(fleet, seed, disk, pauses)
-        view = run_job(fleet, shards, chaos)
+        try:
+            view = run_job(fleet, shards, chaos)
+        finally:
+            chaos.compaction.end()
         if s3:
             os.environ.update(s3.environment)
         found = read_rows(Store(fleet.store), view)
-    return report(view, chaos, expected, found)
+        whole = bundled_as_well(Store(fleet.store), view, found)
+    return report(view, chaos, expected, found) or int(not whole)
 
 
 def report(view: JobView, chaos: Chaos, expected: list[Record], found: list[Record]) -> int:
@@ -198,7 +224,7 @@ def report(view: JobView, chaos: Chaos, expected: list[Record], found: list[Reco
     if not adds_up:
         print(f"the counts do not add up: {view.model_dump_json()}")
     # the run is valid only if all planned events happened
-    kills = [chaos.done[name] for name in ("worker", "redis", "api", "stop")]
+    kills = [chaos.done[name] for name in ("worker", "redis", "api", "stop", "compaction")]
     enough = not chaos.left
     full = f", disk full {chaos.done['disk']} time" if chaos.disk else ", no disk of its own to fill"
     print(f"{view.status}: {counts.model_dump()}, events left {len(chaos.left)}{full}")

@@ -12,7 +12,7 @@ from models.faults import reason_of
 from strata.core import Chunk, ProfileError, Record, Status
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.queue import Claim
-from strata.store import BrokenPart, Part, Source, Store, count_of, is_upload_list, read_progress
+from strata.store import BrokenPart, Part, ProgressListing, Source, Store, count_of, is_upload_list, read_progress
 from strata.store import reason_of as storage_reason
 from workers.accounts import Account
 from workers.claims import Claims
@@ -85,6 +85,7 @@ class ChunkPreparer:
     def __init__(self, group: Group, claims: Claims, micro_batch: int) -> None:
         self.group, self.claims, self.micro_batch = group, claims, micro_batch
         self.store: Store = claims.store
+        self._kept = ProgressListing(self.store)
         self._interrupted: dict[str, Account] = {}  # by chunk id
 
     def keep(self, account: Account) -> None:
@@ -183,8 +184,7 @@ class ChunkPreparer:
         # read the rows; settle those that an earlier holder has computed, and those that are passed over
         items = self.claims.retry(claim, lambda: self.group.items(chunk), OSError)
         meter, saved = self.group.meter(chunk), dict[int, Record]()
-        # rows are kept without a note while a chunk is computed; a chunk of one row has its part as soon as that is
-        if verdict.saved or len(items) > 1:
+        if verdict.saved or self._may_have_rows(claim, len(items), paid=meter is not None):
             saved = self.claims.retry(claim, lambda: read_progress(self.store, chunk), OSError)
         poison = _settle(items, verdict, saved)
         # read the images of the others; of a large chunk only the first ones
@@ -202,6 +202,15 @@ class ChunkPreparer:
             account.resume(earlier)
         unread = set(wanted[len(now) :])
         return PreparedChunk(claim, items, isolation, alone, together, poison, bool(saved), account, unread)
+
+    def _may_have_rows(self, claim: Claim, rows: int, paid: bool) -> bool:
+        """Whether rows of a chunk may be kept without a note: those of a chunk that takes long are, and paid ones."""
+        # a chunk of one row has its part as soon as that is computed
+        if rows < 2:
+            return False
+        # a delivery that is the first may be of another job, or come after a loss of Redis; rows are never paid twice
+        again = claim.deliveries > 1 or claim.returned or paid
+        return again or self.claims.retry(claim, lambda: self._kept.has(claim.chunk), OSError)
 
 
 def read_images(group: Group, claims: Claims, claim: Claim, items: list[WorkItem], rows: Sequence[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.problems import ProblemError
 from strata.core import Settings
-from strata.egress import EgressRules, RefusedAddress
+from strata.egress import RefusedAddress
 from strata.egress.downloads import DownloadFailed, Pool, download
 
 TIMEOUT = 10.0  # seconds, from the first DNS query to the last byte
@@ -15,9 +15,8 @@ _pool = Pool(BYTES_IN_FLIGHT)  # of this process
 
 async def fetch(url: str, settings: Settings) -> bytes:
     """Download the image of a URL, of at most `max_body_bytes`. Raises ProblemError."""
-    rules = EgressRules(tuple(settings.url_ports), tuple(settings.url_hosts), settings.private_urls)
     try:
-        return await download(url, rules, settings.max_body_bytes, TIMEOUT, _pool)
+        return await download(url, settings.url_rules, settings.max_body_bytes, TIMEOUT, _pool)
     except RefusedAddress as error:
         raise ProblemError("refused-url", f"image_url is refused: {error}") from error
     # every failure of the transfer is the caller's problem 422, never an error of this service

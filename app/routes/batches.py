@@ -13,7 +13,8 @@ from app.dependencies import AccessDep, Caller, Services, ServicesDep
 from app.idempotency import IdempotentRoute
 from app.images.upload_lists import upload_list
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings
+from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings, WebhookTarget
+from strata.egress import RefusedAddress, WebAddress
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -34,6 +35,8 @@ async def submit_shards(
     sent before (`/v1/uploads`) are named by the SHA-256 of their files.
     """
     profile = await run_in_threadpool(_profile, given, body)
+    if body.webhook is not None:
+        _check_webhook(given, body.webhook)
     if body.input.uploads is not None:
         indexed = await run_in_threadpool(upload_list, given.store, body.input, profile, access.tenant)
         view = await run_in_threadpool(
@@ -72,6 +75,14 @@ def _profile(given: Services, body: BatchRequest) -> Profile:
     return profile
 
 
+def _check_webhook(given: Services, webhook: WebhookTarget) -> None:
+    """What can be said of the address without the DNS. Raises ProblemError."""
+    try:
+        given.settings.webhook_rules.check(WebAddress.parse(webhook.url))
+    except RefusedAddress as error:
+        raise ProblemError("refused-url", f"webhook.url is refused: {error}") from error
+
+
 def _create(
     given: Services,
     body: BatchRequest,
@@ -92,6 +103,7 @@ def _create(
         budget=body.budget,
         caller=caller,
         bounds=given.bounds,
+        webhook=body.webhook,
         tenant=tenant,
     )
     return given.jobs.accepted(job)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from strata.core import Budget, TextSettings
+from strata.core import Budget, TextSettings, WebhookTarget
 from strata.errors import InvalidInput, fault_line
 
+WEBHOOK_SECRET = "STRATA_WEBHOOK_SECRET"
 MAX_LIST = 16 * 2**20  # characters of a list of shards; the service reads as many bytes
 
 
@@ -50,6 +52,26 @@ def texts_of(variants: str | None, language: str | None, prompt: str | None) -> 
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(f"--{first['loc'][0]}: {fault_line(first)}") from error
+
+
+def webhook_of(url: str | None) -> WebhookTarget | None:
+    """Whom the job's end is told, None if nobody. The secret is no option, because others can read a command line.
+
+    Raises InvalidInput without a secret, and for one that is none.
+    """
+    if url is None:
+        return None
+    secret = os.environ.get(WEBHOOK_SECRET, "").strip()
+    if not secret:
+        raise InvalidInput(
+            f"--webhook: set {WEBHOOK_SECRET} to what the receiver knows; `strata webhooks secret` makes one"
+        )
+    try:
+        return WebhookTarget(url=url, secret=SecretStr(secret))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = WEBHOOK_SECRET if first["loc"][0] == "secret" else "--webhook"
+        raise InvalidInput(f"{where}: {fault_line(first)}") from error
 
 
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:

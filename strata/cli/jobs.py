@@ -52,6 +52,9 @@ def submit(
     budget_tokens: Tokens = None,
     budget_money: Money = None,
     upload: Annotated[bool, typer.Option("--upload", help="Send images of this machine first.")] = False,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Tell the job's end there, signed with STRATA_WEBHOOK_SECRET.")
+    ] = None,
     follow: Follow = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -61,12 +64,13 @@ def submit(
 
     Images that the service has already are not sent again: after an interruption the same command goes on.
     """
-    from strata.cli.arguments import budget_of, pairs_of, texts_of
+    from strata.cli.arguments import budget_of, pairs_of, texts_of, webhook_of
 
     pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
     texts = texts_of(variants, language, prompt)
     options: dict[str, Any] = {"profile": profile, "priority": priority, "metadata": pairs}
     options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts}
+    options["webhook"] = webhook_of(webhook)
     with open_client(url, api_key) as client:
         view, left_out = _submitted(client, shards, upload, options)
         # print the id before following, so that it is known if the command is interrupted

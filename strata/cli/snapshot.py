@@ -1,4 +1,4 @@
-"""`strata snapshot`, `strata clean` and `strata verify`: commands on the store. They need no running service."""
+"""`strata snapshot`, `clean`, `verify` and `compact`: commands on the store. They need no running service."""
 
 from __future__ import annotations
 
@@ -368,3 +368,41 @@ def verify(
     if not report.intact:
         counts = (len(report.broken), len(report.missing), len(report.damaged), len(report.jobs))
         raise BrokenStore("{} parts broken, {} missing, {} other files damaged; {} jobs run again".format(*counts))
+
+
+def compact(
+    undo: Annotated[bool, typer.Option("--undo", help="Take the bundles apart again.")] = False,
+    older: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="Leave parts that are younger.")] = 60.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it is only told what would be done.")] = False,
+    as_json: AsJson = False,
+    store: StoreUri = None,
+) -> None:
+    """Put the small parts of each shard into a few larger Parquet files. Rows and snapshots stay as they are.
+
+    It may run beside a service and may be ended at any time. While a shard's files are changed, other readers of its
+    folder than Strata get an error.
+    """
+    from strata.store import Compaction
+
+    compaction = Compaction(open_store(store), 60 * older)
+    plans = [plan for plan in compaction.plans() if yes or plan.new or plan.bundles]
+    small, new = sum(plan.small for plan in plans), sum(plan.new for plan in plans)
+    bundles = sum(plan.bundles for plan in plans)
+    told = {"folders": len(plans), "small": small, "new": new, "bundles": bundles, "done": yes}
+    if yes:
+        with progress() as bar:
+            task = bar.add_task("folders", total=len(plans))
+            done = compaction.run(plans, undo, lambda number: bar.advance(task, number))
+        told |= vars(done)
+        line = f"{counted(done.files, 'file')} {'out of' if undo else 'into'} {counted(done.bundles, 'bundle')}"
+    elif undo:
+        line = f"{counted(bundles, 'bundle')} can be taken apart with --yes"
+    else:
+        line = f"{counted(small, 'file')} can become {counted(new, 'bundle')} with --yes; there are {bundles:,} bundles"
+    print(json.dumps(told) if as_json else line)
+    if yes and (done.busy or done.broken):
+        print(
+            f"left as they are: {counted(done.busy, 'folder')} that another process bundles, and the files of "
+            f"{counted(done.broken, 'bundle')} that cannot be read together; see `strata verify --all`",
+            file=sys.stderr,
+        )

@@ -31,6 +31,8 @@ from strata.client.steps import (
 from strata.core import (
     BatchInput,
     Budget,
+    DeliveryPage,
+    DeliveryView,
     FailureRow,
     JobKind,
     JobPage,
@@ -43,6 +45,7 @@ from strata.core import (
     TextSettings,
     UploadsView,
     UploadView,
+    WebhookTarget,
 )
 from strata.profiles import ProfileList, ProfileView
 
@@ -197,10 +200,14 @@ class Calls:
         idempotency_key: str | None = None,
         budget: Budget | None = None,
         texts: TextSettings | None = None,
+        webhook: WebhookTarget | None = None,
     ) -> Steps[JobView]:
-        """Submit shards as a job. Without an `idempotency_key`, every call makes a new job. texts: as in `caption`."""
+        """Submit shards as a job. Without an `idempotency_key`, every call makes a new job.
+
+        texts: as in `caption`; webhook: whom the job's end is told.
+        """
         given = BatchInput(shards=list(shards))
-        return (yield from self._submit(given, profile, priority, metadata, idempotency_key, budget, texts))
+        return (yield from self._submit(given, profile, priority, metadata, idempotency_key, budget, texts, webhook))
 
     def _submit(
         self,
@@ -211,6 +218,7 @@ class Calls:
         idempotency_key: str | None,
         budget: Budget | None,
         texts: TextSettings | None,
+        webhook: WebhookTarget | None,
     ) -> Steps[JobView]:
         body: dict[str, object] = {
             "input": given.model_dump(exclude_none=True),
@@ -223,6 +231,8 @@ class Calls:
             body["budget"] = budget.model_dump()
         if texts is not None:
             body |= texts.model_dump(exclude_none=True)
+        if webhook is not None:
+            body["webhook"] = {"url": webhook.url, "secret": webhook.secret.get_secret_value()}
         # a new key for each call: a request that is sent twice by a proxy makes one job
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return (yield from self._fetch(JobView, "POST", "/v1/batches", json=body, headers=headers))
@@ -253,6 +263,7 @@ class Calls:
         idempotency_key: str | None = None,
         budget: Budget | None = None,
         texts: TextSettings | None = None,
+        webhook: WebhookTarget | None = None,
     ) -> Steps[JobView]:
         """Submit images that were sent before, as a job. images: of each the SHA-256 of its file, and a name.
 
@@ -260,7 +271,7 @@ class Calls:
         """
         lines = [f"{digest} {name[:1000]}" for digest, name in images]
         given = BatchInput(uploads=lines, alt_texts=None if alt_texts is None else list(alt_texts))
-        return (yield from self._submit(given, profile, priority, metadata, idempotency_key, budget, texts))
+        return (yield from self._submit(given, profile, priority, metadata, idempotency_key, budget, texts, webhook))
 
     @call
     def job(self, job_id: str) -> Steps[JobView]:
@@ -303,6 +314,27 @@ class Calls:
     def retry(self, job_id: str) -> Steps[JobView]:
         """Retry the failed images of a finished job."""
         return (yield from self._fetch(JobView, "POST", f"/v1/jobs/{_quote(job_id)}/retry"))
+
+    # webhooks
+
+    @call
+    def webhooks(
+        self, state: Literal["failed", "pending"] = "failed", limit: int | None = None, cursor: str | None = None
+    ) -> Steps[DeliveryPage]:
+        """Fetch a page of the webhooks that were given up, or that are sent again later."""
+        params = {"state": state, "limit": limit, "cursor": cursor}
+        given = {name: value for name, value in params.items() if value is not None}
+        return (yield from self._fetch(DeliveryPage, "GET", "/v1/webhooks", params=given))
+
+    @call
+    def webhook(self, job_id: str) -> Steps[DeliveryView]:
+        """Fetch the delivery of a job's webhook."""
+        return (yield from self._fetch(DeliveryView, "GET", f"/v1/jobs/{_quote(job_id)}/webhook"))
+
+    @call
+    def redeliver(self, job_id: str) -> Steps[DeliveryView]:
+        """Send the webhook of a job that has ended again."""
+        return (yield from self._fetch(DeliveryView, "POST", f"/v1/jobs/{_quote(job_id)}/webhook/redeliver"))
 
     @stream
     def watch(self, job_id: str, poll: float = 1.0) -> Items[JobView]:

@@ -105,6 +105,10 @@ from strata.core.schemas import (
     BatchRequest,
     Budget,
     CaptionBody,
+    DeliveryAttempt,
+    DeliveryPage,
+    DeliveryState,
+    DeliveryView,
     Facets,
     FacetValue,
     FailureRow,
@@ -126,6 +130,7 @@ from strata.core.schemas import (
     UploadsView,
     UploadView,
     Waiting,
+    WebhookTarget,
 )
 from strata.core.settings import Settings, load_settings
 from strata.core.transitions import STOPPED, TRANSITIONS, origins
@@ -179,6 +184,10 @@ __all__ = [
     "Cost",
     "CountingComposerParameters",
     "CutReason",
+    "DeliveryAttempt",
+    "DeliveryPage",
+    "DeliveryState",
+    "DeliveryView",
     "Description",
     "Evidence",
     "EvidenceSettings",
@@ -257,6 +266,7 @@ __all__ = [
     "VllmParameters",
     "VllmVerifierParameters",
     "Waiting",
+    "WebhookTarget",
     "YesParameters",
     "checked_job_id",
     "created_at",

@@ -97,7 +97,8 @@ class JobRequest(BaseModel):
 
     Only a retry changes it. paid: the groups that use a model server; priced: whether the profile has its prices.
     caller: who has asked, as an opaque text; callers take turns. tenant: to whom the job belongs.
-    retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job.
+    retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job. run:
+    which end of the job comes next; a retry is a further run. webhook: whether its end is told to somebody.
     """
 
     id: str
@@ -116,6 +117,8 @@ class JobRequest(BaseModel):
     priced: bool = False
     budget: Budget | None = None
     caller: str = ""
+    run: int = 1
+    webhook: bool = False
     tenant: str = DEFAULT_TENANT
 
     def index_chunk(self, shard: str) -> Chunk:

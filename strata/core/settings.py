@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from strata.addresses import check_tls_files, clean_key, redis_address
 from strata.components import components_folder
-from strata.egress import RefusedAddress, host_pattern
+from strata.egress import EgressRules, RefusedAddress, host_pattern
 from strata.environment import set_by_kubernetes
 from strata.errors import InvalidInput, fault_line
 
@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         description="the only hosts that image_url may name, separated by commas, as example.org or *.example.org; "
         "none: every public host",
     )
+    webhook_hosts: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="the only hosts that webhooks may be sent to, separated by commas, as example.org or "
+        "*.example.org; none: every public host. url_ports and private_urls hold for them too",
+    )
     lease_seconds: float = Field(
         default=15.0,
         gt=0,
@@ -144,6 +149,16 @@ class Settings(BaseSettings):
         """The names by which the service is called, besides localhost and IP addresses."""
         return [*self.allowed_hosts, self.host.lower()]
 
+    @property
+    def url_rules(self) -> EgressRules:
+        """What `image_url` may reach."""
+        return EgressRules(tuple(self.url_ports), tuple(self.url_hosts), self.private_urls)
+
+    @property
+    def webhook_rules(self) -> EgressRules:
+        """What a webhook may be sent to."""
+        return EgressRules(tuple(self.url_ports), tuple(self.webhook_hosts), self.private_urls)
+
     @model_validator(mode="before")
     @classmethod
     def _without_blanks(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +197,7 @@ class Settings(BaseSettings):
     def _store(cls, value: str | None) -> str | None:
         return value and (_location(value, _BUCKETS) if "://" in value else _local_folder(value))
 
-    @field_validator("url_ports", "url_hosts", "allowed_hosts", "cors_origins", mode="before")
+    @field_validator("url_ports", "url_hosts", "webhook_hosts", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -200,7 +215,7 @@ class Settings(BaseSettings):
             raise ValueError("right are ports from 1 to 65535, such as 80,443")
         return value
 
-    @field_validator("url_hosts", mode="after")
+    @field_validator("url_hosts", "webhook_hosts", mode="after")
     @classmethod
     def _hosts(cls, value: list[str]) -> list[str]:
         return [_host(text) for text in value]

@@ -7,7 +7,7 @@ import asyncio
 import aiohttp
 
 from strata.egress.rules import EgressRules
-from strata.egress.sessions import open_session
+from strata.egress.sessions import failure_reason, open_session
 from strata.egress.web_addresses import RefusedAddress, WebAddress
 from strata.errors import StrataError
 
@@ -55,7 +55,7 @@ async def download(url: str, rules: EgressRules, limit: int, seconds: float, poo
     except aiohttp.TooManyRedirects:
         raise DownloadFailed(f"more than {MAX_REDIRECTS} redirects") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise DownloadFailed(_reason(error)) from error
+        raise DownloadFailed(failure_reason(error)) from error
 
 
 async def _download(url: str, rules: EgressRules, limit: int, pool: Pool) -> bytes:
@@ -84,18 +84,3 @@ async def _read(response: aiohttp.ClientResponse, limit: int, pool: Pool) -> byt
         return bytes(data)
     finally:
         pool.give_back(len(data))
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in words that do not contain the address."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"the host {error.host[:100]!r} cannot be found"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-        return "the server's certificate is not valid, or it does not speak TLS"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"the server cannot be reached: {error.os_error.strerror or type(error.os_error).__name__}"
-    if isinstance(error, aiohttp.InvalidURL):
-        return "the server redirects to an address that is not valid"
-    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | aiohttp.ClientOSError):
-        return "the connection broke before the response was complete"
-    return f"the response is not valid ({type(error).__name__})"

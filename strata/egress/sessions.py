@@ -48,6 +48,21 @@ async def open_session(rules: EgressRules, **options: Any) -> aiohttp.ClientSess
     return aiohttp.ClientSession(connector=connector, middlewares=(check,), **options)
 
 
+def failure_reason(error: Exception) -> str:
+    """Why a request of a session has no response, in words that do not contain the address."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"the host {error.host[:100]!r} cannot be found"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return "the server's certificate is not valid, or it does not speak TLS"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"the server cannot be reached: {error.os_error.strerror or type(error.os_error).__name__}"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the server redirects to an address that is not valid"
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | aiohttp.ClientOSError):
+        return "the connection broke before the response was complete"
+    return f"the response is not valid ({type(error).__name__})"
+
+
 class _Resolver(AbstractResolver):
     """Resolves a host's name, and gives the connector its addresses only if all of them are allowed."""
 

@@ -21,6 +21,7 @@ from strata.core import (
     Waiting,
     created_at,
 )
+from strata.queue import OpenCounts
 
 
 def envelope(
@@ -116,26 +117,29 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def backlog(views: Iterable[JobView], now: datetime) -> tuple[int, dict[str, GroupBacklog]]:
-    """How many of these jobs are unfinished, and what each group has still to compute for them."""
-    jobs, groups = 0, {group: GroupBacklog() for group in GROUPS}
-    for view in views:
-        if view.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS):
-            jobs += 1
-            _add_to_backlog(groups, view, (now - view.created_at).total_seconds())
-    return jobs, groups
+def backlog(jobs: Iterable[OpenCounts], now: float) -> tuple[int, dict[str, GroupBacklog]]:
+    """How many of these jobs are unfinished, and what each group has still to compute for them.
+
+    now: seconds since 1970.
+    """
+    number, groups = 0, {group: GroupBacklog() for group in GROUPS}
+    for job in jobs:
+        if job.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS):
+            number += 1
+            _add_to_backlog(groups, job, now - job.created_at)
+    return number, groups
 
 
-def _add_to_backlog(groups: Mapping[str, GroupBacklog], view: JobView, age: float) -> None:
+def _add_to_backlog(groups: Mapping[str, GroupBacklog], job: OpenCounts, age: float) -> None:
     index, *others = groups
-    shards = view.shards.total - view.shards.indexed - view.shards.failed
+    shards = max(0, job.shards - job.counts[f"{index}:chunks"])
     groups[index].shards += shards
     waits = {index: shards}
     # what one group has done is ready for the next one
-    before = view.request_counts.total
+    total = before = job.counts[f"{index}:images"]
     for group in others:
-        done = view.groups[group].images
-        waits[group] = view.request_counts.total - done
+        done = job.counts[f"{group}:images"]
+        waits[group] = total - done
         groups[group].images += waits[group]
         groups[group].ready += max(0, before - done)
         before = done

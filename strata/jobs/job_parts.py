@@ -20,7 +20,7 @@ class CountedChunks(Protocol):
 
     def recorded(self, job_id: str, group: str, fields: Sequence[str]) -> set[str]: ...
 
-    def record(self, job_id: str, chunk: Chunk, counts: Mapping[str, int]) -> bool: ...
+    def record_all(self, job_id: str, counted: Iterable[tuple[Chunk, Mapping[str, int]]]) -> None: ...
 
     def set_request(self, request: JobRequest) -> None: ...
 
@@ -77,12 +77,13 @@ class JobParts:
 
         number: which copy of the content it is, from 1; numbers: of its chunks, if not all are to be counted.
         """
-        for chunk, footer in self.written(request, summary, numbers):
-            # a job counts a chunk once by its identity and number
-            copy = replace(chunk, identity=f"{chunk.identity}#{number}")
-            for group in GROUPS[1:]:
-                statuses = count_of(footer.counts) if group == FINAL_GROUP else {}
-                self._count(request, replace(copy, group=group), statuses)
+        # a job counts a chunk once by its identity and number
+        copies = [
+            (replace(chunk, identity=f"{chunk.identity}#{number}"), footer)
+            for chunk, footer in self.written(request, summary, numbers)
+        ]
+        for group in GROUPS[1:]:
+            self._count(request, [(replace(copy, group=group), footer) for copy, footer in copies])
 
     def counts(self, request: JobRequest, summaries: Iterable[ShardSummary]) -> Counter[str]:
         """The images of a job by status, from the footers of its parts. Raises FileNotFoundError if one is missing."""
@@ -150,27 +151,32 @@ class JobParts:
         counted = self.states.recorded(request.id, found[0].group, [chunk.field for chunk in found])
         done = [chunk for chunk in found if chunk.field in counted]
         again: dict[str, int] = {}
+        new: list[tuple[Chunk, Footer]] = []
         for chunk, footer in self._intact([chunk for chunk in found if chunk.field not in counted], attempts):
             # a failure that may pass is computed again, unless the job has asked for it already
             if footer.transient and chunk.field not in request.retries:
                 again[chunk.field] = chunk.attempt + 1
             else:
-                # only the final group's parts hold the images' final status
-                statuses = count_of(footer.counts) if chunk.group == FINAL_GROUP else {}
-                self._count(request, chunk, statuses)
-                done.append(chunk)
+                new.append((chunk, footer))
+        self._count(request, new)
+        done += [chunk for chunk, _ in new]
         # the request is written before anything is queued, so that a job asks once
         return self._raise_retries(request, again), done
 
     def _count_groups_before(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
         """Count chunks with a final part in the groups before, whose parts are not needed and may be missing."""
         for group in GROUPS[1:-1]:
-            for chunk in chunks:
-                self._count(request, chunk.of_group(group, request.fingerprints[group]), {})
+            fingerprint = request.fingerprints[group]
+            self._count(request, [(chunk.of_group(group, fingerprint), Footer(Counter())) for chunk in chunks])
 
-    def _count(self, request: JobRequest, chunk: Chunk, statuses: dict[str, int]) -> None:
-        counts = {"images": chunk.images, "chunks": 1, "reused": chunk.images}
-        self.states.record(request.id, chunk, counts | statuses)
+    def _count(self, request: JobRequest, found: Iterable[tuple[Chunk, Footer]]) -> None:
+        """Count chunks that need not be computed, with the footers of their parts."""
+        counts = []
+        for chunk, footer in found:
+            # only the final group's parts hold the images' final status
+            statuses = count_of(footer.counts) if chunk.group == FINAL_GROUP else {}
+            counts.append((chunk, {"images": chunk.images, "chunks": 1, "reused": chunk.images, **statuses}))
+        self.states.record_all(request.id, counts)
 
     def _raise_retries(self, request: JobRequest, attempts: Mapping[str, int]) -> JobRequest:
         """A job's request with later attempts at some chunks, by their fields, written to the store and to Redis."""

@@ -5,6 +5,7 @@ A job's request and its end are files in the store. Redis holds the working copy
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -33,8 +34,8 @@ from strata.jobs.new_jobs import NewJobs
 from strata.jobs.waiting import Activity
 from strata.queue import NO_COPY, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
+from strata.webhooks import Outbox
 
-READ_AT_ONCE = 100  # working copies, when those of all unfinished jobs are read
 _FINAL = frozenset(status.value for status in JobStatus if status.final)
 
 
@@ -66,7 +67,8 @@ class Jobs:
         self.queue, self.store = queue, store
         self.ledger = queue.ledger
         self.parts = JobParts(queue.job_states, store)
-        self.new = NewJobs(queue, store, self.parts)
+        self.outbox = Outbox(store)
+        self.new = NewJobs(queue, store, self.parts, self.outbox)
 
     def activate(self, request: JobRequest, pinned: Iterable[ShardSummary] = ()) -> None:
         """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler.
@@ -164,7 +166,7 @@ class Jobs:
         for summary in self.summaries(job_id).values():
             for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
-        request = request.model_copy(update={"retries": retries})
+        request = request.model_copy(update={"retries": retries, "run": request.run + 1})
         return self._run_again(request)
 
     def repair(self, job_id: str, error: BrokenPart) -> bool:
@@ -260,8 +262,14 @@ class Jobs:
             return False
         end = self._envelope(fields)
         self.store.write_job_file(job_id, "end", JobEnd(**dict(end), written=written))
+        self.tell_end(JobRequest.model_validate_json(fields["request"]))
         self.store.close_job(job_id)
         return self.queue.job_states.close_job(job_id, status)
+
+    def tell_end(self, request: JobRequest) -> None:
+        """Have the end of a job that was written told to whoever wants to know it; once, however often it is called."""
+        if request.webhook:
+            self.outbox.end(request.id, request.run)
 
     def written(self, job: JobView) -> dict[str, list[int]] | None:
         """Which chunks belong to a job that has ended, as `JobEnd.written`; None: all of them."""
@@ -303,15 +311,9 @@ class Jobs:
 
     def backlog(self, tenant: str | None = None) -> Backlog:
         """What all unfinished jobs have still to do, or those of a tenant, and how many workers are ready for it."""
-        unfinished = sorted(self.queue.job_states.active())
-        # some jobs at a time: a request may have 100,000 shards
-        views = (
-            view
-            for start in range(0, len(unfinished), READ_AT_ONCE)
-            for view in self.views(unfinished[start : start + READ_AT_ONCE])
-            if view is not None and tenant in (None, view.tenant)
-        )
-        jobs, groups = backlog(views, datetime.now(UTC))
+        states = self.queue.job_states
+        found = states.open_counts(sorted(states.active()))
+        jobs, groups = backlog((one for one in found if tenant in (None, one.tenant)), time.time())
         workers = self.queue.heartbeats.ready_workers()
         return Backlog(jobs=jobs, groups=groups, workers={group: workers[group] for group in GROUPS})
 

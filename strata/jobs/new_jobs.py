@@ -22,11 +22,13 @@ from strata.core import (
     Priority,
     Profile,
     ShardSummary,
+    WebhookTarget,
 )
 from strata.errors import QueueUnavailable
 from strata.jobs.job_parts import JobParts
 from strata.queue import Bounds, Limit, Queue, image_of
 from strata.store import IndexRow, Store, index_table, keep_profile
+from strata.webhooks import Outbox
 
 STORE_CALLS = 64  # at a time; the calls of one image are made together
 
@@ -39,8 +41,8 @@ def new_job_id() -> str:
 class NewJobs:
     """Creates jobs. Every method raises QueueUnavailable and OSError, and leaves nothing of a job behind then."""
 
-    def __init__(self, queue: Queue, store: Store, parts: JobParts) -> None:
-        self.queue, self.store, self.parts = queue, store, parts
+    def __init__(self, queue: Queue, store: Store, parts: JobParts, outbox: Outbox) -> None:
+        self.queue, self.store, self.parts, self.outbox = queue, store, parts, outbox
         self._pool = ThreadPoolExecutor(STORE_CALLS, thread_name_prefix="jobs")
         self._profiles: set[str] = set()  # fingerprints whose profile is known to be in the store
 
@@ -55,14 +57,16 @@ class NewJobs:
         budget: Budget | None = None,
         caller: str = "",
         bounds: Bounds | None = None,
+        webhook: WebhookTarget | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
         indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
-        queue takes; tenant: to whom the job belongs. Raises QueueFull.
+        queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs. Raises QueueFull.
         """
         request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
+        request = request.model_copy(update={"webhook": webhook is not None})
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
         limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
@@ -72,6 +76,8 @@ class NewJobs:
             self._together(
                 self.store.check_mark, lambda: self._keep_profile(profile), lambda: self.store.open_job(request.id)
             )
+            if webhook is not None:
+                self.outbox.prepare(request.id, webhook)
             self.store.write_job_file(request.id, "request", request)
             self._create_new(request)
             self.queue.job_states.activate(request.id, limits)

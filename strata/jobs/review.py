@@ -82,6 +82,7 @@ class Review:
         # Redis was emptied before the mark of a job with an end was removed; else the job is being retried
         status = self.jobs.status(job_id)
         if (status is None or status.final) and self.store.read_job_file(job_id, "end") is not None:
+            self.jobs.tell_end(self.jobs.request(job_id))
             self.store.close_job(job_id)
             return
         # a job is marked as open a moment before its request is written

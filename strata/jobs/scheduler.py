@@ -28,6 +28,7 @@ from strata.jobs.troubles import Troubles
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
 from strata.store import Store, storage_fault
+from strata.webhooks import Post, Sender
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,12 @@ class Scheduler:
     """Queues the chunks of jobs and ends the jobs. Call `run` in a thread, or `tick` by hand.
 
     high_water: how many chunks a group's streams hold at most; upload_days: for how long uploads are kept, None: for
-    ever.
+    ever. post: how a webhook is sent, None: none is.
     """
 
-    def __init__(self, queue: Queue, store: Store, high_water: int, upload_days: float | None = None) -> None:
+    def __init__(
+        self, queue: Queue, store: Store, high_water: int, upload_days: float | None = None, post: Post | None = None
+    ) -> None:
         self.queue, self.store, self.high_water = queue, store, high_water
         self.jobs = Jobs(queue, store)
         self.billing = Billing(self.jobs)
@@ -53,6 +56,7 @@ class Scheduler:
         self.parts = self.jobs.parts
         self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.review = Review(self.jobs, upload_days)
+        self.sender = Sender(self.jobs.outbox, post) if post else None
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
         self.troubles = Troubles()
@@ -87,6 +91,8 @@ class Scheduler:
         self.images.close()
         self.review.close()
         self.billing.close()
+        if self.sender is not None:
+            self.sender.close()
         with suppress(QueueUnavailable):
             self.queue.scheduler_lock.release(self.name)
 
@@ -109,6 +115,8 @@ class Scheduler:
         self._advance_images(changed, tells)
         self._advance_batches(changed, tells)
         self._looked_at_all = True
+        if self.sender is not None:
+            self.sender.advance()
 
     def _find_changed(self) -> set[str]:
         """The jobs that have changed since the last tick; all that are unfinished or known, if that is not certain."""
@@ -184,6 +192,8 @@ class Scheduler:
         self.review.reset()
         self.finalizer.reset()
         self.images.reset()
+        if self.sender is not None:
+            self.sender.reset()
         self._looked_at_all = False
         self._owed.clear()
         self.reviewed = -REVIEW_SECONDS

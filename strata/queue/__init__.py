@@ -12,7 +12,7 @@ from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
 from strata.queue.job_events import ImageLayers
 from strata.queue.job_list import MAX_SCANNED, JobFilter, ListedJob, entry_of, image_of
-from strata.queue.job_states import NO_COPY, Bounds, JobProgress, Limit, WorkingCopy
+from strata.queue.job_states import NO_COPY, OPEN_COUNTS, Bounds, JobProgress, Limit, OpenCounts, WorkingCopy
 from strata.queue.ledger import Ledger, Reservation
 from strata.queue.queue import Queue
 from strata.queue.scheduler_lock import LockState
@@ -20,6 +20,7 @@ from strata.queue.scheduler_lock import LockState
 __all__ = [
     "MAX_SCANNED",
     "NO_COPY",
+    "OPEN_COUNTS",
     "PRIORITIES",
     "WHOLE_CHUNK",
     "Bounds",
@@ -37,6 +38,7 @@ __all__ = [
     "ListedJob",
     "LockState",
     "Notes",
+    "OpenCounts",
     "Queue",
     "Queued",
     "Reservation",

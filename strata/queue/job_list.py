@@ -71,6 +71,11 @@ def kind_of(entry: str) -> JobKind:
     return "image" if entry.startswith("image:") else "batch"
 
 
+def tenant_of(entry: str) -> str:
+    """The tenant of a job by its entry."""
+    return entry.rpartition(":")[2].partition("@")[2] or DEFAULT_TENANT
+
+
 def list_job_script() -> str:
     """The Lua function `list_job(job_key, job_id)`, for scripts that change a job's status."""
     statuses = ", ".join(f"'{status.value}'" for status in JobStatus)

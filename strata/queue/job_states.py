@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from strata.core import FINAL_GROUP, GROUPS, Chunk, JobKind, JobRequest, JobStatus, ShardSummary, is_job_id, origins
+from strata.core import (
+    FINAL_GROUP,
+    GROUPS,
+    Chunk,
+    JobKind,
+    JobRequest,
+    JobStatus,
+    ShardSummary,
+    created_at,
+    is_job_id,
+    origins,
+)
 from strata.errors import QueueFull
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.job_events import MAX_EVENTS
-from strata.queue.job_list import entry_of, image_in, kind_of, list_job_script
+from strata.queue.job_list import entry_of, image_in, kind_of, list_job_script, tenant_of
 from strata.queue.scripts import STOPPED_TABLE, load_script, open_jobs_script
 
 CHANGED_JOBS = 10_000  # that are read in one call
+READ_AT_ONCE = 1000  # jobs whose counts are read in one call
 LONGEST_RETRY = 30  # seconds after which a refused request is to be sent again at the latest
 WHAT = {"image": "single images", "batch": "jobs of shards", "shards": "shards"}  # by the names of sums
 ENDED_SECONDS = 86_400  # the working copy of a job that has ended is kept for this long
@@ -29,6 +41,20 @@ class JobProgress(NamedTuple):
     kind: JobKind
     status: JobStatus
     images: int
+
+
+# the counts of an unfinished job that say what is still to be computed
+OPEN_COUNTS = ("index:chunks", *(f"{group}:images" for group in GROUPS))
+
+
+class OpenCounts(NamedTuple):
+    """How far an unfinished job is. created_at: seconds since 1970; counts: those of OPEN_COUNTS, by their names."""
+
+    created_at: float
+    status: JobStatus
+    shards: int
+    tenant: str
+    counts: Mapping[str, int]
 
 
 class Limit(NamedTuple):
@@ -194,6 +220,25 @@ class JobStates:
             if listed and status in _STATUSES
         }
 
+    def open_counts(self, job_ids: Sequence[str]) -> list[OpenCounts]:
+        """What a backlog needs of jobs, without those of which Redis has no copy, READ_AT_ONCE in one round trip.
+
+        A request may name 100,000 shards, so that it is not read.
+        """
+        read: list[OpenCounts] = []
+        for start in range(0, len(job_ids), READ_AT_ONCE):
+            some = job_ids[start : start + READ_AT_ONCE]
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in some:
+                    pipe.hmget(keys.job(job_id), ["status", "shards", "listed", *OPEN_COUNTS])
+                found: Any = pipe.execute()
+            for job_id, (status, shards, listed, *texts) in zip(some, found, strict=True):
+                if status in _STATUSES:
+                    counts = {name: int(text or 0) for name, text in zip(OPEN_COUNTS, texts, strict=True)}
+                    tenant = tenant_of(listed or "")
+                    read.append(OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), tenant, counts))
+        return read
+
     def images(self, job_ids: Collection[str]) -> set[str]:
         """The uploads of jobs of one image, as `image_of` names them, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
@@ -257,9 +302,16 @@ class JobStates:
 
     def record(self, job_id: str, chunk: Chunk, counts: Mapping[str, int], summary: ShardSummary | None = None) -> bool:
         """Count a chunk that need not be computed; False if the job has counted it before. summary: for `index`."""
-        where = [keys.done(job_id, chunk.group), keys.job(job_id), keys.events(job_id)]
-        value = "" if summary is None else summary.model_dump_json()
-        return bool(self._record(keys=where, args=[chunk.field, value, json.dumps(dict(counts)), chunk.group, job_id]))
+        where, args = _record_arguments(job_id, chunk, counts, summary)
+        return bool(self._record(keys=where, args=args))
+
+    def record_all(self, job_id: str, counted: Iterable[tuple[Chunk, Mapping[str, int]]]) -> None:
+        """Count many chunks with their counts as `record` does, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for chunk, counts in counted:
+                where, args = _record_arguments(job_id, chunk, counts)
+                self._record(keys=where, args=args, client=pipe)
+            pipe.execute()
 
     def recorded(self, job_id: str, group: str, fields: Sequence[str]) -> set[str]:
         """Those of a group's chunks, by their fields, that a job has counted."""
@@ -293,6 +345,14 @@ def _fields_of(request: JobRequest) -> dict[str, str]:
     # the script that finishes a chunk queues the next group's with it
     fields |= {f"{group}_fingerprint": fingerprint for group, fingerprint in request.fingerprints.items()}
     return fields | ({keys.CALLER: request.caller} if request.caller else {})
+
+
+def _record_arguments(
+    job_id: str, chunk: Chunk, counts: Mapping[str, int], summary: ShardSummary | None = None
+) -> tuple[list[str], list[str]]:
+    value = "" if summary is None else summary.model_dump_json()
+    where = [keys.done(job_id, chunk.group), keys.job(job_id), keys.events(job_id)]
+    return where, [chunk.field, value, json.dumps(dict(counts)), chunk.group, job_id]
 
 
 def _keys_of(job_id: str) -> list[str]:

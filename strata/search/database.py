@@ -62,7 +62,7 @@ class IndexedPart(NamedTuple):
     identity: str
     number: int
     attempt: int
-    size: int
+    size: int | None
     latest: bool
     images: int = 0
     broken: str | None = None

@@ -289,11 +289,13 @@ def _batches(parts: Sequence[IndexedPart]) -> Iterator[list[IndexedPart]]:
     """Consecutive parts, at most BATCH_PARTS and about BATCH_BYTES at a time."""
     batch: list[Any] = []
     size = 0
+    # the size of a part in a bundle is not known
+    most = BATCH_BYTES // BATCH_PARTS
     for part in parts:
-        if batch and (len(batch) >= BATCH_PARTS or size + part.size > BATCH_BYTES):
+        if batch and (len(batch) >= BATCH_PARTS or size + (part.size or most) > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(part)
-        size += part.size
+        size += part.size or most
     if batch:
         yield batch

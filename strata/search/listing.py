@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from strata.core import FINAL_GROUP
 from strata.snapshots import Snapshots
-from strata.store import Part, Store, last_attempts
+from strata.store import Part, Store, last_attempts, parts_at
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,10 @@ class PartListing:
         self._pinned: set[Part] = set()
 
     def table(self) -> pa.Table:
-        """The parts of the last group that are searched, in the order of the store; `path` is that of `Part.path`."""
+        """The parts of the last group that are searched, in the order of the store; `path` is that of `Part.path`.
+
+        The size of a part in a bundle is null: a part that is bundled stays as it is in the index.
+        """
         sizes = self._sizes("parts")
         latest = last_attempts(sizes)
         # a snapshot may keep an attempt that has been superseded
@@ -54,12 +57,11 @@ class PartListing:
         found: set[str] = set()
         for fingerprint, identity in folders:
             folder = f"parts/{FINAL_GROUP}/{fingerprint}/{identity}"
-            found.update(part.path for name in self.store.names(folder) if (part := Part.find(f"{folder}/{name}")))
+            found.update(part.path for name in self.store.names(folder) for part in parts_at(f"{folder}/{name}"))
         return found
 
-    def _sizes(self, place: str) -> dict[Part, int]:
-        found = self.store.find(place, FINAL_GROUP)
-        return {part: size for path, size in found.items() if (part := Part.find(path))}
+    def _sizes(self, place: str) -> dict[Part, int | None]:
+        return self.store.parts_below(place, FINAL_GROUP)
 
     def _of_snapshots(self) -> set[Part]:
         """The parts of all snapshots. Their manifests are read only when one came, went or changed its size."""

@@ -8,9 +8,9 @@ import os
 import stat
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from strata.egress import EgressRules
 from strata.shards.parquet import parquet_images
@@ -22,6 +22,8 @@ from strata.store import ParquetCell, Store, file_system
 MAX_GAP = 256 * 2**10  # bytes; a smaller gap between two images is read too, which is faster than a second request
 MAX_IMAGE = 512 * 2**20  # bytes of one image: 100 million pixels without compression have 400 MB
 MAX_SPAN = 64 * 2**20  # bytes of one ranged read
+REQUESTS = 64  # at a time to a bucket, of one call
+_BUCKETS = ("s3://", "s3a://", "gs://", "gcs://", "az://", "abfs://", "abfss://")
 # for which a shard of unknown version is believed to be the same: reading it for each chunk would take longer than the
 # work on the chunk
 UNKNOWN_SECONDS = 300.0
@@ -131,25 +133,84 @@ def read_images(
     answer, or its answer ends before the image does); else an exception of the storage. locate: tells where the file of
     a URI lies now.
     """
+    spans = list(_spans(rows, locate, versions))
+    fetched = _fetched_together(spans)
     results: list[bytes | Exception] = []
+    for span, data in zip(spans, fetched, strict=True):
+        if cell := ParquetCell.find(span.rows[0].uri):
+            results += _read_parquet(span.rows, locate(cell.file), span.versions)
+        else:
+            results += _read_span(span, data)
+    return results
+
+
+class _Span(NamedTuple):
+    """Rows that are fetched together. at: where their file lies; versions: of whole files, as of `read_images`."""
+
+    rows: Sequence[Located]
+    at: str
+    versions: Sequence[str | None]
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a whole file. Then one byte more is requested, which shows whether the file has grown."""
+        return self.rows[0].offset == 0 and len(self.rows) == 1
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The first byte that is requested, and the end."""
+        return self.rows[0].offset, self.rows[-1].offset + self.rows[-1].size + self.whole
+
+    @property
+    def fault(self) -> SourceError | None:
+        """Why it cannot be requested."""
+        size = self.rows[0].size
+        if size <= 0:
+            return SourceError("the row has no image")
+        if size > MAX_IMAGE:
+            return SourceError(f"{size:,} bytes, but at most {MAX_IMAGE:,} are read for one image")
+        return None
+
+
+def _spans(rows: Sequence[Located], locate: Callable[[str], str], versions: Sequence[str | None]) -> Iterator[_Span]:
     start = 0
     while start < len(rows):
-        # images inside a Parquet file are read together
         end = start + 1
+        # images inside a Parquet file are read together
         if cell := ParquetCell.find(rows[start].uri):
             while end < len(rows) and _same_column(cell, rows[end]):
                 end += 1
-            results += _read_parquet(rows[start:end], locate(cell.file), versions[start:end])
-            start = end
-            continue
-        # extend the span while the next row lies shortly after the last one in the same file
-        while end < len(rows) and _joins(rows[start], rows[end - 1], rows[end]):
-            end += 1
-        at, version = locate(rows[start].uri), versions[start] if versions else None
-        # a file that was moved with its root has other times and another inode
-        results += _read_span(rows[start:end], at, version if at == rows[start].uri else None)
+            yield _Span(rows[start:end], "", versions[start:end])
+        else:
+            # extend the span while the next row lies shortly after the last one in the same file
+            while end < len(rows) and _joins(rows[start], rows[end - 1], rows[end]):
+                end += 1
+            at, version = locate(rows[start].uri), versions[start] if versions else None
+            # a file that was moved with its root has other times and another inode
+            yield _Span(rows[start:end], at, [version if at == rows[start].uri else None])
         start = end
-    return results
+
+
+def _fetched_together(spans: Sequence[_Span]) -> list[bytes | Exception | None]:
+    """The bytes of spans that lie in buckets, requested at once, as each is a round trip; None for the others."""
+    found: list[bytes | Exception | None] = [None] * len(spans)
+    buckets: dict[str, tuple[Any, list[int], list[str]]] = {}
+    for number, span in enumerate(spans):
+        if span.at.startswith(_BUCKETS) and span.fault is None:
+            with suppress(ImportError, ValueError):  # told where the span is read alone
+                filesystem, path = file_system(span.at)
+                _, numbers, paths = buckets.setdefault(span.at.partition("://")[0], (filesystem, [], []))
+                numbers.append(number)
+                paths.append(path)
+    for filesystem, numbers, paths in buckets.values():
+        # a web server is not ours to burden, and one request needs no company
+        if len(numbers) < 2 or not getattr(filesystem, "async_impl", False):
+            continue
+        starts, ends = zip(*(spans[number].range for number in numbers), strict=True)
+        together = filesystem.cat_ranges(paths, list(starts), list(ends), batch_size=REQUESTS, on_error="return")
+        for number, data in zip(numbers, together, strict=True):
+            found[number] = data
+    return found
 
 
 def _same_column(cell: ParquetCell, row: Located) -> bool:
@@ -185,22 +246,20 @@ def _joins(first: Located, before: Located, row: Located) -> bool:
     return near and row.uri == first.uri and before.size > 0 and row.size > 0
 
 
-def _read_span(rows: Sequence[Located], at: str, version: str | None) -> list[bytes | Exception]:
-    """Fetch rows of one file, sorted by offset, with one read. at: where the file lies; version: of a whole file."""
-    first, last = rows[0], rows[-1]
-    if first.size <= 0:
-        return [SourceError("the row has no image")]
-    if first.size > MAX_IMAGE:
-        return [SourceError(f"{first.size:,} bytes, but at most {MAX_IMAGE:,} are read for one image")]
-    # for a whole file one byte more is requested, which shows whether the file has grown
-    whole = first.offset == 0 and len(rows) == 1
-    end = last.offset + last.size + whole
+def _read_span(span: _Span, fetched: bytes | Exception | None) -> list[bytes | Exception]:
+    """The images of rows of one file, sorted by offset, by one read. fetched: its bytes, if they were read before."""
+    rows, at, first = span.rows, span.at, span.rows[0]
+    if span.fault is not None:
+        return [span.fault]
     try:
-        data = _read_bytes(at, first.offset, end, version if whole else None)
+        start, end = span.range
+        data = _read_bytes(at, start, end, span.versions[0] if span.whole else None) if fetched is None else fetched
+        if isinstance(data, Exception):
+            raise data
     except Exception as error:  # each storage library has its own exceptions; other rows must still be read
         return [error for _ in rows]
     # spans of a tar need no such check, because callers compare the tar's identity (`ImageReader.verify`)
-    if whole and len(data) != first.size:
+    if span.whole and len(data) != first.size:
         return [_size_error(first, at, len(data))]
     # cut the span into images
     results: list[bytes | Exception] = []

@@ -11,7 +11,7 @@ from strata.core import FINAL_GROUP, GROUPS, JobRequest, is_hash, is_job_id
 from strata.errors import Conflict, DamagedFile
 from strata.judgments import batches_of_job
 from strata.snapshots.snapshots import Snapshots
-from strata.store import READERS, Part, PartsOf, Store, UnknownSource, uploads_of
+from strata.store import READERS, Part, PartsOf, Store, UnknownSource, parts_at, uploads_of
 
 # seconds after which a rows file without a manifest counts as abandoned: `Snapshots.create` writes the manifest at once
 ROWS_AGE = 3600.0
@@ -72,14 +72,15 @@ class Cleaning:
         # list the parts before the references: a part written from now on is not in the list, and is kept
         found = self.store.find("parts") | self.store.find("superseded")
         references = self._referenced()
+        # a bundle stays as long as one of its parts is referenced
         parts = {
             path: size
             for path, size in found.items()
-            if (part := Part.find(path)) is not None and not references.has(path, part)
+            if (inside := parts_at(path)) and not any(references.has(path, part) for part in inside)
         }
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
         uploads = dict(self._uploads(references.uploads))
-        broken = {path: size for path, size in self.store.find("broken").items() if Part.find(path.partition("/")[2])}
+        broken = {path: size for path, size in self.store.find("broken").items() if parts_at(path.partition("/")[2])}
         judgments = [file for job_id in self.forget for file in batches_of_job(self.store, job_id).items()]
         return {**parts, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
 
@@ -87,7 +88,7 @@ class Cleaning:
         """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""
         # read the snapshots again: minutes may have passed while the user confirmed
         pinned = self._pinned()
-        gone = [path for path in paths if Part.find(path) not in pinned]
+        gone = [path for path in paths if pinned.isdisjoint(parts_at(path))]
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(lambda path: self.store.remove(self.store.path(path)), gone))
         for job_id in self.forget:

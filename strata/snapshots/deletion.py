@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from strata.core import GROUPS, JobRequest
 from strata.errors import DamagedFile
 from strata.judgments import remove_judgments
 from strata.snapshots.snapshots import Snapshots
-from strata.store import READERS, Part, PartsOf, Store
+from strata.store import LOCK, READERS, Bundle, Part, PartsOf, Store, folder_lock, parts_at, unbundle
 
 # where the parts of a folder lie: the newest attempts, older ones, those that are broken and were set aside, and the
 # rows of chunks that have no part yet
@@ -35,33 +35,47 @@ class Deletion:
         # the images first: afterwards their list is gone
         gone = [self.store.upload_path(uri) for uri in uploads]
         self._remove(gone)
-        paths: list[str] = []
+        parts = 0
         with suppress(DamagedFile):
             request = self._parts_of.request(job_id)
             if request is not None:
-                paths += self._unshared(request, [other for other in others if other != job_id])
-        self._remove(paths)
+                parts = self._remove_unshared(request, [other for other in others if other != job_id])
         # what people said of its records, then the job's own files
         remove_judgments(self.store, job_id)
         self.store.remove_job(job_id)
         self.store.close_job(job_id)
-        return len(gone) + len(paths)
+        return len(gone) + parts
 
     def _remove(self, paths: Sequence[str]) -> None:
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(lambda path: self.store.remove(self.store.path(path)), paths))
 
-    def _unshared(self, request: JobRequest, others: Sequence[str]) -> list[str]:
-        """The paths of the parts that only this job uses, of all attempts. Raises DamagedFile."""
+    def _remove_unshared(self, request: JobRequest, others: Sequence[str]) -> int:
+        """Remove the parts that only this job uses, of all attempts; their number. Raises DamagedFile."""
         with ThreadPoolExecutor(READERS) as pool:
             used = set().union(*pool.map(self._used_by, others))
             mine = [folder for folder in self._folders(request) if not used & {folder, (*folder[:2], "")}]
-            places = [(place, *folder) for folder in mine for place in PLACES]
-            found = [path for files in pool.map(lambda place: self.store.find(*place), places) for path in files]
-        pinned, damaged = self._snapshots.pinned()
-        if damaged:
-            raise damaged[0]
-        return [path for path in found if Part.find(path.removeprefix("broken/")) not in pinned]
+            pinned, damaged = self._snapshots.pinned()
+            if damaged:
+                raise damaged[0]
+            return sum(pool.map(lambda folder: self._remove_folder(folder, pinned), mine))
+
+    def _remove_folder(self, folder: Folder, pinned: set[Part]) -> int:
+        """Remove the parts of a shard, except those of snapshots; their number."""
+        place = "/".join(("parts", *folder))
+        names = self.store.names(place)
+        bundles = [bundle for name in names if (bundle := Bundle.find(f"{place}/{name}"))]
+        # the rows of a bundle that are deleted must not stay with those that are pinned
+        for bundle in bundles:
+            if 0 < len(pinned.intersection(bundle.parts)) < len(bundle.parts):
+                unbundle(self.store, bundle.path)
+        # nobody may put the rows that are deleted into a bundle now; a single file never becomes one
+        with folder_lock(self.store, place) if len(names) > 1 else nullcontext():
+            found = [path for where in PLACES for path in self.store.find(where, *folder)]
+            gone = [path for path in found if pinned.isdisjoint(parts_at(path.removeprefix("broken/")))]
+            gone = [path for path in gone if not path.endswith(f"/{LOCK}")]
+            self._remove(gone)
+        return len(gone)
 
     def _used_by(self, job_id: str) -> set[Folder]:
         """The folders of parts that a job uses; one with an empty identity stands for all of its fingerprint."""

@@ -102,13 +102,8 @@ class Snapshot:
     def lost(self) -> list[str]:
         """The parts with selected rows that are not in the store any more, in order. Raises OSError."""
         held = [self.parts[number] for number in np.unique(self.rows().column("part").to_numpy())]
-
-        def is_there(path: str) -> bool:
-            return any(self._store.exists(self._store.path(place)) for place in Part.parse(path).places)
-
-        # several at a time: in a bucket each is a round trip
-        with ThreadPoolExecutor(READERS) as pool:
-            return [path for path, there in zip(held, pool.map(is_there, held), strict=True) if not there]
+        lost = set(self._store.lost([Part.parse(path) for path in held]))
+        return [path for path in held if Part.parse(path) in lost]
 
     def fault(self) -> str | None:
         """Why its rows or reviewed texts are not those that it was created with; None if they are. Raises OSError."""

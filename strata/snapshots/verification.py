@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from strata.core import FINAL_GROUP, GROUPS, JobEnd, JobRequest, JobStatus, ShardSummaries, ShardSummary
 from strata.errors import DamagedFile
 from strata.snapshots.snapshots import Snapshots
-from strata.store import READERS, BrokenPart, Part, Source, Store, UnknownSource, kept_profiles, provenance_of
+from strata.store import READERS, BrokenPart, Bundle, Part, Source, Store, UnknownSource, kept_profiles, provenance_of
 
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str, str, str]  # group, fingerprint and shard's identity of parts
@@ -66,7 +66,9 @@ class Verification:
             found = [*self.store.find("parts"), *self.store.find("superseded")]
         else:
             found = [path for place in self._places(self.job_id) for path in self._found(place)]
-        parts = {path: part for path in found if (part := Part.find(path)) is not None}
+        # a part in a bundle is named by the path that it would have alone
+        bundled = [part.path for path in found if (bundle := Bundle.find(path)) for part in bundle.parts]
+        parts = {path: part for path in [*found, *bundled] if (part := Part.find(path)) is not None}
         self._indexes = {part.identity: part for part in parts.values() if part.group == "index"}
         return sorted(parts, key=lambda path: parts[path].group != "index")
 
@@ -91,7 +93,7 @@ class Verification:
         """The number of rows of a part; None if it is broken, and was set aside, or was moved in the meantime."""
         part = Part.parse(path)
         try:
-            table = self.store.check(Source(part, path))
+            table = self.store.first(Source(part, path), self.store.check)
             if part.group != "index" and not self._is_of_index(part, table.column("key").to_pylist()):
                 raise BrokenPart(path, "its rows are not those of its shard's index")
             return int(table.num_rows)

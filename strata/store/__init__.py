@@ -6,6 +6,7 @@ Read `store.py` first, then `parts.py`; `storages.py` opens the folder or bucket
 from __future__ import annotations
 
 from strata.store.arrow import import_ahead
+from strata.store.bundles import Compaction, folder_lock, unbundle
 from strata.store.index_rows import (
     IndexRow,
     ParquetCell,
@@ -18,9 +19,9 @@ from strata.store.index_rows import (
 )
 from strata.store.part_files import READERS
 from strata.store.part_format import BrokenPart, Footer, Source
-from strata.store.part_paths import Attempts, Part, last_attempts
+from strata.store.part_paths import LOCK, Attempts, Bundle, Part, last_attempts, parts_at
 from strata.store.parts import LostPart, PartsOf, UnknownSource
-from strata.store.progress import read_progress, remove_progress, sweep_progress, write_progress
+from strata.store.progress import ProgressListing, read_progress, remove_progress, sweep_progress, write_progress
 from strata.store.provenance import (
     Provenance,
     keep_profile,
@@ -37,15 +38,19 @@ from strata.store.store import Store, count_of
 from strata.store.upload_lists import ReceivedUploads, is_upload_list, uploads_of, write_list
 
 __all__ = [
+    "LOCK",
     "READERS",
     "Attempts",
     "BrokenPart",
+    "Bundle",
+    "Compaction",
     "Footer",
     "IndexRow",
     "LostPart",
     "ParquetCell",
     "Part",
     "PartsOf",
+    "ProgressListing",
     "Provenance",
     "ReceivedUploads",
     "ShardIndex",
@@ -57,6 +62,7 @@ __all__ = [
     "file_folder",
     "file_name",
     "file_system",
+    "folder_lock",
     "identity_of",
     "import_ahead",
     "index_table",
@@ -67,6 +73,7 @@ __all__ = [
     "kept_profiles",
     "last_attempts",
     "located_rows",
+    "parts_at",
     "proof_of",
     "provenance_of",
     "read_progress",
@@ -75,6 +82,7 @@ __all__ = [
     "storage_fault",
     "sweep_progress",
     "texts_of",
+    "unbundle",
     "upload_digest",
     "uploads_of",
     "write_list",

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 from strata.addresses import without_secrets
 from strata.errors import InvalidInput
 from strata.store.storage_errors import as_os_error
-from strata.store.storages import file_system, write_limit
+from strata.store.storages import file_system, whole_file, write_limit
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class Files:
     def get(self, path: str) -> bytes:
         """The content of a file. Raises FileNotFoundError, and IsADirectoryError for a folder."""
         try:
-            return cast(bytes, self.fs.cat_file(path))
+            return cast(bytes, self.fs.cat_file(path, **whole_file(self.fs)))
         except FileNotFoundError:
             self.check_mark()
             raise

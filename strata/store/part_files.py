@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,16 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.core import RECORD_SCHEMA, Chunk, Record, table_to_records
+from strata.store.bundles import Busy, OpenBundle, OpenBundles, move_misplaced, recover, unbundle
 from strata.store.filesystem import Files
 from strata.store.index_rows import identity_of
 from strata.store.part_format import BrokenPart, Footer, Source, decode, decode_footer, encode, footer_length
-from strata.store.part_paths import Attempts, Part
+from strata.store.part_paths import Attempts, Bundle, Part, parts_at
 from strata.store.storage_errors import as_os_error
 
 log = logging.getLogger(__name__)
 
 READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
 TAIL = 32_768  # bytes that are read for a footer: it has 11 kB
+BUNDLE_TAIL = 2**18  # the same of a bundle: it has 4 kB more for each part
 
 Result = TypeVar("Result")
 
@@ -36,6 +39,10 @@ class PartFiles(Files):
     chunk has images. Every method raises OSError if the storage cannot be reached.
     """
 
+    def __init__(self, uri: str, *arguments: Any, **options: Any) -> None:
+        super().__init__(uri, *arguments, **options)
+        self.bundles = OpenBundles()
+
     # which parts there are
 
     def part_path(self, chunk: Chunk) -> str:
@@ -44,7 +51,43 @@ class PartFiles(Files):
 
     def attempts(self, chunk: Chunk) -> Attempts:
         """The attempts at all chunks of a chunk's group, fingerprint and shard. It takes one listing."""
-        return Attempts.of_names(self.names(f"parts/{Part.of_chunk(chunk).folder}"))
+        return self.attempts_in(Part.of_chunk(chunk).folder)
+
+    def attempts_in(self, folder: str) -> Attempts:
+        """The attempts in the folder of a shard's parts, as `Part.folder` names it. It takes one listing."""
+        attempts = Attempts.of_names(self.names(f"parts/{folder}"))
+        found = (Bundle.find(f"parts/{folder}/{name}") for name in attempts.bundles)
+        self.bundles.know(folder, [bundle for bundle in found if bundle])
+        return attempts
+
+    def parts_below(self, *names: str) -> dict[Part, int | None]:
+        """The parts below a folder, with their sizes in bytes; None: the part is in a bundle."""
+        sizes: dict[Part, int | None] = {}
+        for path, size in self.find(*names).items():
+            for part in parts_at(path):
+                # a part that is moved or bundled now has two files
+                sizes.setdefault(part, None if Bundle.find(path) else size)
+        return sizes
+
+    def lost(self, parts: Sequence[Part]) -> list[Part]:
+        """Those of the parts that have no file, also no superseded one, in order. It takes two listings a shard."""
+        folders: dict[str, list[Part]] = {}
+        for part in parts:
+            folders.setdefault(part.folder, []).append(part)
+
+        def there(folder: str) -> set[Part]:
+            any_part = folders[folder][0]
+            return {
+                any_part._replace(number=number, attempt=attempt)
+                for place in ("parts", "superseded")  # in the order in which a part moves
+                for number, found in Attempts.of_names(self.names(f"{place}/{folder}")).found.items()
+                for attempt in found
+            }
+
+        # several at a time: in a bucket each is a round trip
+        with ThreadPoolExecutor(READERS) as pool:
+            known: set[Part] = set().union(*pool.map(there, folders))
+        return [part for part in parts if part not in known]
 
     def newest(self, chunk: Chunk) -> Chunk | None:
         """The chunk with its newest attempt that has a part; None if that is older than the chunk's own attempt.
@@ -63,7 +106,7 @@ class PartFiles(Files):
         Superseded parts are among them. It takes two listings.
         """
         found: dict[int, set[int]] = {}
-        for place in ("superseded", "parts"):
+        for place in ("parts", "superseded"):  # in the order in which a part moves
             attempts = Attempts.of_names(self.names(f"{place}/{Part.of_chunk(chunk).folder}"))
             for number, entries in attempts.found.items():
                 found.setdefault(number, set()).update(entries)
@@ -77,11 +120,15 @@ class PartFiles(Files):
     def attempts_of(self, chunk: Chunk) -> Attempts:
         """The attempts at one chunk. In a bucket only the files of the chunk are listed: a folder may have thousands.
 
-        There, marks and the names of earlier versions are not found, as they begin otherwise.
+        There, marks and the names of earlier versions are not found, as they begin otherwise, and bundles only for a
+        retry: whoever plans a first attempt has listed the folder.
         """
         folder, prefix = f"parts/{Part.of_chunk(chunk).folder}", f"{chunk.number:05d}."
         # on a disk a listing is cheap, so that names of earlier versions and marks are looked for too
-        return Attempts.of_names(self.names(folder, *([prefix, f"_{prefix}"] if self.local else [prefix])))
+        if self.local:
+            return Attempts.of_names(self.names(folder, prefix, f"_{prefix}", "bundle-"))
+        bundles = self.names(folder, "bundle-") if chunk.attempt else []
+        return Attempts.of_names([*self.names(folder, prefix), *bundles])
 
     # writing
 
@@ -95,6 +142,11 @@ class PartFiles(Files):
         part, asks = Part.of_chunk(chunk), bool(chunk.attempt) or self.local
         before = self.attempts_of(chunk) if asks else Attempts()
         found = before.found.get(chunk.number, {})
+        if before.bundle_of(chunk.number, chunk.attempt):
+            return  # it was written before, and bundled
+        for attempt in found:
+            if chunk.attempt > attempt and (bundle := before.bundle_of(chunk.number, attempt)):
+                unbundle(self, f"parts/{part.folder}/{bundle}")
         if max(found, default=0) <= chunk.attempt == before.needed(chunk).attempt:
             self.put(self.path(part.path), encode(table, part, footer, codec))
         # a first attempt that was alone leaves nothing to be done
@@ -105,12 +157,16 @@ class PartFiles(Files):
         """Move parts to where they belong: those of older attempts to `superseded/`, those of today to today's names.
 
         folder: any part of the shard whose attempts these are. A writer that died may have left it to be done, and an
-        earlier version of Strata did not do it.
+        earlier version of Strata did not do it. Also what a compaction that died has left. Raises Busy if a bundle must
+        be taken apart that another process has in hand.
         """
-        for part, name in attempts.misplaced(folder):
-            newest = max(attempts.found[part.number])
-            target = part.path if part.attempt == newest else part.superseded_path
-            self.move(f"parts/{part.folder}/{name}", target)
+        place = f"parts/{folder.folder}"
+        if attempts.locked or attempts.outdated():
+            # who has written a newer attempt must not leave it beside a bundle with the one before
+            with nullcontext() if attempts.outdated() else suppress(Busy):
+                recover(self, place)
+            attempts = self.attempts_in(folder.folder)
+        move_misplaced(self, place, attempts)
         # a broken part has been computed again: remove its mark
         for number, attempt in attempts.broken.items():
             if max(attempts.found.get(number, ()), default=-1) >= attempt:
@@ -128,6 +184,8 @@ class PartFiles(Files):
 
     def decoded(self, source: Source) -> tuple[pa.Table, Footer]:
         """The table and the footer of a part at one path. Raises FileNotFoundError and BrokenPart."""
+        if bundle := Bundle.find(source.path):
+            return self._bundled(source, bundle, None), self._opened(source, bundle).footer(source)
         table, footer = decode(self.get(self.path(source.path)), source)
         # which rows an index must have is known from its identity alone; earlier versions do not tell the size
         if footer.size is not None and identity_of(footer.size, table) != source.part.identity:
@@ -151,10 +209,12 @@ class PartFiles(Files):
         return table.select(schema.names)
 
     def _read_columns(self, source: Source, columns: Sequence[str]) -> pa.Table:
+        if bundle := Bundle.find(source.path):
+            return self._bundled(source, bundle, columns)
         path = self.path(source.path)
         # an empty file cannot be mapped
         if not self.local or not self.fs.size(path):
-            return decode(self.fs.cat_file(path), source, columns)[0]
+            return decode(self.get(path), source, columns)[0]
         with pa.memory_map(path) as file:
             return decode(file.read_buffer(), source, columns)[0]
 
@@ -165,15 +225,44 @@ class PartFiles(Files):
         return self.first(Source.of(chunk), self._read_footer)
 
     def _read_footer(self, source: Source) -> Footer:
+        if bundle := Bundle.find(source.path):
+            return self._opened(source, bundle).footer(source)
+        return decode_footer(self._footer_bytes(source, TAIL), source)
+
+    def _footer_bytes(self, source: Source, expected: int) -> bytes:
+        """The last bytes of a file, with all of its footer; expected: how many it probably has."""
         path = self.path(source.path)
-        tail = self._tail(path, TAIL)
+        tail = self._tail(path, expected)
         length = footer_length(tail, source)
-        if length > len(tail) == TAIL:
-            tail = self._tail(path, length)
-        return decode_footer(tail, source)
+        return self._tail(path, length) if length > len(tail) == expected else tail
+
+    def _opened(self, source: Source, bundle: Bundle) -> OpenBundle:
+        """A bundle with its footer. Raises FileNotFoundError and BrokenPart."""
+        read = lambda: OpenBundle(bundle, self._footer_bytes(source, BUNDLE_TAIL), source)  # noqa: E731
+        return self.bundles.opened(source.path, read)
+
+    def _bundled(self, source: Source, bundle: Bundle, columns: Sequence[str] | None) -> pa.Table:
+        """A part's table, or some columns of it, from a bundle. Raises FileNotFoundError and BrokenPart."""
+        opened = self._opened(source, bundle)
+        begin, end = opened.span(source)
+        path = self.path(source.path)
+        if not self.local:
+            body = self.fs.cat_file(path, start=begin, end=end)
+            return opened.table(source, body if end else body[: -opened.footer_bytes], begin, columns)
+        with pa.memory_map(path) as file:
+            body = memoryview(file.read_buffer())[begin : file.size() - opened.footer_bytes if end is None else end]
+            return opened.table(source, body, begin, columns)
 
     def _tail(self, path: str, length: int) -> bytes:
         """The last bytes of a file, all of a smaller one."""
+        if not self.local:
+            try:
+                return bytes(self.fs.cat_file(path, start=-length))  # one request
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # the file is empty
+                    raise
+            except (NotImplementedError, ValueError):  # a storage without such ranges
+                pass
         with pathlib.Path(path).open("rb") if self.local else self.fs.open(path, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - length))
             return bytes(file.read())
@@ -198,15 +287,23 @@ class PartFiles(Files):
 
     def first(self, source: Source, read: Callable[[Source], Result]) -> Result:
         """The result of reading a part at the first of its places where it is. Raises FileNotFoundError."""
-        *before, last = [source._replace(path=path) for path in source.part.places]
-        for place in before:
+        for place in self._places(source.part):
             with suppress(FileNotFoundError):
-                return _file_at(place, read)
-        try:
-            return _file_at(last, read)
-        except FileNotFoundError:
-            self.check_mark()
-            raise
+                return _file_at(source._replace(path=place), read)
+        self.check_mark()
+        raise FileNotFoundError(errno.ENOENT, "no such part", source.part.path)
+
+    def _places(self, part: Part) -> Iterator[str]:
+        """The paths at which a part may lie; its folder is listed only if it is at none of the others."""
+        if known := self.bundles.find(part):
+            yield known.path
+        yield from part.places
+        if part.group != "index":
+            self.attempts_in(part.folder)
+            if (found := self.bundles.find(part)) and found != known:
+                yield found.path
+                # it may have been taken apart in between
+                yield from part.places
 
     # broken parts
 
@@ -232,7 +329,7 @@ class PartFiles(Files):
         source = Source(Part.parse(error.path), error.path, error.images)
         # another process may have set it aside before, and the part may have been written again since
         try:
-            self.check(source)
+            self.check(self._where_it_is(source))
             return False
         except FileNotFoundError:
             return False
@@ -240,9 +337,18 @@ class PartFiles(Files):
             self.move_aside(found)
             return True
 
+    def _where_it_is(self, source: Source) -> Source:
+        """The source of a part that may have been bundled since it was read."""
+        held = self.attempts_in(source.part.folder).bundle_of(source.part.number, source.part.attempt)
+        is_there = held and source.path == source.part.path
+        return source._replace(path=f"parts/{source.part.folder}/{held}") if is_there else source
+
     def move_aside(self, error: BrokenPart) -> None:
         """Move a broken part to `broken/` without reading it again, and leave the mark; see `set_aside`."""
         part = Part.parse(error.path)
+        at = self._where_it_is(Source(part, error.path))
+        if at.path != error.path:  # a part that is broken in its bundle stays in that, which is moved
+            unbundle(self, at.path)
         if part.attempt and error.path.startswith("parts/"):
             self.put(self.path(part.marker), b"")
         self.move(error.path, f"broken/{error.path}")

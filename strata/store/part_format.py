@@ -14,7 +14,7 @@ import functools
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,20 +23,21 @@ import pyarrow.parquet as pq
 
 from strata.core import SCHEMA_VERSION, Bill, Chunk
 from strata.errors import DataError
-from strata.store.part_paths import Part
+from strata.store.part_paths import Bundle, Part
 
 Result = TypeVar("Result")
 
 CHECKED_VERSION = 3  # the first schema version whose parts have checksums
-ROW_GROUP = 1 << 20  # rows of a row group
 FEW_ROWS = 10_000  # of a part that is read by one thread
 _MAGIC = b"PAR1"
 _TAIL = 8  # bytes after the footer: its length and the magic number
-_MARK = b"strata-crc32:"  # before the checksums of footer, body and columns, as hexadecimal numbers
-_DIGITS = 8  # of one checksum
-_VERSION, _PART, _CHECKSUMS = b"strata.schema_version", b"strata.part", b"strata.checksums"
+MARK = b"strata-crc32:"  # before the checksums of footer, body and columns, as hexadecimal numbers
+DIGITS = 8  # of one checksum
+VERSION, _PART, CHECKSUMS = b"strata.schema_version", b"strata.part", b"strata.checksums"
 _COUNTS, _TRANSIENT, _BILL, _FAILURE = b"strata.counts", b"strata.transient", b"strata.bill", b"strata.shard_failure"
 _FAMILIES, _LEFT_OUT, _SIZE = b"strata.families", b"strata.left_out", b"strata.shard_size"
+
+_KEPT = (VERSION, _PART, CHECKSUMS, _COUNTS, _TRANSIENT, _BILL)  # in the footers of parts with records
 
 
 class BrokenPart(DataError):
@@ -96,41 +97,88 @@ class Source(NamedTuple):
         return cls(part, part.path, chunk.images or None)
 
     def broken(self, reason: str) -> BrokenPart:
-        """The error for this part."""
-        return BrokenPart(self.path, " ".join(reason.split())[:300], self.images)
+        """The error for this part, also of a part in a bundle."""
+        path = self.part.path if Bundle.find(self.path) else self.path
+        return BrokenPart(path, " ".join(reason.split())[:300], self.images)
 
 
 def encode(table: pa.Table, part: Part, footer: Footer, codec: str) -> bytes:
     """A part as the bytes of a Parquet file."""
-    leaves = _leaves(table.schema.remove_metadata())
-    entries = {
-        _VERSION: str(SCHEMA_VERSION).encode(),
-        _PART: json.dumps([*part, table.num_rows]).encode(),
-        _CHECKSUMS: _MARK + b"0" * _DIGITS * (2 + leaves),
-        **footer.entries(),
-    }
+    return sealed([table], {_PART: json.dumps([*part, table.num_rows]).encode(), **footer.entries()}, codec)
+
+
+def sealed(tables: Sequence[pa.Table], entries: Mapping[bytes, bytes], codec: str) -> bytes:
+    """The bytes of a Parquet file with tables of one schema, each as a row group, and with checksums.
+
+    entries: further key-value pairs. The checksums are that of the footer, then for each row group those of all its
+    bytes and of each column.
+    """
+    schema = tables[0].schema.remove_metadata()
+    sums = len(tables) * (1 + leaves_of(schema))
     # a part is small: dictionaries of fifty columns would cost time and save no space
     sink = pa.BufferOutputStream()
     collected: list[pq.FileMetaData] = []
     options: dict[str, Any] = {"compression": codec, "write_statistics": False, "use_dictionary": False}
     options |= {"write_page_checksum": True, "metadata_collector": collected}
-    with pq.ParquetWriter(sink, table.schema.remove_metadata(), **options) as writer:
-        writer.write_table(table, row_group_size=ROW_GROUP)
-        writer.add_key_value_metadata(entries)
-    # fill in the checksums: first those of the columns and of the body, then that of the footer with them
+    with pq.ParquetWriter(sink, schema, **options) as writer:
+        for table in tables:
+            writer.write_table(table.replace_schema_metadata(), row_group_size=max(1, table.num_rows))
+        marks = {VERSION: str(SCHEMA_VERSION).encode(), CHECKSUMS: MARK + b"0" * DIGITS * (1 + sums)}
+        writer.add_key_value_metadata({**marks, **entries})
+    # fill in the checksums: first those of the columns and of the bodies, then that of the footer with them
     data = bytearray(sink.getvalue())
-    start = _footer_start(data)
-    first = data.index(_MARK, start) + len(_MARK)
-    columns = [_column_checksum(data, collected[0], leaf) for leaf in range(leaves)]
-    rest = b"".join(b"%08x" % checksum for checksum in [zlib.crc32(memoryview(data)[:start]), *columns])
-    data[first + _DIGITS : first + _DIGITS + len(rest)] = rest
-    data[first : first + _DIGITS] = b"%08x" % zlib.crc32(memoryview(data)[start:])
+    view, start = memoryview(data), footer_start(data)
+    first = data.index(MARK, start) + len(MARK)
+    found = []
+    for group, (begin, end) in enumerate(spans(collected[0], start)):
+        found.append(zlib.crc32(view[begin:end]))
+        columns = RowGroup(collected[0], group, begin).columns(view[begin:end])
+        found += [zlib.crc32(column) for _, column in columns]
+    data[first + DIGITS : first + DIGITS * (1 + sums)] = b"".join(b"%08x" % each for each in found)
+    data[first : first + DIGITS] = b"%08x" % zlib.crc32(view[start:])
     return bytes(data)
+
+
+def spans(metadata: pq.FileMetaData, end: int) -> list[tuple[int, int]]:
+    """The bytes of each row group, from where the one before it ends; end: of the last one, where the footer begins."""
+    starts = [metadata.row_group(group).column(0).data_page_offset for group in range(1, metadata.num_row_groups)]
+    return list(zip([0, *starts], [*starts, end], strict=True))
 
 
 def decode_footer(tail: bytes, source: Source) -> Footer:
     """The footer of a part, from the last bytes of its file, which must contain all of it. Raises BrokenPart."""
-    return _guarded(source, lambda: _footer(_checked_metadata(tail, source).entries))
+
+    def read() -> Footer:
+        footer = checked_footer(memoryview(tail), source)
+        entries = entries_of(footer, _KEPT) if source.part.group != "index" else {}
+        if not {VERSION, _PART, _COUNTS, CHECKSUMS} <= entries.keys():
+            return footer_of(_metadata_of(footer, source).entries)
+        _check_identity(entries, json.loads(entries[_PART])[-1], source, marked=True)
+        return footer_of(entries)
+
+    return guarded(source, read)
+
+
+def entries_of(footer: bytes, names: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Those of some key-value pairs of ours that a footer has, whose checksum must be right.
+
+    Parquet's own reader reads the descriptions of a hundred columns too, in a hundred times the time, and a plan reads
+    the footers of all parts of a job. In Thrift's compact protocol a field of type binary that follows on another one
+    is 0x18, the length as a varint, and the bytes. No text of ours in a footer has the byte 0x18: JSON escapes it.
+    """
+    entries = {}
+    for name in names:
+        start = footer.find(b"\x18%c%s\x18" % (len(name), name)) + len(name) + 3
+        if start < len(name) + 3:
+            continue
+        length = shift = 0
+        while True:
+            byte = footer[start]
+            start, length, shift = start + 1, length | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                break
+        entries[name] = footer[start : start + length]
+    return entries
 
 
 def footer_length(tail: bytes, source: Source) -> int:
@@ -151,19 +199,20 @@ def decode(data: Any, source: Source, columns: Sequence[str] | None = None) -> t
         found = _checked_metadata(view, source)
         file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), metadata=found.metadata)
         if found.checksums is not None:
-            _check_body(view, found.metadata, found.checksums, columns, source)
+            body = view[: footer_start(view)]
+            RowGroup(found.metadata).check(body, found.checksums, columns, source)
         # of a small part, handing eighty columns to threads takes longer than reading them
         threads = columns is None and found.metadata.num_rows > FEW_ROWS
         table = file.read(None if columns is None else list(columns), use_threads=threads)
         # without checksums, at least look for values that no writer writes
         if found.checksums is None:
             table.validate(full=True)
-        return table, _footer(found.entries)
+        return table, footer_of(found.entries)
 
-    return _guarded(source, read)
+    return guarded(source, read)
 
 
-def _guarded(source: Source, act: Callable[[], Result]) -> Result:
+def guarded(source: Source, act: Callable[[], Result]) -> Result:
     """The result of act, with every error in it as BrokenPart: the bytes are in memory, so storage is not the cause."""
     try:
         return act()
@@ -186,24 +235,33 @@ class _Metadata(NamedTuple):
 
 def _checked_metadata(data: Any, source: Source) -> _Metadata:
     """A part's metadata, compared with its checksum and with what part it must be. Raises BrokenPart."""
-    view = memoryview(data)
+    return _metadata_of(checked_footer(memoryview(data), source), source)
+
+
+def checked_footer(view: memoryview, source: Source) -> bytes:
+    """A part's footer, compared with its checksum if it has one. Raises BrokenPart."""
     start = len(view) - footer_length(bytes(view[-_TAIL:]), source)
     if start < 0:
         raise source.broken("it is cut off")
     footer = bytes(view[start:])
     # the footer's own checksum was computed with zeros in its place
-    at = footer.find(_MARK) + len(_MARK)
-    marked = at >= len(_MARK)
-    if marked:
-        whole = footer[:at] + b"0" * _DIGITS + footer[at + _DIGITS :]
-        if footer[at : at + _DIGITS] != b"%08x" % zlib.crc32(whole):
+    at = footer.find(MARK) + len(MARK)
+    if at >= len(MARK):
+        whole = footer[:at] + b"0" * DIGITS + footer[at + DIGITS :]
+        if footer[at : at + DIGITS] != b"%08x" % zlib.crc32(whole):
             raise source.broken("the checksum of its footer is wrong")
+    return footer
+
+
+def _metadata_of(footer: bytes, source: Source) -> _Metadata:
+    """The metadata in a part's footer, compared with what part it must be. Raises BrokenPart."""
+    marked = MARK in footer
     metadata = pq.read_metadata(pa.BufferReader(footer))
     entries = metadata.metadata or {}
-    if not marked and int(entries[_VERSION]) >= CHECKED_VERSION:
+    if not marked and int(entries[VERSION]) >= CHECKED_VERSION:
         raise source.broken("it has no checksums")
     _check_identity(entries, metadata.num_rows, source, marked)
-    return _Metadata(metadata, entries, entries[_CHECKSUMS][len(_MARK) + _DIGITS :] if marked else None)
+    return _Metadata(metadata, entries, entries[CHECKSUMS][len(MARK) + DIGITS :] if marked else None)
 
 
 def _check_identity(entries: Mapping[bytes, bytes], rows: int, source: Source, marked: bool) -> None:
@@ -218,35 +276,37 @@ def _check_identity(entries: Mapping[bytes, bytes], rows: int, source: Source, m
         raise source.broken(f"it has {rows} rows instead of {wanted}")
 
 
-def _check_body(
-    view: memoryview, metadata: pq.FileMetaData, checksums: bytes, columns: Sequence[str] | None, source: Source
-) -> None:
-    """Compare the bytes before the footer with their checksums, or those of some columns only. Raises BrokenPart."""
-    if columns is None:
-        start = _footer_start(view)
-        if int(checksums[:_DIGITS], 16) != zlib.crc32(view[:start]):
-            raise source.broken("the checksum of its content is wrong")
-        return
-    for leaf in range(metadata.num_columns):
-        path = metadata.schema.column(leaf).path
-        if not any(path == column or path.startswith(f"{column}.") for column in columns):
-            continue
-        found = int(checksums[_DIGITS * (leaf + 1) : _DIGITS * (leaf + 2)], 16)
-        if found != _column_checksum(view, metadata, leaf):
-            raise source.broken(f"the checksum of its column {path} is wrong")
+class RowGroup(NamedTuple):
+    """One row group of a file: its number, and where its bytes begin in the file."""
+
+    metadata: pq.FileMetaData
+    number: int = 0
+    begin: int = 0
+
+    def columns(self, body: memoryview) -> Iterator[tuple[str, memoryview]]:
+        """The path and the bytes of each column. body: the bytes of the row group."""
+        for leaf in range(self.metadata.num_columns):
+            path, there = self.metadata.schema.column(leaf).path, self.metadata.num_row_groups
+            # a file without rows has no row group
+            column = self.metadata.row_group(self.number).column(leaf) if there else None
+            start = 0 if column is None else (column.dictionary_page_offset or column.data_page_offset) - self.begin
+            yield path, body[start : start + column.total_compressed_size] if column else body[:0]
+
+    def check(self, body: memoryview, checksums: bytes, columns: Sequence[str] | None, source: Source) -> None:
+        """Compare its bytes with their checksums, or those of some columns only. Raises BrokenPart."""
+        if columns is None:
+            if int(checksums[:DIGITS], 16) != zlib.crc32(body):
+                raise source.broken("the checksum of its content is wrong")
+            return
+        for leaf, (path, data) in enumerate(self.columns(body), 1):
+            if not any(path == column or path.startswith(f"{column}.") for column in columns):
+                continue
+            if int(checksums[DIGITS * leaf : DIGITS * (leaf + 1)], 16) != zlib.crc32(data):
+                raise source.broken(f"the checksum of its column {path} is wrong")
 
 
-def _column_checksum(data: Any, metadata: pq.FileMetaData, leaf: int) -> int:
-    """The checksum of one column's bytes in all row groups."""
-    checksum, view = 0, memoryview(data)
-    for group in range(metadata.num_row_groups):
-        column = metadata.row_group(group).column(leaf)
-        start = column.dictionary_page_offset or column.data_page_offset
-        checksum = zlib.crc32(view[start : start + column.total_compressed_size], checksum)
-    return checksum
-
-
-def _footer(entries: Mapping[bytes, bytes]) -> Footer:
+def footer_of(entries: Mapping[bytes, bytes]) -> Footer:
+    """The content of a footer by its key-value pairs."""
     bill = Bill.model_validate_json(entries[_BILL]) if _BILL in entries else None
     counts = Counter[str](json.loads(entries.get(_COUNTS, b"{}")))
     failure, families = entries.get(_FAILURE, b"").decode() or None, json.loads(entries.get(_FAMILIES, b"[]"))
@@ -255,12 +315,13 @@ def _footer(entries: Mapping[bytes, bytes]) -> Footer:
     return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), failure, tuple(families), left_out, size)
 
 
-def _footer_start(data: Any) -> int:
+def footer_start(data: Any) -> int:
+    """Where the footer of a whole file begins."""
     return len(data) - _TAIL - int.from_bytes(data[-_TAIL:-4], "little")
 
 
 @functools.cache
-def _leaves(schema: pa.Schema) -> int:
+def leaves_of(schema: pa.Schema) -> int:
     """The number of columns of a Parquet file with this schema, those inside of structures and lists counted singly."""
     empty = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), empty)

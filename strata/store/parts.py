@@ -72,7 +72,7 @@ class PartsOf:
 
     def data_set(self, fingerprint: str, single_images: bool = True) -> list[Part]:
         """The parts with a fingerprint, one for each chunk. Raises LostPart for one that an ended job has lost."""
-        found = {part for part in map(Part.find, self.store.find("parts", FINAL_GROUP, fingerprint)) if part}
+        found = self.store.parts_below("parts", FINAL_GROUP, fingerprint)
         listed: dict[str, list[Part]] = {}
         for part in found:
             listed.setdefault(part.identity, []).append(part)
@@ -102,10 +102,10 @@ class PartsOf:
         parts that existed at its end. Raises LostPart if a part of a job that has ended is missing.
         """
         shards = self.summaries(request)
-        names = [f"parts/{FINAL_GROUP}/{request.fingerprints[FINAL_GROUP]}/{shard.identity}" for shard in shards]
+        folders = [f"{FINAL_GROUP}/{request.fingerprints[FINAL_GROUP]}/{shard.identity}" for shard in shards]
         # one listing for each shard, several at a time: each is a round trip to a bucket
         with ThreadPoolExecutor(READERS) as pool:
-            listings = list(pool.map(lambda folder: Attempts.of_names(self.store.names(folder)), names))
+            listings = list(pool.map(self.store.attempts_in, folders))
         return last_attempts(self._of_job(request, shards, listings))
 
     def _of_job(self, request: JobRequest, shards: Sequence[ShardSummary], listings: Iterable[Attempts]) -> list[Part]:

@@ -6,6 +6,7 @@ It lies beside the parts and is no part: nobody but the next holder reads it, an
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ from strata.store.filesystem import Files
 
 FOLDER = "progress"
 _PATH = re.compile(r"progress/[a-z]+/[0-9a-f]+/[^/]+/\d+(\.\d+)?\.json", re.ASCII)
+LISTED_SECONDS = 1.0  # for which a listing of a shard's progress is believed
 LIFETIME_SECONDS = 7 * 86_400.0  # after it, progress that nobody has asked for is removed
 
 
@@ -39,6 +41,27 @@ def read_progress(store: Files, chunk: Chunk) -> dict[int, Record]:
         return {}
 
 
+class ProgressListing:
+    """Says whether rows of a chunk are kept, by one listing of a shard's folder a second and not a read for each chunk.
+
+    So what another process has kept within the last second may be missed.
+    """
+
+    def __init__(self, store: Files) -> None:
+        self._store = store
+        self._names: dict[str, tuple[float, frozenset[str]]] = {}  # by folder: until when they are believed
+
+    def has(self, chunk: Chunk) -> bool:
+        """Whether the chunk has rows that are kept. Raises OSError."""
+        folder, now = _folder(chunk), time.monotonic()
+        until, names = self._names.get(folder, (0.0, frozenset[str]()))
+        if now >= until:
+            names = frozenset(self._store.names(folder, ""))
+            # most chunks follow others of their shard
+            self._names = {folder: (now + LISTED_SECONDS, names)}
+        return f"{chunk.name}.json" in names
+
+
 def remove_progress(store: Files, chunk: Chunk) -> None:
     """Remove the rows that were kept, because the chunk has ended; `sweep_progress` removes what is left."""
     with suppress(OSError):
@@ -58,4 +81,8 @@ def sweep_progress(store: Files) -> int:
 
 
 def _path(store: Files, chunk: Chunk) -> str:
-    return store.path(FOLDER, chunk.group, chunk.fingerprint, chunk.identity, f"{chunk.name}.json")
+    return store.path(_folder(chunk), f"{chunk.name}.json")
+
+
+def _folder(chunk: Chunk) -> str:
+    return f"{FOLDER}/{chunk.group}/{chunk.fingerprint}/{chunk.identity}"

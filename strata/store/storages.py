@@ -11,6 +11,7 @@ from strata.egress import EgressRules
 
 CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # to connect to a storage's server; without a byte from it
 SLOWEST_WRITE = 64 * 2**10  # bytes per second, with which a server must take what is written
+CONNECTIONS = 64  # to a storage's server at a time; botocore's own limit of 10 would slow down the reader
 ATTEMPTS = 2  # of botocore for a request to S3, and of s3fs, which calls botocore
 
 
@@ -39,6 +40,12 @@ def write_limit(storage: Any, size: int) -> dict[str, float]:
     return {"timeout": seconds} if getattr(storage, "async_impl", False) else {}
 
 
+def whole_file(storage: Any) -> dict[str, int]:
+    """The option by which s3fs reads a whole file with one request: without it, it asks for the size first."""
+    protocols = storage.protocol if isinstance(storage.protocol, tuple | list) else (storage.protocol,)
+    return {"max_concurrency": 1} if "s3" in protocols else {}
+
+
 def _limits(uri: str) -> dict[str, Any]:
     """Options with time limits for the file system of a web server or of S3; what fsspec's configuration sets stays.
 
@@ -54,6 +61,7 @@ def _limits(uri: str) -> dict[str, Any]:
         return {"client_kwargs": {"timeout": timeout, **_configured(("http", "https"), "client_kwargs")}}
     if scheme in ("s3", "s3a"):
         limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENT_SECONDS}
+        limits["max_pool_connections"] = CONNECTIONS
         retries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": ATTEMPTS}}
         return {"config_kwargs": {**limits, **retries, **_configured(("s3", "s3a"), "config_kwargs")}}
     return {}

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import time
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.core import GROUPS, JobStatus
-from strata.jobs.envelope import backlog, envelope
-from strata.queue import Heartbeat
+from strata.core import DEFAULT_TENANT, GROUPS, JobStatus
+from strata.jobs import Jobs
+from strata.jobs.envelope import backlog
+from strata.queue import Heartbeat, OpenCounts
 from strata.queue.queue import Queue
+from strata.store import Store
 from tests.fakes import FakeMachine, jpeg, wait_for, wait_for_end, write_shard
 from tests.queue.requests import job_request
+from tests.raw_redis import raw_redis
 from tests.service import Service, running_service
 
 SHARDS, IMAGES = 3, 40  # each
-NOW = datetime.now(UTC)
+NOW = time.time()
 
 
 def of(service: Service) -> Any:
@@ -58,18 +61,37 @@ numbers = st.integers(0, 1000)
     st.lists(st.tuples(st.sampled_from(JobStatus), st.lists(numbers, min_size=3, max_size=3), numbers), max_size=5),
 )
 def test_it_is_the_sum_of_unfinished_jobs(jobs: list[tuple[JobStatus, list[int], int]]) -> None:
-    views = []
-    for number, (status, counts, age) in enumerate(jobs):
+    known = []
+    for status, counts, age in jobs:
         total, vision, llm = sorted(counts, reverse=True)
-        made = job_request(f"{number:012x}").model_copy(update={"created_at": NOW - timedelta(seconds=age)})
-        fields = {"status": status.value, "index:images": total, "vision:images": vision, "llm:images": llm}
-        views.append(envelope(made, {name: str(value) for name, value in fields.items()}, 0, None))
-    unfinished = [view for view in views if view.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS)]
-    count, groups = backlog(views, NOW)
+        found = {"index:chunks": 0, "index:images": total, "vision:images": vision, "llm:images": llm}
+        known.append(OpenCounts(NOW - age, status, 1, DEFAULT_TENANT, found))
+    unfinished = [job for job in known if job.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS)]
+    count, groups = backlog(known, NOW)
     assert count == len(unfinished)
-    assert groups["vision"].images == sum(v.request_counts.total - v.groups["vision"].images for v in unfinished)
-    assert groups["llm"].ready == sum(v.groups["vision"].images - v.groups["llm"].images for v in unfinished)
+    assert groups["vision"].images == sum(j.counts["index:images"] - j.counts["vision:images"] for j in unfinished)
+    assert groups["llm"].ready == sum(j.counts["vision:images"] - j.counts["llm:images"] for j in unfinished)
     assert groups["index"].shards == len(unfinished)
     for group in groups.values():
         assert 0 <= group.ready <= group.images
         assert (group.oldest_seconds is None) == (group.images + group.shards == 0)
+
+
+def test_the_requests_of_the_jobs_are_not_read(queue: Queue, tmp_path: Path) -> None:
+    """A request of 100,000 shards has megabytes, and an autoscaler asks every few seconds."""
+    states, names = queue.job_states, [f"{number:05d}.tar" for number in range(2000)]
+    made = job_request(f"{int(NOW * 1000):012x}" + "0" * 10, tuple(names)).model_copy(update={"tenant": "them"})
+    states.create(made, status="in_progress")
+    states.activate(made.id)
+    before = sent(queue)
+    (found,) = states.open_counts([made.id])
+    assert sent(queue) - before < 12_000 < len(made.model_dump_json())
+    assert (found.shards, found.tenant) == (len(names), "them")
+    jobs = Jobs(queue, Store(str(tmp_path)))
+    assert jobs.backlog().groups["index"].shards == jobs.backlog("them").groups["index"].shards == len(names)
+    assert jobs.backlog(DEFAULT_TENANT).jobs == 0
+
+
+def sent(queue: Queue) -> int:
+    """How many bytes the server has sent so far."""
+    return int(raw_redis(queue).info("stats")["total_net_output_bytes"])

@@ -77,6 +77,7 @@ OF_THE_API = {
     "STRATA_QUEUE_SHARDS",
     "STRATA_UPLOAD_DAYS",
     "STRATA_URL_HOSTS",
+    "STRATA_WEBHOOK_HOSTS",
     "STRATA_URL_PORTS",
 }
 MANUAL = CHECKOUT / "docs" / "how-to" / "deploy.md"

@@ -79,6 +79,8 @@ def test_costs_of_two_sizes_tell_the_rate_of_a_third(prepare: Line, finish: Line
 
 def test_the_middle_of_the_events_is_what_counts() -> None:
     assert steady([0.0, *range(100, 200), 1000.0]) == pytest.approx(1.0)
+    together = [100.0 * (number // 64) for number in range(24 * 64)]  # 64 workers in step
+    assert steady(together) == pytest.approx(0.64, rel=0.005)
     with pytest.raises(ValueError, match="too few"):
         steady([1.0, 1.0])
 

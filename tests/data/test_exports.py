@@ -8,7 +8,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -542,9 +542,9 @@ def test_images_are_read_together_and_not_all_at_once(
     spans: list[int] = []
     read = image_reader._read_span
 
-    def counted(rows: Sequence[image_reader.Located], at: str, version: str | None) -> list[bytes | Exception]:
-        spans.append(len(rows))
-        return read(rows, at, version)
+    def counted(span: image_reader._Span, fetched: bytes | Exception | None) -> list[bytes | Exception]:
+        spans.append(len(span.rows))
+        return read(span, fetched)
 
     monkeypatch.setattr(image_reader, "_read_span", counted)
     seen: list[int] = []

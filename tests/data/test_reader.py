@@ -59,6 +59,16 @@ def mixture(store: Store, shards: list[str], tmp_path: Path) -> Mixture:
     return Mixture.of(snapshot_source(store, pin(store, shards), "description", tmp_path / "cache"), "What is it?")
 
 
+@pytest.mark.parametrize("cores", [1, 64])
+def test_samples_are_the_same_with_and_without_decoding_threads(
+    mixture: Mixture, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rest(SampleReader(mixture, seed=3))
+    monkeypatch.setattr("strata.data.reader._cores", lambda: cores)
+    assert rest(SampleReader(mixture, seed=3)) == expected
+    assert len(expected) == ALL
+
+
 # the order
 
 

@@ -142,6 +142,13 @@ def test_modes() -> None:
     assert decode(encode(clear, "WEBP"), LIMIT).getpixel((0, 0)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_pixels_are_without_their_file(kind: str) -> None:
+    image = decode(encode(picture(), kind), LIMIT)
+    assert type(image) is Image.Image and image.format is None and image.info == {}
+    assert image.copy().tobytes() == Image.open(io.BytesIO(encode(picture(), kind))).convert("RGB").tobytes()
+
+
 def test_sixteen_bits_are_scaled_not_cut() -> None:
     ramp = Image.fromarray(np.linspace(0, 65535, 64 * 4).astype(np.uint16).reshape(4, 64))
     for kind in ("PNG", "TIFF"):

@@ -49,6 +49,7 @@ ARGUMENTS: dict[str, Any] = {
     "cost": Cost(tokens=1),
     "count": 1,
     "chunk_deaths": 1,
+    "counted": [(chunk(), {"images": 1})],
     "counts": {"images": 1},
     "fields": ["a"],
     "fingerprints": {"vision": "f" * 16},

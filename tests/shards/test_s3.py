@@ -36,8 +36,10 @@ from strata.shards.globs import Effort
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SnapshotExists, Snapshots
+from strata.store.bundles import Busy, Compaction, locks
+from strata.store.index_rows import IndexRow
 from strata.store.part_format import BrokenPart
-from strata.store.part_paths import Part
+from strata.store.part_paths import LOCK, Part
 from strata.store.parts import PartsOf
 from strata.store.store import Store
 from tests.buckets import end_session, fresh_sessions
@@ -391,3 +393,41 @@ def test_a_bucket_is_searched_like_a_folder(bucket: S3FileSystem, tmp_path: Path
         found = Search(cursor, Scope.everything(), Query(thing=("dog",))).page("store", 10, None)
     index.close()
     assert [hit.key for hit in found.hits] == ["0", "2"]
+
+
+def test_parts_are_bundled_in_a_bucket_too(bucket: S3FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, records = Store(f"s3://{BUCKET}/store"), [described("a", ["dog"]), described("b")]
+    for number in range(3):
+        write_part(store, records, number=number)
+    chunk = Chunk("llm", "fake", FINGERPRINT, "a.tar", "a" * 16, 1, 2)
+    expected = store.read_records(chunk)
+    compaction = Compaction(store)
+    assert compaction.run(list(compaction.plans()), False, lambda _: None).files == 3
+    (path,) = store.find("parts")
+    for reader in (store, Store(store.uri)):
+        assert reader.read_records(chunk) == expected and reader.read_footer(chunk).counts == {"succeeded": 2}
+        keys = reader.read_columns(Part.of_chunk(replace(chunk, number=2)).path, ["key"]).column("key")
+        assert keys.to_pylist() == ["a", "b"]
+    # the lock of another is respected, and that of a dead one passes on after a while
+    folder = path.rpartition("/")[0]
+    bucket.pipe_file(f"{BUCKET}/store/{folder}/{LOCK}", b"another")
+    assert compaction.run(list(compaction.plans()), True, lambda _: None).busy == 1
+    with pytest.raises(Busy):
+        store.write_records(replace(chunk, attempt=1), expected)
+    monkeypatch.setattr(locks, "LOCK_SECONDS", -1.0)
+    store.tidy(Part.of_chunk(chunk), store.attempts(chunk))
+    assert LOCK not in store.names(folder)
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 600.0)
+    store.write_records(replace(chunk, attempt=1), expected)
+    assert len(store.find("parts")) == 3 and store.read_records(chunk) == expected
+
+
+def test_several_images_are_requested_at_once(bucket: S3FileSystem) -> None:
+    bucket.pipe_file(f"{BUCKET}/a.tar", bytes(range(256)) * 8000)
+    bucket.pipe_file(f"{BUCKET}/b.jpg", b"b" * 10)
+    tar, image = f"s3://{BUCKET}/a.tar", f"s3://{BUCKET}/b.jpg"
+    rows = [IndexRow("a", tar, 512, 256), IndexRow("b", tar, 1_024_000, 3), IndexRow("c", image, 0, 10)]
+    rows += [IndexRow("d", image, 0, 9), IndexRow("e", f"s3://{BUCKET}/none.jpg", 0, 5), IndexRow("f", tar, 256, 0)]
+    first, second, third, *wrong = read_images(rows)
+    assert (first, second, third) == (bytes(range(256)), bytes(range(3)), b"b" * 10)
+    assert [type(one).__name__ for one in wrong] == ["ShardChanged", "FileNotFoundError", "SourceError"]

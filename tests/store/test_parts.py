@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import duckdb
 import pandas
@@ -16,12 +17,15 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
+from hypothesis import given
+from hypothesis import strategies as st
 
 from strata.core.chunks import Chunk
-from strata.core.records import SCHEMA_VERSION, Record, Status
+from strata.core.records import SCHEMA_VERSION, Record, Status, records_to_table
 from strata.core.usage import Bill
+from strata.store import part_format
 from strata.store.index_rows import IndexRow, index_table
-from strata.store.part_format import BrokenPart
+from strata.store.part_format import BrokenPart, Footer, Source, decode_footer, encode
 from strata.store.part_paths import Attempts, Part
 from strata.store.store import Store
 from tests.described import FINGERPRINT, described
@@ -72,6 +76,21 @@ def test_every_flipped_bit_of_a_part_is_noticed(store: Store) -> None:
     assert {bit // 8 >= footer for bit in chosen} == {True, False}
     path.write_bytes(whole)
     assert store.read_records(chunk) == rows(1)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["succeeded", "failed", "filtered"]), st.integers(1, 4), min_size=1),
+    st.none() | st.builds(Bill, job=st.text(max_size=300), entry=st.text(max_size=20)),
+    st.integers(0, 10**9),
+)
+def test_a_footer_says_the_same_as_by_parquet(counts: dict[str, int], bill: Bill | None, transient: int) -> None:
+    number = sum(counts.values())
+    source = Source.of(chunk_of(images=number))
+    written = Footer(Counter(counts), bill, transient)
+    data = encode(records_to_table(rows(images=number)), source.part, written, "snappy")
+    assert decode_footer(data, source) == written
+    with mock.patch.object(part_format, "_KEPT", ()):  # by Parquet's own reader
+        assert decode_footer(data, source) == written
 
 
 def test_a_flipped_bit_of_a_column_is_noticed_by_those_who_read_it(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,11 @@ class MemoryCounts:
             self._counted[chunk.group].add(chunk.field)
             self.numbers.update({f"{chunk.group}:{name}": number for name, number in counts.items()})
             return True
+
+    def record_all(self, job_id: str, counted: Iterable[tuple[Chunk, Mapping[str, int]]]) -> None:
+        """Count many chunks, each with its counts."""
+        for chunk, counts in counted:
+            self.record(job_id, chunk, counts)
 
     def set_request(self, request: JobRequest) -> None:
         """Replace the request."""

@@ -1,0 +1,1 @@
+"""Commands for the people who run a service: webhooks, keys, what it does now."""
