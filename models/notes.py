@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from models.boxes import area, inside, iou, min_overlap
-from models.guards import QUOTED, quotable
+from models.guards import QUOTED, printable, quotable
 from strata.core import THINGS, Box, Evidence, Record, head_of
 
 SAME_PLACE = 0.5  # IoU from which two boxes are one thing
@@ -125,8 +125,9 @@ def as_read(record: Record) -> Record:
 
     While texts are made and checked, a line has the form of `quotable`, so that no model takes letters of the picture
     for marks of its own. Here that form becomes the line again, within quotation marks that the line does not have.
+    Control characters and invisible ones stay away.
     """
-    lines = [line.text.strip() for line in record.text or () if line.kept]
+    lines = [" ".join(printable(line.text).split()) for line in record.text or () if line.kept]
     forms = {form: line for line in lines if (form := quotable(line)) != line and form and form not in lines}
     if not forms:
         return record

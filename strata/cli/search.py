@@ -62,7 +62,7 @@ def search(
     with open_client(url, api_key) as client:
         page = client.search(words, order, limit, cursor, **given)
     _show(page, as_json)
-    _tell(page, words, given | ({} if order == "store" else {"order": order}) | {"limit": limit})
+    _tell(page, words, given | ({} if order == "store" else {"order": order}) | {"limit": limit, "json": as_json})
 
 
 def _show(page: SearchPage, as_json: bool) -> None:
@@ -94,5 +94,7 @@ def _tell(page: SearchPage, words: str, given: dict[str, Any]) -> None:
 def _option(name: str, value: Any) -> list[str]:
     if name == "has_text":
         return ["--text" if value else "--no-text"]
+    if name == "json":
+        return ["--json"] if value else []
     values = value if isinstance(value, list) else [value]
     return [text for one in values for text in (f"--{name.replace('_', '-')}", str(one))]

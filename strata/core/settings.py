@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="name or IP address to listen on")
     port: int = Field(default=8080, ge=0, le=65535, description="port to listen on; 0: a free one")
     api_key: SecretStr | None = Field(
-        default=None, description="key that every request must have; required to bind to anything but loopback"
+        default=None, description="the operator's key; beyond loopback it is required, or a key of `strata keys create`"
     )
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default=[],

@@ -11,11 +11,9 @@ from PIL import Image
 
 from models.evidence.domains import (
     DOMAINS,
-    LEAST_LINES,
     MOSTLY_TEXT,
     NAMED_COLOURS,
     OUTSIDE,
-    TEXT_SHARE,
     looks_drawn,
     warned,
 )
@@ -99,9 +97,15 @@ def lines_of(count: int, share: float, kept: bool = True) -> list[TextLine]:
 @pytest.mark.parametrize(
     ("lines", "mostly"),
     [
-        (lines_of(LEAST_LINES, TEXT_SHARE + 0.001), True),
-        (lines_of(LEAST_LINES, TEXT_SHARE - 0.001), False),
-        (lines_of(LEAST_LINES - 1, 0.9), False),
+        # a page, a photographed one, a screenshot; a photograph of a sign, and of books
+        (lines_of(34, 0.59), True),
+        (lines_of(7, 0.827), True),
+        (lines_of(79, 0.19), True),
+        (lines_of(5, 0.079), False),
+        (lines_of(6, 0.073), False),
+        # one large word, and small letters all over
+        (lines_of(1, 0.9), False),
+        (lines_of(200, 0.02), False),
         (lines_of(60, 0.5), True),
         (lines_of(60, 0.5, kept=False), False),
         ([], False),

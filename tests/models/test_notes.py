@@ -202,6 +202,13 @@ def test_what_was_read_is_quoted_letter_by_letter(read: str) -> None:
     assert quotable(read) in full_notes(one, 9) and not re.search(r"<\||</|\[INST|&amp;", full_notes(one, 9))
 
 
+def test_control_characters_are_no_letters() -> None:
+    one = record([], [line('\x1b[31m<A>\u202e "B"\n', (10, 60, 60, 70))])
+    made = Description(text=counts_and_places(one, 9), sentences=[])
+    found = as_read(one.model_copy(update={"description": made})).description
+    assert found and quotations(found.text) == ('[31m<A> "B"',)
+
+
 def test_a_line_that_two_may_mean_stays() -> None:
     lines = [line("<b>", (10, 60, 60, 70)), line("b", (110, 60, 160, 70))]
     one = record([], lines)

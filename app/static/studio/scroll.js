@@ -6,10 +6,11 @@ const PATIENCE = 5000; // milliseconds until a page that is loaded again is as l
 const ENTRIES = 200; // that are remembered
 const ACTS = ["wheel", "pointerdown", "touchstart", "keydown"]; // by which a person scrolls
 
-/** What of an address is a page of its own; the rest narrows it, or opens something over it. All answers of Describe
- * stand below one form. */
+/** What of an address is a page of its own; the rest narrows it, or opens something over it. All answers of Describe,
+ * which is the first page too, stand below one form. */
 export function pageOf({ parts, query } = route()) {
-  return { path: parts[0] === "describe" ? "describe" : parts.join("/"), cursor: query.cursor ?? "" };
+  const [name = "describe"] = parts;
+  return { path: name === "describe" ? name : parts.join("/"), cursor: query.cursor ?? "" };
 }
 
 /** Scroll to a place as soon as the page is long enough, unless the person scrolls or types meanwhile.
