@@ -1,8 +1,8 @@
 """`python -m bench.store`: what a job's status, its plan and the lists of parts take with 1, 10 and 100 million images.
 
 For each size a store is planted in a temporary folder (`planted.py`: the metadata of the parts alone, 4.3 GB for
-100 million images in chunks of 500), measured, and removed, also if the command is interrupted. Each figure is taken in a
-process of its own, whose peak of memory is told beside the seconds.
+100 million images in chunks of 500), measured, and removed, also if the command is interrupted. Each figure is taken
+in a process of its own, whose peak of memory is told beside the seconds.
 """
 
 from __future__ import annotations
