@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +27,13 @@ from strata.core import (
 )
 from strata.errors import QueueUnavailable
 from strata.jobs.job_parts import JobParts
+from strata.logs import log_context
 from strata.queue import Bounds, Limit, Queue, image_of
 from strata.store import IndexRow, Store, index_table, keep_profile
+from strata.telemetry import COUNTERS
 from strata.webhooks import Outbox
+
+log = logging.getLogger(__name__)
 
 STORE_CALLS = 64  # at a time; the calls of one image are made together
 
@@ -36,6 +41,15 @@ STORE_CALLS = 64  # at a time; the calls of one image are made together
 def new_job_id() -> str:
     """A new id. Ids sort by the time of their creation."""
     return f"{int(time.time() * 1000):012x}{secrets.token_hex(5)}"
+
+
+def _tell_new(request: JobRequest) -> None:
+    """Log and count a new job."""
+    # for a single image the line of its request is enough
+    level = logging.DEBUG if request.kind == "image" else logging.INFO
+    with log_context(job=request.id):
+        log.log(level, "job begins: %d shards, profile %s, %s", len(request.shards), request.profile, request.priority)
+    COUNTERS.add("strata_jobs_created", request.kind)
 
 
 class NewJobs:
@@ -81,6 +95,7 @@ class NewJobs:
             self.store.write_job_file(request.id, "request", request)
             self._create_new(request)
             self.queue.job_states.activate(request.id, limits)
+        _tell_new(request)
         return request
 
     def check(self, limits: Sequence[Limit]) -> None:
@@ -127,6 +142,7 @@ class NewJobs:
             request, missing = self.parts.missing(request, summary) if exists else (request, chunks[:1])
             self.queue.job_states.activate(request.id, limits)
             self.queue.broker.enqueue_all(missing, request.id, request.priority)
+        _tell_new(request)
         return request
 
     def _shard_of(self, digest: str, alt_text: str | None) -> ShardSummary:
