@@ -12,7 +12,8 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.security import V1, key_id_of
+from app.http.prefix import V1
+from app.http.security import key_id_of
 from strata.logs import FIELDS, log_context
 from strata.telemetry import current_trace, span
 from strata.telemetry.traces import Note
