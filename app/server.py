@@ -24,6 +24,7 @@ from strata.jobs import pair
 from strata.keys import StoredKeys
 from strata.queue import EmbeddedServer, Queue
 from strata.store import Store, import_ahead, reason_of
+from strata.telemetry import begin_traces
 
 if TYPE_CHECKING:
     from app.http.serving import HttpServer
@@ -78,6 +79,7 @@ def _http_server(settings: Settings, queue: Queue, store: Store) -> HttpServer:
     from app.main import create_app
 
     import_ahead()
+    begin_traces("api")
     app = create_app(settings, queue, store)
     app.state.services.decoder.start()
     return HttpServer(app, connection_limits())
