@@ -15,11 +15,13 @@ import strata
 from app import problems
 from app.deletion import JobDeletion
 from app.dependencies import Services
+from app.http.audit import AuditTrail
 from app.http.browsers import BrowserGuard
 from app.http.networks import is_loopback
 from app.http.parameters import known_parameters
+from app.http.prefix import V1
 from app.http.request_limits import RequestLimits
-from app.http.security import V1, KeyCheck
+from app.http.security import KeyCheck
 from app.images.decoding import Decoder
 from app.images.originals import Originals
 from app.job_views import JobViews
@@ -49,6 +51,7 @@ from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from app.tenants import Tenants
 from strata.core import Settings, load_profile
+from strata.errors import InvalidInput
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.keys import KeyRing, StoredKeys
 from strata.queue import Queue
@@ -162,7 +165,11 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
 def _keys(settings: Settings, store: Store) -> KeyRing:
     """The keys of requests. Beyond loopback one is needed, even if there is none."""
     own = settings.api_key.get_secret_value() if settings.api_key is not None else None
-    return KeyRing(StoredKeys(store), own, closed=own is None and not is_loopback(settings.host))
+    try:
+        closed = own is None and not is_loopback(settings.host)
+    except InvalidInput:  # a name without an address: `strata serve` does not listen on it
+        closed = True
+    return KeyRing(StoredKeys(store), own, closed)
 
 
 def _add_layers(app: FastAPI, given: Services) -> None:
@@ -173,6 +180,7 @@ def _add_layers(app: FastAPI, given: Services) -> None:
     """
     app.add_middleware(RequestLimits, most=given.settings.max_body_bytes)
     app.add_middleware(KeyCheck, keys=given.keys)
+    app.add_middleware(AuditTrail, reads=given.settings.audit_reads)
     if given.settings.cors_origins:
         methods, origins = ("GET", "POST", "PUT", "DELETE"), given.settings.cors_origins
         app.add_middleware(
