@@ -42,7 +42,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 # a worker serves no HTTP and fetches no image
-HTTP_SETTINGS = {"host", "port", "api_key", "allowed_hosts", "cors_origins", "url_hosts", "url_ports"}
+HTTP_SETTINGS = {"host", "port", "api_key", "allowed_hosts", "cors_origins", "url_hosts", "url_ports", "metrics"}
 
 
 @dataclass

@@ -84,10 +84,13 @@ class Claims(ABC):
     # ends
 
     @abstractmethod
-    def finish(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
+    def finish(
+        self, claim: Claim, statuses: dict[str, int], reused: int = 0, sums: Mapping[str, float] | None = None
+    ) -> None:
         """The part is written: count it for the waiting jobs, and make the next group's chunk ready.
 
-        statuses: the number of images by status. reused: how many images had a part before.
+        statuses: the number of images by status. reused: how many images had a part before. sums: what metrics count
+        of the chunk, by field.
         """
 
     @abstractmethod

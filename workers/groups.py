@@ -22,6 +22,7 @@ from models.weights.cache import fetched_for
 from strata.core import LAYERS, Chunk, Profile, Record, Status, TextSettings, Usage
 from strata.core.parameters import metadata_fields
 from strata.images import DecodingPool
+from strata.queue import LoadedProfile
 from strata.store import READERS, BrokenPart, Source, Store
 from workers.accounts import Meter
 from workers.earlier import Earlier, EarlierRows
@@ -155,6 +156,13 @@ class PipelineCache:
             log.info("the models of profile %s (%s) are dropped", loaded.profile.name, fingerprint)
         del loaded
         free_memory()
+
+    def loaded(self, group: str) -> list[LoadedProfile]:
+        """The profiles whose pipelines are loaded now. Called from other threads."""
+        return [
+            LoadedProfile(group=group, profile=one.profile.name, fingerprint=fingerprint)
+            for fingerprint, one in list(self._loaded.items())
+        ]
 
     def meter(self, chunk: Chunk) -> Meter | None:
         """The meter of a profile's stages that ask servers; None if there are none. Using it raises as `get` does."""

@@ -22,6 +22,7 @@ from typing import TypeVar
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
 from strata.core import ProfileError
 from strata.errors import ProcessBroken, QueueUnavailable
+from strata.logs import log_context
 from strata.queue import PRIORITIES, Claim
 from strata.store import Store, count_of, remove_progress
 from workers.accounts import NotAffordable
@@ -152,6 +153,10 @@ class Runner:
 
     def _compute(self, chunks: list[PreparedChunk]) -> None:
         """Compute chunks of one fingerprint together, then write and finish each."""
+        with log_context(chunk=chunks[0].claim.chunk.id if len(chunks) == 1 else ""):
+            self._compute_or_end(chunks)
+
+    def _compute_or_end(self, chunks: list[PreparedChunk]) -> None:
         try:
             # reserve the worst-case cost of the first micro-batch; chunks that no job can pay for are requeued
             chunks = [chunk for chunk in chunks if self._is_paid(chunk)]
@@ -327,7 +332,8 @@ class Runner:
         with using_storage("the part cannot be written"):
             counts = self.claims.retry(prepared.claim, write, OSError)
         account.settle()
-        self.claims.finish(prepared.claim, count_of(counts), reused=sum(item.reused for item in prepared.items))
+        reused = sum(item.reused for item in prepared.items)
+        self.claims.finish(prepared.claim, count_of(counts), reused=reused, sums=prepared.counted(records))
         if prepared.saved:
             remove_progress(self.store, chunk)
 

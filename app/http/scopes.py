@@ -51,6 +51,7 @@ NEEDED: dict[tuple[str, str], frozenset[Scope]] = {
     ("GET", "/review"): _REVIEW,
     ("GET", "/profiles"): _STATE,
     ("GET", "/backlog"): _STATE,
+    ("GET", "/workers"): _STATE,
 }
 
 

@@ -57,6 +57,12 @@ async def find_access(keys: KeyRing, headers: Headers) -> Access:
         raise ProblemError("storage-unavailable", f"the list of keys cannot be read now: {reason_of(error)}") from error
 
 
+def key_id_of(scope: Scope) -> str:
+    """The id of the key of a request; empty if it has none, or needs none."""
+    access = scope.get(_ACCESS)
+    return access.key_id if isinstance(access, Access) else ""
+
+
 def access_of(request: Request) -> Access:
     """What the key of a request below V1 may do."""
     return cast(Access, request.scope[_ACCESS])

@@ -24,6 +24,7 @@ from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
 from strata.cli.keys import command as keys
 from strata.cli.operations import webhooks
+from strata.cli.operations.top import top
 from strata.cli.running import command as running
 
 app = typer.Typer(
@@ -106,6 +107,7 @@ for _command in (
     jobs.retry,
     jobs.results,
     jobs.failures,
+    top,
     search.search,
     processes.serve,
     processes.worker,

@@ -29,6 +29,7 @@ from strata.client.steps import (
     stream,
 )
 from strata.core import (
+    Backlog,
     BatchInput,
     Budget,
     DeliveryPage,
@@ -46,6 +47,7 @@ from strata.core import (
     UploadsView,
     UploadView,
     WebhookTarget,
+    WorkerList,
 )
 from strata.errors import InvalidInput
 from strata.profiles import ProfileList, ProfileView
@@ -302,6 +304,16 @@ class Calls:
         params |= {name: time.isoformat() for name, time in times.items() if time is not None}
         given = {name: value for name, value in params.items() if value is not None}
         return (yield from self._fetch(JobPage, "GET", "/v1/jobs", params=given))
+
+    @call
+    def backlog(self) -> Steps[Backlog]:
+        """What each group has still to compute for all unfinished jobs, and its ready workers."""
+        return (yield from self._fetch(Backlog, "GET", "/v1/backlog"))
+
+    @call
+    def workers(self) -> Steps[WorkerList]:
+        """The workers that report now."""
+        return (yield from self._fetch(WorkerList, "GET", "/v1/workers"))
 
     @call
     def cancel(self, job_id: str) -> Steps[JobView]:

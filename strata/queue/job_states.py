@@ -54,6 +54,7 @@ class OpenCounts(NamedTuple):
     status: JobStatus
     shards: int
     tenant: str
+    priority: str
     counts: Mapping[str, int]
 
 
@@ -230,13 +231,14 @@ class JobStates:
             some = job_ids[start : start + READ_AT_ONCE]
             with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in some:
-                    pipe.hmget(keys.job(job_id), ["status", "shards", "listed", *OPEN_COUNTS])
+                    pipe.hmget(keys.job(job_id), ["status", "shards", "listed", "priority", *OPEN_COUNTS])
                 found: Any = pipe.execute()
-            for job_id, (status, shards, listed, *texts) in zip(some, found, strict=True):
+            for job_id, (status, shards, listed, priority, *texts) in zip(some, found, strict=True):
                 if status in _STATUSES:
                     counts = {name: int(text or 0) for name, text in zip(OPEN_COUNTS, texts, strict=True)}
-                    tenant = tenant_of(listed or "")
-                    read.append(OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), tenant, counts))
+                    # a copy of an earlier version has no priority
+                    who = tenant_of(listed or ""), priority or "lo"
+                    read.append(OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), *who, counts))
         return read
 
     def images(self, job_ids: Collection[str]) -> set[str]:
@@ -342,6 +344,7 @@ class JobStates:
 def _fields_of(request: JobRequest) -> dict[str, str]:
     """The fields of a job's hash that follow from its request."""
     fields = {"request": request.model_dump_json(), "listed": entry_of(request), "shards": str(len(request.shards))}
+    fields |= {"priority": request.priority}
     # the script that finishes a chunk queues the next group's with it
     fields |= {f"{group}_fingerprint": fingerprint for group, fingerprint in request.fingerprints.items()}
     return fields | ({keys.CALLER: request.caller} if request.caller else {})

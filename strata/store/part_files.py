@@ -26,8 +26,8 @@ from strata.store.storage_errors import as_os_error
 log = logging.getLogger(__name__)
 
 READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
-TAIL = 32_768  # bytes that are read for a footer: it has 11 kB
-BUNDLE_TAIL = 2**18  # the same of a bundle: it has 4 kB more for each part
+TAIL = 32_768  # bytes that are read for a footer: it has 20 kB
+BUNDLE_TAIL = 2**18  # the same of a bundle: it has 8 kB more for each part
 
 Result = TypeVar("Result")
 
@@ -151,19 +151,19 @@ class PartFiles(Files):
             self.put(self.path(part.path), encode(table, part, footer, codec))
         # a first attempt that was alone leaves nothing to be done
         if chunk.attempt or found:
-            self.tidy(part, self.attempts_of(chunk))
+            self.tidy(part, self.attempts_of(chunk), strict=True)
 
-    def tidy(self, folder: Part, attempts: Attempts) -> None:
+    def tidy(self, folder: Part, attempts: Attempts, strict: bool = False) -> None:
         """Move parts to where they belong: those of older attempts to `superseded/`, those of today to today's names.
 
         folder: any part of the shard whose attempts these are. A writer that died may have left it to be done, and an
-        earlier version of Strata did not do it. Also what a compaction that died has left. Raises Busy if a bundle must
-        be taken apart that another process has in hand.
+        earlier version of Strata did not do it. Also what a compaction that died has left. strict: raise Busy if rows
+        are in a bundle and beside it, and another process has the folder in hand: who wrote them must not leave it so.
         """
         place = f"parts/{folder.folder}"
-        if attempts.locked or attempts.outdated():
-            # who has written a newer attempt must not leave it beside a bundle with the one before
-            with nullcontext() if attempts.outdated() else suppress(Busy):
+        twice = bool(attempts.outdated()) or attempts.doubled()
+        if attempts.locked or twice:
+            with nullcontext() if strict and twice else suppress(Busy):
                 recover(self, place)
             attempts = self.attempts_in(folder.folder)
         move_misplaced(self, place, attempts)

@@ -11,6 +11,7 @@ from strata.core import GROUPS, Chunk, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
+from strata.telemetry import COUNTERS
 from workers.accounts import NotAffordable
 from workers.claims import MAX_REFUSALS, Claims
 from workers.leases import Leases
@@ -42,6 +43,8 @@ class QueueClaims(Claims):
         if time.monotonic() >= self._next_reclaim:
             self.jobs.queue.release_ended()
             claims = self.broker.reclaim(self.group, self.leases.name, self.leases.seconds)
+            for claim in claims:
+                COUNTERS.add("strata_chunks_reclaimed", claim.chunk.group)
             if claims:  # a worker that died may have held more chunks, so the next call searches again
                 self.leases.add(claims)
                 return claims[0]
@@ -77,10 +80,12 @@ class QueueClaims(Claims):
 
     # ends
 
-    def finish(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
+    def finish(
+        self, claim: Claim, statuses: dict[str, int], reused: int = 0, sums: Mapping[str, float] | None = None
+    ) -> None:
         """The part is written: count it for the waiting jobs, and queue the next group's chunk.
 
-        statuses: the number of images by status. reused: how many images had a part before.
+        statuses: the number of images by status. reused: how many images had a part before. sums: see `Claims.finish`.
         """
         chunk = claim.chunk
         counts = {"images": chunk.images, "chunks": 1, "reused": reused, **statuses}
@@ -89,7 +94,7 @@ class QueueClaims(Claims):
         if next_groups:
             profile = self.profiles.of(chunk.profile, chunk.group, chunk.fingerprint)
             following = chunk.of_group(next_groups[0], profile.fingerprint(next_groups[0]))
-        self._end(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following))
+        self._end(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following, sums))
         # a part that existed before says nothing about the stages
         if not reused:
             self.stage_works(claim)
@@ -101,6 +106,7 @@ class QueueClaims(Claims):
         waiting jobs end as failed. pause: seconds that the server asks to wait. Without Redis the lease lapses.
         """
         self.leases.remove(claim)
+        COUNTERS.add("strata_chunks_stepped_aside", claim.chunk.group, stage)
         log.warning("chunk %s steps aside, because %s does not work: %s", claim.chunk.id, stage, reason)
         with suppress(QueueUnavailable):
             refusals = self.waits.step_aside(claim, self.leases.name, stage, reason[:300], refused, pause)
