@@ -15,11 +15,13 @@ import strata
 from app import problems
 from app.deletion import JobDeletion
 from app.dependencies import Services
+from app.http.audit import AuditTrail
 from app.http.browsers import BrowserGuard
 from app.http.networks import is_loopback
 from app.http.parameters import known_parameters
+from app.http.prefix import V1
 from app.http.request_limits import RequestLimits
-from app.http.security import V1, KeyCheck
+from app.http.security import KeyCheck
 from app.images.decoding import Decoder
 from app.images.originals import Originals
 from app.job_views import JobViews
@@ -173,6 +175,7 @@ def _add_layers(app: FastAPI, given: Services) -> None:
     """
     app.add_middleware(RequestLimits, most=given.settings.max_body_bytes)
     app.add_middleware(KeyCheck, keys=given.keys)
+    app.add_middleware(AuditTrail, reads=given.settings.audit_reads)
     if given.settings.cors_origins:
         methods, origins = ("GET", "POST", "PUT", "DELETE"), given.settings.cors_origins
         app.add_middleware(

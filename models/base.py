@@ -42,7 +42,7 @@ from models.items import (
 )
 from strata.core import STAGES_OF, StageSettings, Usage
 from strata.errors import ProcessBroken, StrataError, WeightsError
-from strata.telemetry import COUNTERS
+from strata.telemetry import COUNTERS, span
 
 StageItem = TypeVar("StageItem")
 StageResult = TypeVar("StageResult")
@@ -289,7 +289,8 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         # waiting for the turn is outside of the deadline: the stage that holds it has one of its own
         with self.turn, DEADLINES.watch(activity) as self.progress:
             began = time.monotonic()
-            results = self.compute(prepared())
+            with span(f"stage {self.name}", items=len(batch)):
+                results = self.compute(prepared())
             seconds = time.monotonic() - began
             self._pace.add(work, seconds)
         COUNTERS.observe("strata_stage_duration_seconds", seconds, self.name)

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 SETTINGS = (
     "STRATA_ALLOWED_HOSTS",
     "STRATA_API_KEY",
+    "STRATA_AUDIT_LOG",
+    "STRATA_AUDIT_READS",
     "STRATA_CALLER_SHARE",
     "STRATA_CORS_ORIGINS",
     "STRATA_DATA_DIR",

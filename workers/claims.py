@@ -49,6 +49,10 @@ class Claims(ABC):
     def waiting_jobs(self, chunk: Chunk) -> Collection[str]:
         """The ids of the jobs that wait for the chunk."""
 
+    def traces(self, chunks: Sequence[Chunk]) -> Sequence[str]:
+        """The traces of the requests whose jobs wait for chunks; none where the engine keeps none."""
+        return ()
+
     @abstractmethod
     def is_wanted(self, claim: Claim) -> bool:
         """Whether a job waits for the chunk. While this is not known, the work goes on."""

@@ -22,6 +22,7 @@ from strata.garbage import collector_spared
 from strata.jobs import Jobs, pair
 from strata.queue import Gpu, Queue
 from strata.store import Store, import_ahead, texts_of
+from strata.telemetry import begin_traces, end_traces
 from workers.engines.groups import GroupMaker, loaded_group, quiet_libraries
 from workers.engines.queue import QueueClaims
 from workers.groups import PipelineCache
@@ -59,6 +60,7 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     profiles = ProfileVersions(
         functools.partial(load_profile, folder=settings.profiles_dir), functools.partial(texts_of, jobs.store)
     )
+    begin_traces("worker")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -125,6 +127,7 @@ def _end(threads: list[threading.Thread], leases: Leases, broken: list[ProcessBr
             leases.broker.release(claim, leases.name)
     leases.end()
     # not the interpreter's own end: it may wait for ever for a GPU that is broken
+    end_traces()
     logging.shutdown()
     os._exit(PROCESS_BROKEN if broken else 0)
 

@@ -12,8 +12,11 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.security import V1, key_id_of
+from app.http.prefix import V1
+from app.http.security import key_id_of
 from strata.logs import FIELDS, log_context
+from strata.telemetry import current_trace, span
+from strata.telemetry.traces import Note
 
 log = logging.getLogger("app.access")
 
@@ -55,7 +58,8 @@ class RequestLog:
             await send(message)
 
         self.in_flight(1)
-        with log_context(request=request_id):
+        brought_trace = [Headers(scope=scope).get("traceparent", "")]
+        with span("request", brought_trace, server=True) as note, log_context(request=request_id, trace=_trace_id()):
             try:
                 await self.app(scope, receive, send_observed)
             except Exception:
@@ -63,12 +67,15 @@ class RequestLog:
                 raise
             finally:
                 self.in_flight(-1)
-                self._tell(scope, status, time.monotonic() - began)
+                self._tell(scope, status, time.monotonic() - began, note)
 
-    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+    def _tell(self, scope: Scope, status: int, seconds: float, note: Note) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         route = route_of(scope)
         self.observe(method, route, f"{status // 100}xx", seconds)
+        # OpenTelemetry's names for them
+        told = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+        note(f"{method} {route}", **told)
         fields: dict[str, Any] = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
         fields |= {name: text for name, text in (("key", key_id_of(scope)), ("job", _job_of(scope))) if text}
         level = logging.DEBUG if route in _PROBES else logging.INFO
@@ -88,3 +95,8 @@ def route_of(scope: Scope) -> str:
 def _job_of(scope: Scope) -> str:
     found = str(scope.get("path_params", {}).get("job_id", ""))
     return found if _ID.fullmatch(found) else ""
+
+
+def _trace_id() -> str:
+    """The id of the current trace, by which lines of the log are found; empty without traces."""
+    return current_trace()[3:35]

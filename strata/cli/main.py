@@ -22,8 +22,7 @@ from strata.cli import evaluation, exits, jobs, models, processes, profiles, rev
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
-from strata.cli.keys import command as keys
-from strata.cli.operations import webhooks
+from strata.cli.operations import keys, webhooks
 from strata.cli.operations.top import top
 from strata.cli.running import command as running
 

@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None, description="the operator's key; beyond loopback it is required, or a key of `strata keys create`"
     )
+    audit_log: Path | None = Field(
+        default=None, description="file of the audit log; none: it goes into the log of the service"
+    )
+    audit_reads: bool = Field(default=False, description="whether the audit log has requests that only read, too")
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default=[],
         description="names by which the service is called, separated by commas, as example.org or *.example.org; * "
@@ -202,6 +206,11 @@ class Settings(BaseSettings):
     @classmethod
     def _folder(cls, value: Path) -> Path:
         return Path(_local_folder(str(value)))
+
+    @field_validator("audit_log", mode="after")
+    @classmethod
+    def _file(cls, value: Path | None) -> Path | None:
+        return value and Path(_local_path(str(value)))
 
     @field_validator("store", mode="after")
     @classmethod

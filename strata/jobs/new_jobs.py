@@ -30,7 +30,7 @@ from strata.jobs.job_parts import JobParts
 from strata.logs import log_context
 from strata.queue import Bounds, Limit, Queue, image_of
 from strata.store import IndexRow, Store, index_table, keep_profile
-from strata.telemetry import COUNTERS
+from strata.telemetry import COUNTERS, current_trace
 from strata.webhooks import Outbox
 
 log = logging.getLogger(__name__)
@@ -235,4 +235,5 @@ def new_request(
         budget=budget,
         caller=caller,
         tenant=tenant,
+        trace=current_trace(),
     )

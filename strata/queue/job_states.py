@@ -241,6 +241,14 @@ class JobStates:
                     read.append(OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), *who, counts))
         return read
 
+    def traces(self, job_ids: Collection[str]) -> list[str]:
+        """The traces of the requests that made jobs, of those that have one, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "trace")
+            found: Any = pipe.execute()
+        return [text for text in found if text]
+
     def images(self, job_ids: Collection[str]) -> set[str]:
         """The uploads of jobs of one image, as `image_of` names them, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
@@ -344,7 +352,7 @@ class JobStates:
 def _fields_of(request: JobRequest) -> dict[str, str]:
     """The fields of a job's hash that follow from its request."""
     fields = {"request": request.model_dump_json(), "listed": entry_of(request), "shards": str(len(request.shards))}
-    fields |= {"priority": request.priority}
+    fields |= {"priority": request.priority} | ({"trace": request.trace} if request.trace else {})
     # the script that finishes a chunk queues the next group's with it
     fields |= {f"{group}_fingerprint": fingerprint for group, fingerprint in request.fingerprints.items()}
     return fields | ({keys.CALLER: request.caller} if request.caller else {})

@@ -9,5 +9,20 @@ from __future__ import annotations
 from strata.telemetry.counters import COUNTERS, Counters, field_of
 from strata.telemetry.families import FAMILIES, SUMMED, Family
 from strata.telemetry.rows import rows_counted
+from strata.telemetry.traces import begin_traces, carried, current_trace, end_traces, is_traced, span
 
-__all__ = ["COUNTERS", "FAMILIES", "SUMMED", "Counters", "Family", "field_of", "rows_counted"]
+__all__ = [
+    "COUNTERS",
+    "FAMILIES",
+    "SUMMED",
+    "Counters",
+    "Family",
+    "begin_traces",
+    "carried",
+    "current_trace",
+    "end_traces",
+    "field_of",
+    "is_traced",
+    "rows_counted",
+    "span",
+]

@@ -11,7 +11,7 @@ from strata.core import GROUPS, Chunk, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
-from strata.telemetry import COUNTERS
+from strata.telemetry import COUNTERS, is_traced
 from workers.accounts import NotAffordable
 from workers.claims import MAX_REFUSALS, Claims
 from workers.leases import Leases
@@ -20,6 +20,7 @@ from workers.profile_versions import ProfileVersions
 log = logging.getLogger(__name__)
 
 RECLAIM_SECONDS = 1.0  # between two searches for chunks whose leases have lapsed, or whose holders have ended
+MOST_TRACES = 32  # that the span of a chunk is linked with
 REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued because other chunks have reserved the rest of the budget
 
 
@@ -62,6 +63,13 @@ class QueueClaims(Claims):
 
     def waiting_jobs(self, chunk: Chunk) -> Collection[str]:
         return self.broker.waiting_jobs(chunk)
+
+    def traces(self, chunks: Sequence[Chunk]) -> Sequence[str]:
+        if is_traced():
+            with suppress(QueueUnavailable):
+                jobs = set[str]().union(*self.broker.all_waiting_jobs(chunks))
+                return self.jobs.queue.job_states.traces(sorted(jobs)[:MOST_TRACES])
+        return ()
 
     def is_wanted(self, claim: Claim) -> bool:
         with suppress(QueueUnavailable):

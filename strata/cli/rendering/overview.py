@@ -15,6 +15,7 @@ from strata.core import Backlog, JobStatus, JobView, WorkerView
 WIDTH = 80  # columns where the output is no terminal
 UNFINISHED = (JobStatus.IN_PROGRESS, JobStatus.VALIDATING, JobStatus.FINALIZING, JobStatus.CANCELLING)
 MOST_ROWS = 12  # workers and jobs that are listed; of the others the number is told
+NAME_WIDTH = 32  # of a worker's name: its host, its process and six digits
 _GIB = 2**30
 
 
@@ -75,8 +76,13 @@ def _workers(workers: Sequence[WorkerView]) -> Table:
     for one in workers:
         gpu = f"{one.gpu_reserved_bytes / _GIB:.1f}" if one.gpu_reserved_bytes else "-"
         memory = f"{one.resident_bytes / _GIB:.1f}"
-        table.add_row(clean(one.name), ",".join(one.groups), _state(one), str(one.images), memory, gpu)
+        table.add_row(_short(clean(one.name)), ",".join(one.groups), _state(one), str(one.images), memory, gpu)
     return table
+
+
+def _short(name: str) -> str:
+    """A worker's name in NAME_WIDTH columns; its end, which tells it from others of its host, stays."""
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 15]}…{name[-14:]}"
 
 
 def _state(worker: WorkerView) -> Text:
