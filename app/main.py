@@ -51,6 +51,7 @@ from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from app.tenants import Tenants
 from strata.core import Settings, load_profile
+from strata.errors import InvalidInput
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.keys import KeyRing, StoredKeys
 from strata.queue import Queue
@@ -164,7 +165,11 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
 def _keys(settings: Settings, store: Store) -> KeyRing:
     """The keys of requests. Beyond loopback one is needed, even if there is none."""
     own = settings.api_key.get_secret_value() if settings.api_key is not None else None
-    return KeyRing(StoredKeys(store), own, closed=own is None and not is_loopback(settings.host))
+    try:
+        closed = own is None and not is_loopback(settings.host)
+    except InvalidInput:  # a name without an address: `strata serve` does not listen on it
+        closed = True
+    return KeyRing(StoredKeys(store), own, closed)
 
 
 def _add_layers(app: FastAPI, given: Services) -> None:

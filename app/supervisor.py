@@ -52,6 +52,7 @@ HTTP_SETTINGS = {
     "cors_origins",
     "url_hosts",
     "url_ports",
+    "webhook_hosts",
     "metrics",
 }
 

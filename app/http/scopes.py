@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from app.http.audit import note_audit
 from app.http.prefix import V1
 from app.http.security import access_of, documented_key
-from app.problems import ProblemError
+from app.problems import KEY_RESPONSES, ProblemError
 from strata.core import is_job_id
 from strata.keys import Scope
 
@@ -66,6 +66,7 @@ class ScopedRoute(APIRoute):
         (self.needed,) = {NEEDED[method, path] for method in methods}
         scopes = sorted(scope.value for scope in self.needed)
         options["dependencies"] = [Security(documented_key, scopes=scopes), *(options.get("dependencies") or ())]
+        options["responses"] = {**(options.get("responses") or {}), **KEY_RESPONSES}
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -6,6 +6,7 @@ import platform
 from collections import Counter as Count
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
@@ -64,12 +65,9 @@ class Metrics:
 
 
 def tell_counts(jobs: Jobs) -> None:
-    """Add what this process has counted to the sums in Redis; without Redis it is told later."""
-    counted = COUNTERS.drain()
-    try:
-        jobs.queue.sums.add(counted)
-    except QueueUnavailable:
-        COUNTERS.add_all(counted)
+    """Add what this process has counted to the sums in Redis; without Redis later."""
+    with suppress(QueueUnavailable):
+        COUNTERS.tell(jobs.queue.sums.add)
 
 
 class _Installation(Collector):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from strata.telemetry.families import SUMMED
 
@@ -57,7 +57,7 @@ class Counters:
         self.add_all({f"{field}{BETWEEN}{bucket}": 1.0, f"{field}{BETWEEN}{SUM}": value})
 
     def add_all(self, sums: Mapping[str, float]) -> None:
-        """Add to several fields, as those that `drain` has returned and that could not be told."""
+        """Add to several fields."""
         with self._guard:
             for field, number in sums.items():
                 self._sums[field] = self._sums.get(field, 0.0) + number
@@ -67,6 +67,15 @@ class Counters:
         with self._guard:
             sums, self._sums = self._sums, {}
         return sums
+
+    def tell(self, add: Callable[[Mapping[str, float]], None]) -> None:
+        """Give all counts to `add`, which adds them to sums. Raises its error; then they are given the next time."""
+        sums = self.drain()
+        try:
+            add(sums)
+        except Exception:
+            self.add_all(sums)
+            raise
 
 
 COUNTERS = Counters()

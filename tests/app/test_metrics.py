@@ -145,6 +145,21 @@ def test_sums_outlive_those_who_added_to_them(queue: Queue) -> None:
     assert [(sample.labels, sample.value) for sample in family.samples] == [({"cause": "storage"}, 2.5)]
 
 
+def test_what_could_not_be_told_is_told_later() -> None:
+    counters, told = Counters(), list[float]()
+    counters.add("strata_job_retries")
+
+    def fail(_: object) -> None:
+        raise OSError
+
+    with pytest.raises(OSError):
+        counters.tell(fail)
+    counters.add("strata_job_retries", by=2)
+    for _ in range(2):
+        counters.tell(lambda sums: told.append(sum(sums.values())))
+    assert told == [3, 0]
+
+
 def test_names_follow_the_conventions() -> None:
     for family in FAMILIES.values():
         assert family.name.startswith("strata_") and not family.name.endswith("_total") and family.help.endswith(".")

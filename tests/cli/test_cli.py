@@ -414,7 +414,7 @@ def test_lists_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
         (["jobs", "--url", "nonsense"], exits.USAGE, "strata: --url or STRATA_URL: the address must"),
         (["submit", "@/no/such/list"], exits.USAGE, "strata: /no/such/list: No such file or directory"),
         (["submit", "a.tar", "--metadata", "ab"], exits.USAGE, "strata: --metadata 'ab'"),
-        (["submit", "a.tar", "--budget-money", "nan"], exits.USAGE, "strata: --budget-money: "),
+        (["submit", "a.tar", "--budget-money", "0"], exits.USAGE, "strata: --budget-money: "),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_code(

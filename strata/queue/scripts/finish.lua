@@ -58,9 +58,6 @@ for _, job in ipairs(jobs) do
   end
 end
 
--- Once for the chunk, however many jobs wait for it.
-for field, n in pairs(cjson.decode(ARGV[10])) do redis.call('HINCRBYFLOAT', KEYS[5], field, n) end
-
 -- Queue the next group's chunk for the same jobs, unless it is queued or in flight already. Jobs with other texts of the
 -- same images share this chunk, and each has its own fingerprint of the next group.
 if ARGV[11] ~= '' then
@@ -82,4 +79,7 @@ remove(KEYS[1], ARGV[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[4])
 redis.call('DEL', KEYS[2], KEYS[4])
 end_trial(ARGV[6], ARGV[7], ARGV[4])
+
+-- Once for the chunk, however many jobs wait for it. Sums that cannot be counted stop no work.
+for field, n in pairs(cjson.decode(ARGV[10])) do redis.pcall('HINCRBYFLOAT', KEYS[5], field, n) end
 return 1
