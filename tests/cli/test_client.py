@@ -289,6 +289,7 @@ def test_wait_rides_out_lost_connections() -> None:
 
 
 def test_a_job_is_watched_while_the_service_starts_again() -> None:
+    away: list[httpx.Response | Exception]
     away = [httpx.ConnectError("refused"), httpx.Response(502), httpx.Response(503), httpx.ReadTimeout("slow")]
     service = Service(answer(job()), *away * 5, answer(job(JobStatus.COMPLETED)), patience=math.inf)
     assert service.client.wait("j1", poll=1).status is JobStatus.COMPLETED
