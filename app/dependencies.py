@@ -20,6 +20,7 @@ from app.http.slots import Slots
 from app.images.decoding import Decoder
 from app.images.originals import Originals
 from app.job_views import JobViews, Shown
+from app.metrics.page import Metrics
 from app.prefer import Waits
 from app.problems import ProblemError
 from app.reviews import Reviews
@@ -59,6 +60,7 @@ class Services:
     deletion: JobDeletion
     views: JobViews
     reviews: Reviews
+    metrics: Metrics
     tenants: Tenants
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
     large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_ANSWERS))

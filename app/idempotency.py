@@ -15,7 +15,7 @@ from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import services
-from app.http.scopes import ScopedRoute, check_scope
+from app.http.scopes import ScopedRoute
 from app.http.security import access_of
 from app.problems import ProblemError
 from strata.core import DEFAULT_TENANT
@@ -80,7 +80,7 @@ class IdempotentRoute(ScopedRoute):
         handle = super().get_route_handler()
 
         async def handle_once(request: Request) -> Response:
-            check_scope(request, self.needed)  # before the body is read
+            self.check(request)  # before the body is read
             key = request.headers.get("idempotency-key")
             if key is None or request.method != "POST":
                 return await handle(request)

@@ -15,14 +15,18 @@ import strata
 from app import problems
 from app.deletion import JobDeletion
 from app.dependencies import Services
+from app.http.audit import AuditTrail
 from app.http.browsers import BrowserGuard
 from app.http.networks import is_loopback
 from app.http.parameters import known_parameters
+from app.http.prefix import V1
 from app.http.request_limits import RequestLimits
-from app.http.security import V1, KeyCheck
+from app.http.security import KeyCheck
 from app.images.decoding import Decoder
 from app.images.originals import Originals
 from app.job_views import JobViews
+from app.metrics.page import Metrics, tell_counts
+from app.metrics.requests import RequestLog
 from app.prefer import Waits
 from app.reviews import Reviews
 from app.routes import (
@@ -46,7 +50,8 @@ from app.searches import Searches
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from app.tenants import Tenants
-from strata.core import Settings
+from strata.core import Settings, load_profile
+from strata.errors import InvalidInput
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.keys import KeyRing, StoredKeys
 from strata.queue import Queue
@@ -55,6 +60,7 @@ from strata.shards import ImageReader
 from strata.store import Store
 from strata.webhooks.posts import post as send_webhook
 
+COUNT_SECONDS = 5.0  # between two additions of what this process has counted to the sums in Redis
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
 # what pages of the origins in STRATA_CORS_ORIGINS may send and read
 _SENT = ("Authorization", "X-API-Key", "Content-Type", "Prefer", "Idempotency-Key", "Last-Event-ID")
@@ -67,7 +73,9 @@ class _Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """The application as it is called."""
         settings: Settings = self.state.services.settings
-        return BrowserGuard(super().build_middleware_stack(), settings.served_hosts, settings.cors_origins)
+        metrics: Metrics = self.state.services.metrics
+        guarded = BrowserGuard(super().build_middleware_stack(), settings.served_hosts, settings.cors_origins)
+        return RequestLog(guarded, metrics.observe, metrics.in_flight)
 
 
 def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
@@ -107,19 +115,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     scheduler = Scheduler(given.queue, given.store, settings.high_water, settings.upload_days, post)
     thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
     thread.start()
+    telling = threading.Thread(target=_tell_counts, args=(given.jobs, stop), name="counts", daemon=True)
+    telling.start()
     given.searches.index.start_if_used()
     try:
         yield
     finally:
         stop.set()
         thread.join(STOP_SECONDS)
+        telling.join(STOP_SECONDS)
         given.decoder.close()
         given.searches.index.close()
 
 
+def _tell_counts(jobs: Jobs, stop: threading.Event) -> None:
+    """Add what this process has counted to the sums in Redis until stop is set, and once more then."""
+    while not stop.wait(COUNT_SECONDS):
+        tell_counts(jobs)
+    tell_counts(jobs)
+
+
 def _services(settings: Settings, queue: Queue, store: Store) -> Services:
     """What routes and dependencies use."""
-    all_jobs, images = Jobs(queue, store), ImageReader(store)
+    all_jobs, images, probe = Jobs(queue, store), ImageReader(store), StoreProbe(store)
     tenants = Tenants(all_jobs)
     searches = Searches(all_jobs, SearchIndex(store, settings.data_dir / "search"), tenants)
     return Services(
@@ -134,11 +152,12 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
         images=images,
         originals=Originals(store, images, settings.max_body_bytes),
         searches=searches,
-        store_probe=StoreProbe(store),
+        store_probe=probe,
         waits=Waits(all_jobs),
         deletion=JobDeletion(all_jobs, searches.index),
         views=JobViews(all_jobs),
         reviews=Reviews(all_jobs, tenants),
+        metrics=Metrics(all_jobs, probe, lambda: load_profile(settings.profile, settings.profiles_dir)),
         tenants=tenants,
     )
 
@@ -146,7 +165,11 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
 def _keys(settings: Settings, store: Store) -> KeyRing:
     """The keys of requests. Beyond loopback one is needed, even if there is none."""
     own = settings.api_key.get_secret_value() if settings.api_key is not None else None
-    return KeyRing(StoredKeys(store), own, closed=own is None and not is_loopback(settings.host))
+    try:
+        closed = own is None and not is_loopback(settings.host)
+    except InvalidInput:  # a name without an address: `strata serve` does not listen on it
+        closed = True
+    return KeyRing(StoredKeys(store), own, closed)
 
 
 def _add_layers(app: FastAPI, given: Services) -> None:
@@ -157,6 +180,7 @@ def _add_layers(app: FastAPI, given: Services) -> None:
     """
     app.add_middleware(RequestLimits, most=given.settings.max_body_bytes)
     app.add_middleware(KeyCheck, keys=given.keys)
+    app.add_middleware(AuditTrail, reads=given.settings.audit_reads)
     if given.settings.cors_origins:
         methods, origins = ("GET", "POST", "PUT", "DELETE"), given.settings.cors_origins
         app.add_middleware(

@@ -46,6 +46,11 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": _DOCUMENTED,
     "5XX": _DOCUMENTED,
 }
+# of each route below /v1
+KEY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {**_DOCUMENTED, "description": "A problem: there is no key, or it is unknown, expired or revoked"},
+    403: {**_DOCUMENTED, "description": "A problem: the key lacks the scope that is needed"},
+}
 
 
 class ProblemError(StrataError):

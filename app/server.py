@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from app.http.audit import audit_file
 from app.http.networks import is_loopback
 from app.supervisor import Child, Supervisor, process_groups, worker_environment, workers
 from strata.addresses import redis_address, without_secrets
@@ -23,6 +24,7 @@ from strata.jobs import pair
 from strata.keys import StoredKeys
 from strata.queue import EmbeddedServer, Queue
 from strata.store import Store, import_ahead, reason_of
+from strata.telemetry import begin_traces
 
 if TYPE_CHECKING:
     from app.http.serving import HttpServer
@@ -43,6 +45,7 @@ def serve(settings: Settings, with_workers: bool) -> int:
     profile = load_profile(settings.profile, settings.profiles_dir)
     with ExitStack() as stack:
         stack.enter_context(_signals())
+        stack.enter_context(audit_file(settings.audit_log))
         # bind the socket first: if the port is in use, nothing has been started yet
         listening = stack.enter_context(_bind(settings.host, settings.port))
         # Redis: that of REDIS_URL, else an embedded server that ends with this process
@@ -76,6 +79,7 @@ def _http_server(settings: Settings, queue: Queue, store: Store) -> HttpServer:
     from app.main import create_app
 
     import_ahead()
+    begin_traces("api")
     app = create_app(settings, queue, store)
     app.state.services.decoder.start()
     return HttpServer(app, connection_limits())

@@ -25,16 +25,15 @@ class StoreProbe:
         self._until = 0.0  # on the monotonic clock: when the result is old
         self._guard = threading.Lock()
 
-    def reason(self, write: bool) -> str:
+    def reason(self) -> str:
         """Why the store cannot be used; empty if it can.
 
-        write: try it by writing a file. Otherwise its mark is read, and a file is written only to learn whether a fault
-        that a request has met is over.
+        Its mark is read, and a file is written only to learn whether a fault that a request has met is over.
         """
         # whoever comes while another one tries gets the last result
         if time.monotonic() >= self._until and self._guard.acquire(blocking=False):
             try:
-                self._reason = self._try(write or self._fault_met)
+                self._reason = self._try(self._fault_met)
                 self._until = time.monotonic() + self.seconds
             finally:
                 self._guard.release()

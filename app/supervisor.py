@@ -42,7 +42,19 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 # a worker serves no HTTP and fetches no image
-HTTP_SETTINGS = {"host", "port", "api_key", "allowed_hosts", "cors_origins", "url_hosts", "url_ports"}
+_AUDIT = {"audit_log", "audit_reads"}
+HTTP_SETTINGS = {
+    "host",
+    "port",
+    "api_key",
+    *_AUDIT,
+    "allowed_hosts",
+    "cors_origins",
+    "url_hosts",
+    "url_ports",
+    "webhook_hosts",
+    "metrics",
+}
 
 
 @dataclass

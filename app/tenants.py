@@ -12,9 +12,11 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
 
 from app.problems import ProblemError
-from strata.core import FINAL_GROUP
+from strata.core import FINAL_GROUP, JobEnd
 from strata.errors import DamagedFile
 from strata.jobs import Jobs, UnknownJob
 from strata.keys import Access
@@ -29,12 +31,19 @@ FRESH_SECONDS = 5.0  # for which the shards of a tenant are believed
 Shard = tuple[str, str]
 
 
+class _JobShards(NamedTuple):
+    """The shards of a job. fixed: they never change, as of a job of one image; ended: when it has ended, if it has."""
+
+    shards: frozenset[Shard] = frozenset()
+    fixed: bool = False
+    ended: datetime | None = None
+
+
 @dataclass
 class _Known:
-    """A tenant's shards: by its jobs; ended: of them, those that do not change any more."""
+    """What is known of a tenant: its jobs, and the shards of all of them."""
 
-    shards: dict[str, frozenset[Shard]] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
+    jobs: dict[str, _JobShards] = field(default_factory=dict)
     all: frozenset[Shard] = frozenset()
     read_at: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -83,24 +92,27 @@ class Tenants:
             return known.all
 
     def _read(self, tenant: str, known: _Known) -> None:
-        active, ids = self.jobs.queue.job_states.active(), set(self._ids(tenant))
-        for gone in known.shards.keys() - ids:
-            del known.shards[gone]
-        # a job that has ended may be retried: then it is active again
-        known.ended &= ids - active
-        asked = sorted(ids - known.ended)
+        ids = set(self._ids(tenant))
+        for gone in known.jobs.keys() - ids:
+            del known.jobs[gone]
+        asked = [job_id for job_id in ids if job_id not in known.jobs or not known.jobs[job_id].fixed]
         with ThreadPoolExecutor(READERS) as pool:
-            for job_id, shards in zip(asked, pool.map(self._shards_of, asked), strict=True):
-                known.shards[job_id] = shards
-        known.ended |= ids - active
-        known.all = frozenset(shard for shards in known.shards.values() for shard in shards)
+            found = pool.map(lambda job_id: self._shards_of(job_id, known.jobs.get(job_id)), asked)
+            known.jobs |= dict(zip(asked, found, strict=True))
+        known.all = frozenset(shard for job in known.jobs.values() for shard in job.shards)
 
-    def _shards_of(self, job_id: str) -> frozenset[Shard]:
+    def _shards_of(self, job_id: str, before: _JobShards | None) -> _JobShards:
+        """The shards of a job. before: those that were read earlier, which hold until the job ends another time."""
         with suppress(UnknownJob, DamagedFile):
-            fingerprint = self.jobs.request(job_id).fingerprints[FINAL_GROUP]
-            summaries = self.jobs.summaries(job_id).values()
-            return frozenset((fingerprint, summary.identity) for summary in summaries if summary.images)
-        return frozenset()
+            end = self.jobs.store.parse_job_file(job_id, "end", JobEnd)
+            ended = end.finished_at if end is not None else None
+            if before is not None and ended is not None and before.ended == ended:
+                return before
+            request, summaries = self.jobs.request(job_id), self.jobs.summaries(job_id).values()
+            fingerprint = request.fingerprints[FINAL_GROUP]
+            shards = frozenset((fingerprint, summary.identity) for summary in summaries if summary.images)
+            return _JobShards(shards, request.kind == "image", ended)
+        return _JobShards()
 
     def _ids(self, tenant: str) -> Iterator[str]:
         """The ids of a tenant's jobs; of all jobs in the store while Redis has no complete list."""

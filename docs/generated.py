@@ -176,6 +176,9 @@ def http_api() -> str:
 
 def _operation(title: str, operation: Schema, schemas: Schema) -> Iterator[str]:
     yield from (f"## `{title}`", "", str(operation.get("description", operation["summary"])), "")
+    scopes = sorted({scope for way in operation.get("security", ()) for names in way.values() for scope in names})
+    if scopes:
+        yield from (f"It needs a key with the scope {' or '.join(f'`{scope}`' for scope in scopes)}.", "")
     parameters = operation.get("parameters", [])
     if parameters:
         yield from ("| parameter | in | type | required | meaning |", "|---|---|---|---|---|")

@@ -42,6 +42,7 @@ from models.items import (
 )
 from strata.core import STAGES_OF, StageSettings, Usage
 from strata.errors import ProcessBroken, StrataError, WeightsError
+from strata.telemetry import COUNTERS, span
 
 StageItem = TypeVar("StageItem")
 StageResult = TypeVar("StageResult")
@@ -288,8 +289,12 @@ class Stage(ABC, Generic[StageItem, StageResult]):
         # waiting for the turn is outside of the deadline: the stage that holds it has one of its own
         with self.turn, DEADLINES.watch(activity) as self.progress:
             began = time.monotonic()
-            results = self.compute(prepared())
-            self._pace.add(work, time.monotonic() - began)
+            with span(f"stage {self.name}", items=len(batch)):
+                results = self.compute(prepared())
+            seconds = time.monotonic() - began
+            self._pace.add(work, seconds)
+        COUNTERS.observe("strata_stage_duration_seconds", seconds, self.name)
+        COUNTERS.observe("strata_stage_batch_items", len(batch), self.name)
         check_results(self.name, results, batch)
         self._unproved = ""
         return results

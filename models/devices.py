@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,36 @@ from models.weights.keys import load_completely
 def best_device() -> torch.device:
     """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class GpuUse:
+    """A GPU that this process uses: bytes used by all processes, in all, and reserved by this one.
+
+    utilization: the share of the last second in which a kernel ran; None without the driver's library (NVML).
+    """
+
+    device: int
+    used_bytes: int
+    total_bytes: int
+    reserved_bytes: int
+    utilization: float | None
+
+
+def gpus_in_use() -> list[GpuUse]:
+    """The GPUs on which this process has reserved memory; none is initialized for the answer."""
+    if not torch.cuda.is_initialized():
+        return []
+    used = [device for device in range(torch.cuda.device_count()) if torch.cuda.memory_reserved(device)]
+    return [_use_of(device) for device in used]
+
+
+def _use_of(device: int) -> GpuUse:
+    free, total = torch.cuda.mem_get_info(device)
+    utilization = None
+    with suppress(Exception):  # NVML is a package of its own, and a driver may refuse the question
+        utilization = torch.cuda.utilization(device) / 100
+    return GpuUse(device, total - free, total, torch.cuda.memory_reserved(device), utilization)
 
 
 def best_precision() -> torch.dtype:

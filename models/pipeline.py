@@ -38,6 +38,7 @@ from models.working_size import reduced, restored
 from models.writers import ComposerStage, WriterStage, write
 from strata.core import LAYERS, LayerSpec, Profile, Record, Status, TextSettings, Usage
 from strata.core.parameters import longest_filled
+from strata.telemetry import carried
 
 DESCRIPTION_ALONE = TextSettings()
 PendingLayers = Mapping[str, "Future[list[StageResults]]"]  # results for whole images, by the layer's name
@@ -69,7 +70,9 @@ class VisionPipeline:
         with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="parallel") as threads:
             submit = threads.submit if self.parallel else _run_now
             # start all stages that take the whole image and make a layer of their own: they wait for no other stage
-            pending = {layer.name: submit(self._run_layer, layer, images) for layer in self._whole_image_layers()}
+            pending = {
+                layer.name: submit(carried(self._run_layer), layer, images) for layer in self._whole_image_layers()
+            }
             # find the masks; the objects are cropped on the CPU while the captioner runs on the whole images
             if not self.boxed:
                 self._run_on_each(images, "segmenter", lambda item: [item.image], Observed.set_segments)

@@ -10,6 +10,7 @@ from models.base import Stage
 from models.guards import Asked, Guarded, guarded
 from models.items import CaptionRequest, ComposeRequest, Failure, Rejection, Written
 from strata.core import Usage
+from strata.telemetry import COUNTERS
 
 Item = TypeVar("Item")
 VARIATION = 0.7  # temperature of a second try
@@ -84,4 +85,6 @@ def _judged(stage: WriterStage[Any], result: str | Failure, asked: Asked | None)
     found = guarded(result, asked, cut) if asked else Guarded("")
     if found.rejected is None:
         return found.text
-    return Rejection(stage.name, f"{stage.name}_{found.rejected.replace(' ', '_')}", found.reason)
+    reason = found.rejected.replace(" ", "_")
+    COUNTERS.add("strata_guard_rejections", stage.name, reason)
+    return Rejection(stage.name, f"{stage.name}_{reason}", found.reason)

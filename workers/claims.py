@@ -49,6 +49,10 @@ class Claims(ABC):
     def waiting_jobs(self, chunk: Chunk) -> Collection[str]:
         """The ids of the jobs that wait for the chunk."""
 
+    def traces(self, chunks: Sequence[Chunk]) -> Sequence[str]:
+        """The traces of the requests whose jobs wait for chunks; none where the engine keeps none."""
+        return ()
+
     @abstractmethod
     def is_wanted(self, claim: Claim) -> bool:
         """Whether a job waits for the chunk. While this is not known, the work goes on."""
@@ -84,10 +88,13 @@ class Claims(ABC):
     # ends
 
     @abstractmethod
-    def finish(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
+    def finish(
+        self, claim: Claim, statuses: dict[str, int], reused: int = 0, sums: Mapping[str, float] | None = None
+    ) -> None:
         """The part is written: count it for the waiting jobs, and make the next group's chunk ready.
 
-        statuses: the number of images by status. reused: how many images had a part before.
+        statuses: the number of images by status. reused: how many images had a part before. sums: what metrics count
+        of the chunk, by field.
         """
 
     @abstractmethod

@@ -14,14 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
-from models.base import Stage, StageNotLoaded, WeightsMissing
+from models.base import Stage, StageNotLoaded
 from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
 from models.items import MOST_PIXELS, ComposeRequest
-from models.weights.cache import FETCH
+from models.weights.cache import fetched_for
 from strata.core import LAYERS, Chunk, Profile, Record, Status, TextSettings, Usage
 from strata.core.parameters import metadata_fields
 from strata.images import DecodingPool
+from strata.queue import LoadedProfile
 from strata.store import READERS, BrokenPart, Source, Store
 from workers.accounts import Meter
 from workers.earlier import Earlier, EarlierRows
@@ -121,11 +122,9 @@ class PipelineCache:
         while True:
             try:
                 pipeline = self._build(profile)
-                pipeline.load()
+                with fetched_for(profile.name):
+                    pipeline.load()
                 break
-            except WeightsMissing as error:
-                # a stage does not know which profile names it
-                raise WeightsMissing(str(error).replace(FETCH, f"`strata models fetch {profile.name}`")) from error
             except StageNotLoaded as error:
                 if not (error.memory and self._loaded):
                     raise
@@ -157,6 +156,13 @@ class PipelineCache:
             log.info("the models of profile %s (%s) are dropped", loaded.profile.name, fingerprint)
         del loaded
         free_memory()
+
+    def loaded(self, group: str) -> list[LoadedProfile]:
+        """The profiles whose pipelines are loaded now. Called from other threads."""
+        return [
+            LoadedProfile(group=group, profile=one.profile.name, fingerprint=fingerprint)
+            for fingerprint, one in list(self._loaded.items())
+        ]
 
     def meter(self, chunk: Chunk) -> Meter | None:
         """The meter of a profile's stages that ask servers; None if there are none. Using it raises as `get` does."""

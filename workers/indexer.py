@@ -17,6 +17,7 @@ from strata.queue import Claim
 from strata.shards import index_shard, shard_stamps
 from strata.shards.stamps import Stamps
 from strata.store import BrokenPart, Store
+from strata.telemetry import COUNTERS, rows_counted
 from workers.isolation import watched_storage, watching_storage
 from workers.leases import Leases
 from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, WorkInterrupted, retry_until_done
@@ -66,6 +67,8 @@ class Indexer:
             try:
                 # shards whose worker has died come first
                 claims = self.broker.reclaim("index", name, self.leases.seconds)
+                for _ in claims:
+                    COUNTERS.add("strata_chunks_reclaimed", "index")
                 for claim in claims or self.broker.claim("index", name, 1, block=1.0):
                     self.leases.add([claim])
                     self._index(claim, stop)
@@ -87,7 +90,8 @@ class Indexer:
             summary = self._summary(claim, stop)
             # stop renewing first, or the thread of leases may report a lost lease for the finished chunk
             self.leases.remove(claim)
-            self.broker.finish(claim, self.leases.name, summary.model_dump_json(), summary.counts)
+            sums = rows_counted("index", (), 0)
+            self.broker.finish(claim, self.leases.name, summary.model_dump_json(), summary.counts, sums=sums)
             self._deferred.pop(claim.chunk.id, None)
             self.leases.go_on(claim.chunk)
         except OSError as error:

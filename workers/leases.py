@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from strata.core import Chunk
 from strata.errors import QueueUnavailable
 from strata.processes import process_identity
-from strata.queue import Claim, Heartbeat, HeldUp, Queue
+from strata.queue import Claim, Gpu, Heartbeat, HeldUp, LoadedProfile, Queue
 from strata.store import reason_of
+from strata.telemetry import COUNTERS
 
 log = logging.getLogger(__name__)
 
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 FORGET_SECONDS = 300.0  # after which a chunk that waited is no longer reported; the longest pause is 30 s
 
 
@@ -39,12 +43,15 @@ class Leases:
     """The leases that one worker process holds. Use as a context manager around its work.
 
     name: the worker's name, which is its consumer name in Redis too; lease_seconds: a lease lapses after this time
-    without a renewal.
+    without a renewal. loaded: tells which profiles are loaded; gpus: as they were seen last. The thread also adds what
+    the process has counted to the sums in Redis.
     """
 
     def __init__(self, queue: Queue, name: str, groups: Iterable[str], lease_seconds: float) -> None:
         self.broker, self.name, self.groups, self.seconds = queue.broker, name, list(groups), lease_seconds
-        self._heartbeats, self._process = queue.heartbeats, process_identity()
+        self._heartbeats, self._sums, self._process = queue.heartbeats, queue.sums, process_identity()
+        self.loaded: list[Callable[[], list[LoadedProfile]]] = []
+        self.gpus: Sequence[Gpu] = ()
         self._ready = False
         self._in_flight: dict[str, Claim] = {}
         self._held_up: dict[str, _Wait] = {}  # by chunk id
@@ -65,6 +72,7 @@ class Leases:
         self._thread.join()
         with suppress(QueueUnavailable):  # then it expires
             self._heartbeats.withdraw(self.name)
+            self._tell_counts()
 
     def announce_ready(self) -> None:
         """Publish at once that the models are loaded."""
@@ -124,6 +132,12 @@ class Leases:
                 log.warning("chunk %s was reclaimed by another worker", claim.chunk.id)
                 self.remove(claim)
         self._publish()
+        self._tell_counts()
+
+    def _tell_counts(self) -> None:
+        """Add what was counted since the last time to the sums; without Redis later."""
+        with suppress(QueueUnavailable):
+            COUNTERS.tell(self._sums.add)
 
     def _publish(self) -> None:
         """Publish the heartbeat; it expires when the leases lapse."""
@@ -142,5 +156,16 @@ class Leases:
             ready=self._ready,
             chunks=chunks,
             held_up=held_up,
+            loaded=[one for tell in self.loaded for one in tell()],
+            host=socket.gethostname(),
+            resident_bytes=_resident_bytes(),
+            gpus=list(self.gpus),
         )
         self._heartbeats.publish(heartbeat, self.seconds)
+
+
+def _resident_bytes() -> int:
+    """The memory of this process that is in RAM; 0 where the system does not tell it."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE_BYTES
+    return 0

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 
 from models.base import StageNotLoaded
 from models.faults import reason_of
-from strata.core import Chunk, ProfileError, Record, Status
+from strata.core import MILLION, Chunk, ProfileError, Record, Status
 from strata.errors import ProcessBroken, QueueUnavailable
+from strata.logs import log_context
 from strata.queue import Claim
 from strata.store import BrokenPart, Part, ProgressListing, Source, Store, count_of, is_upload_list, read_progress
 from strata.store import reason_of as storage_reason
+from strata.telemetry import field_of, rows_counted
 from workers.accounts import Account
 from workers.claims import Claims
 from workers.groups import Group
@@ -78,6 +80,16 @@ class PreparedChunk:
             for row, item in enumerate(self.items)
         ]
 
+    def counted(self, records: Sequence[Record]) -> dict[str, float]:
+        """What metrics count of the chunk when it is finished, by field. records: of all rows."""
+        computed = [record for record, item in zip(records, self.items, strict=True) if not item.reused]
+        chunk, meter = self.claim.chunk, self.account.meter
+        sums = rows_counted(chunk.group, computed, len(records) - len(computed))
+        if meter is not None:
+            money = sum(meter.used(record)[1].money for record in computed)
+            sums[field_of("strata_money", chunk.profile)] = money / MILLION
+        return sums
+
 
 class ChunkPreparer:
     """Prepares a group's chunks. micro_batch: how many images are reserved in the ledger at once."""
@@ -101,6 +113,10 @@ class ChunkPreparer:
 
         Raises QueueUnavailable.
         """
+        with log_context(chunk=claim.chunk.id):
+            return self._prepare_or_end(claim)
+
+    def _prepare_or_end(self, claim: Claim) -> PreparedChunk | None:
         chunk = claim.chunk
         try:
             return self._prepare(claim)
@@ -148,7 +164,8 @@ class ChunkPreparer:
         # the worker that wrote the part may have died before it settled the bill; settling twice is harmless
         if footer.bill is not None:
             self.claims.budgets.settle(newest.id, footer.bill)
-        self.claims.finish(claim, count_of(footer.counts), reused=chunk.images)
+        sums = rows_counted(chunk.group, (), chunk.images)
+        self.claims.finish(claim, count_of(footer.counts), reused=chunk.images, sums=sums)
         return True
 
     def _after(self, claim: Claim, error: BrokenPart) -> PreparedChunk | None:

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,10 +20,12 @@ from strata.core import GROUPS, Settings, load_profile
 from strata.errors import InvalidInput, ProcessBroken, QueueUnavailable, RedisUnavailable
 from strata.garbage import collector_spared
 from strata.jobs import Jobs, pair
-from strata.queue import Queue
+from strata.queue import Gpu, Queue
 from strata.store import Store, import_ahead, texts_of
+from strata.telemetry import begin_traces, end_traces
 from workers.engines.groups import GroupMaker, loaded_group, quiet_libraries
 from workers.engines.queue import QueueClaims
+from workers.groups import PipelineCache
 from workers.indexer import Indexer
 from workers.leases import Leases
 from workers.profile_versions import ProfileVersions
@@ -33,6 +36,7 @@ from workers.watchdog import Watchdog
 log = logging.getLogger("workers")
 
 STOP_SECONDS = 8.0  # for the micro-batch in progress at SIGTERM; container engines and `strata serve` kill after 10
+GPU_SECONDS = 5.0  # between two looks at the memory of GPUs
 Loop = Callable[[threading.Event], None]
 
 
@@ -56,6 +60,7 @@ def work(settings: Settings, groups: list[str], group_of: GroupMaker) -> None:
     profiles = ProfileVersions(
         functools.partial(load_profile, folder=settings.profiles_dir), functools.partial(texts_of, jobs.store)
     )
+    begin_traces("worker")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -80,8 +85,12 @@ def _run(loops: Sequence[Loop], stop: threading.Event, watchdog: Watchdog, lease
     threads = [threading.Thread(target=_guarded, args=(loop, stop, broken), name=loop.__qualname__) for loop in loops]
     for thread in threads:
         thread.start()
+    seen = -GPU_SECONDS
     while not stop.wait(0.1):
         watchdog.look_after()
+        # not in the thread of the leases: a driver that hangs must not stop them
+        if time.monotonic() - seen >= GPU_SECONDS:
+            seen, leases.gpus = time.monotonic(), _gpus()
     _end(threads, leases, broken)
 
 
@@ -118,6 +127,7 @@ def _end(threads: list[threading.Thread], leases: Leases, broken: list[ProcessBr
             leases.broker.release(claim, leases.name)
     leases.end()
     # not the interpreter's own end: it may wait for ever for a GPU that is broken
+    end_traces()
     logging.shutdown()
     os._exit(PROCESS_BROKEN if broken else 0)
 
@@ -143,5 +153,17 @@ def _loop(
     if name == "index":
         return Indexer(jobs, leases, settings.shard_roots).run
     group = loaded_group(name, group_of, jobs.store, profiles, settings, settings.profile)
+    pipelines = getattr(group, "pipelines", None)
+    if isinstance(pipelines, PipelineCache):
+        leases.loaded.append(functools.partial(pipelines.loaded, name))
     micro_batch = profiles.newest(settings.profile).micro_batch
     return Runner(group, QueueClaims(name, jobs, leases, profiles), micro_batch).run
+
+
+def _gpus() -> list[Gpu]:
+    """The GPUs that this process uses; none if no stage of it has loaded torch."""
+    if "torch" not in sys.modules:
+        return []
+    from models.devices import gpus_in_use
+
+    return [Gpu(**vars(one)) for one in gpus_in_use()]

@@ -8,6 +8,8 @@ from threading import Event
 from typing import TypeVar
 
 from strata.core import growing_pause
+from strata.errors import QueueUnavailable
+from strata.telemetry import COUNTERS
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def retry_until_done(
         except errors as error:
             pause = growing_pause(attempt, FIRST_PAUSE, LONGEST_PAUSE)
             log.warning("waiting %.1f s: %s: %s", pause, type(error).__name__, error)
+            COUNTERS.add("strata_retries", "redis" if isinstance(error, QueueUnavailable) else "storage")
             tell(error, attempt + 1)
             if stop.wait(pause) or not wanted():
                 raise WorkInterrupted from error

@@ -22,8 +22,10 @@ from typing import TypeVar
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
 from strata.core import ProfileError
 from strata.errors import ProcessBroken, QueueUnavailable
+from strata.logs import log_context
 from strata.queue import PRIORITIES, Claim
 from strata.store import Store, count_of, remove_progress
+from strata.telemetry import carried, span
 from workers.accounts import NotAffordable
 from workers.claims import Claims
 from workers.groups import Group
@@ -144,7 +146,7 @@ class Runner:
         """The results of act for all items, in threads if there are several. Raises the first error, after the last."""
         if len(items) < 2:
             return [act(item) for item in items]
-        futures = [self._store_pool.submit(act, item) for item in items]
+        futures = [self._store_pool.submit(carried(act), item) for item in items]
         wait(futures)
         return [future.result() for future in futures]
 
@@ -152,6 +154,13 @@ class Runner:
 
     def _compute(self, chunks: list[PreparedChunk]) -> None:
         """Compute chunks of one fingerprint together, then write and finish each."""
+        with log_context(chunk=chunks[0].claim.chunk.id if len(chunks) == 1 else ""):
+            own = [chunk.claim.chunk for chunk in chunks]
+            images = sum(chunk.images for chunk in own)
+            with span(f"compute {self.group.name}", self.claims.traces(own), chunk=own[0].id, images=images):
+                self._compute_or_end(chunks)
+
+    def _compute_or_end(self, chunks: list[PreparedChunk]) -> None:
         try:
             # reserve the worst-case cost of the first micro-batch; chunks that no job can pay for are requeued
             chunks = [chunk for chunk in chunks if self._is_paid(chunk)]
@@ -265,7 +274,7 @@ class Runner:
         """Compute rows whose stages ask a server, and single images of other fingerprints as long as it takes."""
         fingerprint = chunks[0].claim.chunk.fingerprint
         self._busy.add(fingerprint)
-        computing = self._server_pool.submit(self.batches.compute, rows)
+        computing = self._server_pool.submit(carried(self.batches.compute), rows)
         try:
             while not computing.done():
                 wait([computing], timeout=SERVER_SECONDS)
@@ -324,10 +333,11 @@ class Runner:
         # images of chunks that were computed together are counted here, others after each micro-batch
         account.complete(prepared.costs([*prepared.alone, *prepared.together]))
         write = functools.partial(self.store.write_records, chunk, records, account.bill)
-        with using_storage("the part cannot be written"):
+        with using_storage("the part cannot be written"), span("write part", chunk=chunk.id, rows=len(records)):
             counts = self.claims.retry(prepared.claim, write, OSError)
         account.settle()
-        self.claims.finish(prepared.claim, count_of(counts), reused=sum(item.reused for item in prepared.items))
+        reused = sum(item.reused for item in prepared.items)
+        self.claims.finish(prepared.claim, count_of(counts), reused=reused, sums=prepared.counted(records))
         if prepared.saved:
             remove_progress(self.store, chunk)
 

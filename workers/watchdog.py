@@ -265,10 +265,12 @@ def end(pid: int, name: str, activity: Told, flights: Flights) -> None:
     # what the activity names, else what is in flight in its group
     by_group = activity.kind == "rows" and not activity.claims
     keys, rows = flights.get(activity.group, ((), b"")) if by_group else ((), activity.claims)
-    what = f"{keys[0]}{f' and {len(keys) - 1} more' if keys[1:] else ''}" if keys else activity.about
+    # keys of images may be names of files: they are told only to who asks for everything
+    names = ", ".join(keys) if os.environ.get("STRATA_LOG_LEVEL", "").strip() == "debug" else f"{len(keys)} images"
+    what = names if keys else activity.about
     late = f"longer than {activity.seconds:.0f} s"
     on = f" on {what}" if what else ""
-    _log(f"ERROR workers: worker {pid} is ended: {activity.part} takes {late}{on}")
+    _log("error", f"worker {pid} is ended: {activity.part} takes {late}{on}")
     others = [flying for group, (_, flying) in flights.items() if not (by_group and group == activity.group)]
     notes: list[Callable[[], None]] = []
 
@@ -288,12 +290,15 @@ def _note(name: str, activity: Told, detail: str, rows: bytes, others: Sequence[
     """Write the isolation notes; returns what releases the chunks when the worker has ended."""
     sys.path[:] = json.loads(os.environ["WATCHDOG_PATHS"])
     from strata.queue import Queue
+    from strata.telemetry import field_of
     from workers.isolation import Blame, Hang
 
     accused = pickle.loads(rows) if rows else []
     innocent = [flying for pickled in others for flying in pickle.loads(pickled)]
-    hang = Hang(Queue(os.environ["REDIS_URL"]), name, accused, innocent)
+    queue = Queue(os.environ["REDIS_URL"])
+    hang = Hang(queue, name, accused, innocent)
     hang.note(Blame(activity.part, TIME_LIMIT, detail), storage=activity.kind == "storage")
+    queue.sums.add({field_of("strata_deadlines_exceeded", activity.part): 1})
     return hang.release
 
 
@@ -304,16 +309,22 @@ def _within(seconds: float, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:
-            _log(f"WARNING workers: the watchdog noted nothing: {type(error).__name__}: {error}")
+            _log("warning", f"the watchdog noted nothing: {type(error).__name__}: {error}")
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(seconds)
 
 
-def _log(text: str) -> None:
-    """Print a line as `strata.logs` does."""
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=sys.stderr, flush=True)
+def _log(level: str, text: str) -> None:
+    """Print a line as `strata.logs` does, which is not imported before the worker has ended."""
+    chosen, now = os.environ.get("STRATA_LOG_FORMAT", "").strip(), time.time()
+    moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now * 1000) % 1000:03d}Z"
+    if chosen == "json" or (chosen != "text" and not sys.stderr.isatty()):
+        line = json.dumps({"time": moment, "level": level, "logger": "workers", "message": text})
+    else:
+        line = f"{moment} {level.upper()} workers: {text}"
+    print(line, file=sys.stderr, flush=True)
 
 
 def main(descriptor: int, pid: int, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 
-from app.http.security import V1
+from app.http.prefix import V1
 from app.problems import invalid_request
 from strata.core.registry import suggestion
 

@@ -11,8 +11,11 @@ from typing import Any
 from fastapi import Request, Response, Security
 from fastapi.routing import APIRoute
 
+from app.http.audit import note_audit
+from app.http.prefix import V1
 from app.http.security import access_of, documented_key
-from app.problems import ProblemError
+from app.problems import KEY_RESPONSES, ProblemError
+from strata.core import is_job_id
 from strata.keys import Scope
 
 _SUBMIT, _READ, _REVIEW, _ADMIN = (frozenset({scope}) for scope in Scope)
@@ -51,6 +54,7 @@ NEEDED: dict[tuple[str, str], frozenset[Scope]] = {
     ("GET", "/review"): _REVIEW,
     ("GET", "/profiles"): _STATE,
     ("GET", "/backlog"): _STATE,
+    ("GET", "/workers"): _STATE,
 }
 
 
@@ -62,6 +66,7 @@ class ScopedRoute(APIRoute):
         (self.needed,) = {NEEDED[method, path] for method in methods}
         scopes = sorted(scope.value for scope in self.needed)
         options["dependencies"] = [Security(documented_key, scopes=scopes), *(options.get("dependencies") or ())]
+        options["responses"] = {**(options.get("responses") or {}), **KEY_RESPONSES}
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -69,19 +74,21 @@ class ScopedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_allowed(request: Request) -> Response:
-            check_scope(request, self.needed)
+            self.check(request)
             return await handle(request)
 
         return handle_allowed
 
-
-def check_scope(request: Request, needed: frozenset[Scope]) -> None:
-    """Raise ProblemError unless the key of a request has one of these scopes."""
-    access = access_of(request)
-    if not access.may(needed):
-        names = " or ".join(f"`{scope.value}`" for scope in sorted(needed))
-        detail = f"this needs a key with the scope {names}; the key {access.key_id} has {_listed(access.scopes)}"
-        raise ProblemError("missing-scope", detail)
+    def check(self, request: Request) -> None:
+        """Tell the audit log what is asked for. Raises ProblemError unless the request's key has a needed scope."""
+        job = request.path_params.get("job_id", "")
+        operation = f"{request.method} {V1}{self.path_format}"
+        note_audit(request.scope, operation=operation, job=job if is_job_id(job) else None)
+        access = access_of(request)
+        if not access.may(self.needed):
+            names = " or ".join(f"`{scope.value}`" for scope in sorted(self.needed))
+            detail = f"this needs a key with the scope {names}; the key {access.key_id} has {_listed(access.scopes)}"
+            raise ProblemError("missing-scope", detail)
 
 
 def _listed(scopes: frozenset[Scope]) -> str:

@@ -10,11 +10,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.http.audit import note_audit
+from app.http.prefix import is_below_v1
 from app.problems import ProblemError
 from strata.keys import Access, KeyRefused, KeyRing
 from strata.store import reason_of
 
-V1 = "/v1"  # the prefix of what needs the key
 _ACCESS = "strata.access"  # where a connection's scope has what its key may do
 
 _bearer = HTTPBearer(auto_error=False)
@@ -32,12 +33,15 @@ class KeyCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{scope.get('root_path', '')}{V1}/"):
+        if is_below_v1(scope):
             try:
-                scope[_ACCESS] = await find_access(self.keys, Headers(scope=scope))
+                access = scope[_ACCESS] = await find_access(self.keys, Headers(scope=scope))
             except ProblemError as refusal:
+                cause = refusal.__cause__
+                note_audit(scope, key=cause.key_id if isinstance(cause, KeyRefused) and cause.key_id else None)
                 await refusal.response()(scope, receive, send)
                 return
+            note_audit(scope, key=access.key_id, tenant=access.tenant)
         await self.app(scope, receive, send)
 
 
@@ -55,6 +59,12 @@ async def find_access(keys: KeyRing, headers: Headers) -> Access:
         raise ProblemError(error.reason, str(error), headers={"WWW-Authenticate": "Bearer"}) from error
     except OSError as error:
         raise ProblemError("storage-unavailable", f"the list of keys cannot be read now: {reason_of(error)}") from error
+
+
+def key_id_of(scope: Scope) -> str:
+    """The id of the key of a request; empty if it has none, or needs none."""
+    access = scope.get(_ACCESS)
+    return access.key_id if isinstance(access, Access) else ""
 
 
 def access_of(request: Request) -> Access:

@@ -27,7 +27,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from transformers.modeling_outputs import BaseModelOutput
 
 from bench.models.bare import finish
 from bench.models.measuring import profile_of
@@ -71,13 +70,9 @@ def one_by_one(stage: Any) -> None:
     """Florence-2's probabilities by a pass of its decoder for each image."""
     together = stage._log_probabilities
 
-    def alone(tokens: Tensor, encoded: dict[str, Any]) -> list[list[float]]:
-        found = []
-        for i in range(len(tokens)):
-            states = BaseModelOutput(encoded["encoder_outputs"][0][i : i + 1])
-            own = {"encoder_outputs": states, "attention_mask": encoded["attention_mask"][i : i + 1]}
-            found += together(tokens[i : i + 1], own)
-        return found
+    def alone(tokens: Tensor, encoded: Tensor, mask: Tensor) -> list[list[float]]:
+        parts = (one.split(1) for one in (tokens, encoded, mask))
+        return [own for one in zip(*parts, strict=True) for own in together(*one)]
 
     stage._log_probabilities = alone
 

@@ -1,13 +1,12 @@
 """A store with the parts of a job as large as one likes, of which only the metadata are on the disk.
 
 Each part is a sparse file: its footer, by which it is found, listed and counted, is real and has the right checksum;
-before it is a hole in the place of the rows. So 100 million images need less than 4 GB, and nothing can read the rows.
+before it is a hole in the place of the rows. So 100 million images need less than 5 GB, and nothing can read the rows.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import zlib
 from collections import Counter
 from datetime import UTC, datetime
@@ -27,50 +26,64 @@ from strata.core import (
 from strata.jobs.envelope import envelope
 from strata.jobs.new_jobs import new_job_id
 from strata.store import Footer, Part, Store
-from strata.store.part_format import encode
+from strata.store.bundles import encode_bundle
+from strata.store.part_format import MARK, encode
+from strata.store.part_paths import MOST_BUNDLED
 
 SHARD_IMAGES = 10_000
 FINGERPRINTS = {"index": "1" * 16, "vision": "2" * 16, "llm": "3" * 16}
-_NO_IDENTITY = "0" * 16
+_NO_IDENTITY = "feedface" * 2
 
 
 class Template:
-    """The bytes of a part's footer, in which only the shard's identity and the checksum change."""
+    """The bytes of a file's footer, in which only the shard's identity and the checksum change.
 
-    def __init__(self, group: str, number: int, rows: int) -> None:
-        part = Part(group, FINGERPRINTS[group], _NO_IDENTITY, number, 0)
-        record = Record(key="0", image=ImageReference(uri="s", size=1), status=Status.SUCCEEDED)
-        table = records_to_table([record] * rows) if group != "index" else RECORD_SCHEMA.empty_table()
-        data = encode(table, part, Footer(Counter({Status.SUCCEEDED.value: rows})), "snappy")
-        self.part, length = part, int.from_bytes(data[-8:-4], "little") + 8
-        self.hole, self.footer = len(data) - length, bytearray(data[-length:])
-        self.name_at = self.footer.index(_NO_IDENTITY.encode())
-        self.sum_at = self.footer.index(b"strata-crc32:") + len(b"strata-crc32:")
-        self.footer[self.sum_at : self.sum_at + 8] = b"0" * 8
+    path: of the file, for a shard without identity; data: all of its bytes.
+    """
 
-    def write(self, folder: str, identity: str) -> None:
-        """Write the part of a shard, with a hole in the place of its rows."""
-        footer = bytearray(self.footer)
-        footer[self.name_at : self.name_at + 16] = identity.encode()
+    def __init__(self, path: str, data: bytes) -> None:
+        length = int.from_bytes(data[-8:-4], "little") + 8
+        self.path, self.hole, self.footer = path, len(data) - length, data[-length:]
+        self.sum_at = self.footer.index(MARK) + len(MARK)
+
+    def write(self, store: Store, identity: str) -> None:
+        """Write the file of a shard, with a hole in the place of its rows."""
+        footer = bytearray(self.footer.replace(_NO_IDENTITY.encode(), identity.encode()))
+        footer[self.sum_at : self.sum_at + 8] = b"0" * 8
         footer[self.sum_at : self.sum_at + 8] = b"%08x" % zlib.crc32(footer)
-        file = os.open(f"{folder}/{self.part.name}", os.O_CREAT | os.O_WRONLY)
-        os.pwrite(file, footer, self.hole)
-        os.close(file)
+        path = Path(store.path(self.path.replace(_NO_IDENTITY, identity)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb", buffering=0) as file:
+            file.seek(self.hole)
+            file.write(footer)
 
 
-def plant(folder: Path, images: int, chunk: int) -> tuple[Store, JobRequest]:
-    """Make a store with one completed job of so many images, in shards of SHARD_IMAGES."""
+def _templates(chunk: int, bundled: bool) -> list[Template]:
+    """Those of a shard's files: its index, and its parts or the bundles of them."""
+    index = Part("index", FINGERPRINTS["index"], _NO_IDENTITY, 0, 0)
+    made = [Template(index.path, encode(RECORD_SCHEMA.empty_table(), index, Footer(Counter()), "snappy"))]
+    record = Record(key="0", image=ImageReference(uri="s", size=1), status=Status.SUCCEEDED)
+    table, footer = records_to_table([record] * chunk), Footer(Counter({Status.SUCCEEDED.value: chunk}))
+    parts = [
+        index._replace(group="llm", fingerprint=FINGERPRINTS["llm"], number=n) for n in range(SHARD_IMAGES // chunk)
+    ]
+    if not bundled:
+        return made + [Template(part.path, encode(table, part, footer, "snappy")) for part in parts]
+    for start in range(0, len(parts), MOST_BUNDLED):
+        bundle, data = encode_bundle([(part, table, footer) for part in parts[start : start + MOST_BUNDLED]])
+        made.append(Template(bundle.path, data))
+    return made
+
+
+def plant(folder: Path, images: int, chunk: int, bundled: bool) -> tuple[Store, JobRequest]:
+    """Make a store with one completed job of so many images, in shards of SHARD_IMAGES. bundled: its parts."""
     store, shards = Store(str(folder)), []
-    templates = [Template("index", 0, 0)]
-    templates += [Template("llm", number, chunk) for number in range(SHARD_IMAGES // chunk)]
+    templates = _templates(chunk, bundled)
     for number in range(images // SHARD_IMAGES):
         identity = hashlib.sha256(f"{number}".encode()).hexdigest()[:16]
         shards.append(ShardSummary(shard=f"/data/cc100m/{number:05d}.tar", identity=identity, images=SHARD_IMAGES))
         for template in templates:
-            place = store.path("parts", template.part.group, template.part.fingerprint, identity)
-            if template.part.number == 0:
-                Path(place).mkdir(parents=True)
-            template.write(place, identity)
+            template.write(store, identity)
     return store, _job(store, shards, chunk)
 
 

@@ -113,18 +113,17 @@ class FlorenceDetector(DetectorStage):
         """Regions of each image, in the order of the model's text."""
         sizes, inputs = batch
         # encode once, for writing and for the probabilities of what was written
-        encoded = {
-            "encoder_outputs": BaseModelOutput(self._model.model(**inputs, use_cache=False).encoder_last_hidden_state),
-            "attention_mask": inputs["attention_mask"],
-        }
+        states = self._model.model(**inputs, use_cache=False).encoder_last_hidden_state
+        mask = inputs["attention_mask"]
         tokens = self._model.generate(
-            **encoded,
+            encoder_outputs=BaseModelOutput(states),  # of its own: `generate` repeats what is in it for each beam
+            attention_mask=mask,
             max_new_tokens=self.parameters.max_new_tokens,
             num_beams=self.parameters.num_beams,
             length_penalty=1.0,  # beams are compared by the mean log probability of their tokens
             do_sample=False,
         )
-        logs = self._log_probabilities(tokens, encoded)
+        logs = self._log_probabilities(tokens, states, mask)
         results = []
         for size, row, own in zip(sizes, tokens[:, 1:].tolist(), logs, strict=True):
             regions = self._regions.parse(row, own)
@@ -133,12 +132,17 @@ class FlorenceDetector(DetectorStage):
             results.append(_inside(size, [region.phrase for region in regions], boxes, scores))
         return results
 
-    def _log_probabilities(self, tokens: Tensor, encoded: dict[str, Any]) -> list[list[float]]:
+    def _log_probabilities(self, tokens: Tensor, encoded: Tensor, mask: Tensor) -> list[list[float]]:
         """The log probability of each token after the first, by one pass of the decoder over all of them.
 
         The scores that `generate` can keep have the size of the vocabulary for every step and beam: some gigabytes.
         """
-        states = self._model.model(**encoded, decoder_input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+        states = self._model.model(
+            encoder_outputs=BaseModelOutput(encoded),
+            attention_mask=mask,
+            decoder_input_ids=tokens[:, :-1],
+            use_cache=False,
+        ).last_hidden_state
         together = max(1, LOGITS_TOGETHER // states.shape[1])
         found: list[list[float]] = []
         for some, chosen in zip(states.split(together), tokens[:, 1:, None].split(together), strict=True):

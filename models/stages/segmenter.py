@@ -182,9 +182,11 @@ class SamSegmenter(SegmenterStage):
         kept = nms(boxes, scores, self.parameters.nms_iou)
         kept = kept[shares[kept] >= self.parameters.smallest]
         kept = kept[shares[kept].argsort(descending=True, stable=True)]
+        if not len(kept):
+            return []
         # the largest, and those that may be as large: a pixel of the model's size is many of the image's
-        last = shares[kept][: self.parameters.max_masks][-1:]
-        kept = kept[(shares[kept] >= NEARLY * last).nonzero()[:, 0]] if len(kept) else kept
+        last = shares[kept][: self.parameters.max_masks][-1]
+        kept = kept[(shares[kept] >= NEARLY * last).nonzero()[:, 0]]
         kept = kept[: 2 * self.parameters.max_masks]  # of many things of one size, not all are enlarged
         # only now enlarge: a mask of 24 megapixels takes 96 MB in float32
         together = max(1, ENLARGED_TOGETHER // max(math.prod(shape), math.prod(resized)))

@@ -94,9 +94,9 @@ def evaluate(
     exit code 16 if a figure dropped beyond noise.
     """
     opened = open_store(store, root)
+    asked = Asked(images, tuple(truth or ()), seed, resamples, _compared_by(references, graphs), model_images)
     base = _saved(opened, source, against)
     _writable(out)
-    asked = Asked(images, tuple(truth or ()), seed, resamples, _compared_by(references, graphs), model_images)
     asked = asked._replace(profile=_asked_profile(profile), judge=_judge_of(judge, budget_tokens, budget_money))
     with steps() as show:
         found = _evaluated(opened, source, asked, show, base=base).evaluation

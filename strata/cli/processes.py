@@ -35,7 +35,7 @@ def serve(
     # an option that is given replaces the environment variable of the same setting
     given = {"host": host, "port": port, "data_dir": data_dir, "profile": profile, "threads": threads}
     settings = load_settings(**given, moved_roots=root)
-    begin_log("%H:%M:%S")
+    begin_log(settings.log_format, settings.log_level)
     # imported only now, because the service is an optional extra and slow to import
     raise typer.Exit(load("app.server", "all").serve(settings, not no_workers))
 
@@ -52,7 +52,7 @@ def worker(
     from strata.logs import begin_log
 
     settings = load_settings(profile=profile, moved_roots=root)
-    begin_log()
+    begin_log(settings.log_format, settings.log_level)
     process = load("workers.process", "workers")
     groups_module = load("workers.engines.groups", "workers")
     process.work(settings, groups.split(","), groups_module.real_group)

@@ -19,7 +19,7 @@ from strata.errors import BrokenStore, InvalidInput, fault_line
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from strata.snapshots import PictureHashes, Selection, Snapshot, Snapshots
+    from strata.snapshots import OwnFiles, PictureHashes, Selection, Snapshot, Snapshots
 
 app = typer.Typer(
     name="snapshot",
@@ -49,7 +49,10 @@ Accept = Annotated[bool, typer.Option("--accept-shortfall", help="Take what is t
 SingleImages = Annotated[
     bool, typer.Option("--single-images", help="With --from PROFILE, also images that were sent one by one.")
 ]
-Tenant = Annotated[str | None, typer.Option(metavar="NAME", help="To whom it belongs; none: the tenant of its jobs.")]
+Tenant = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="To whom it belongs; none: to the tenant of its jobs, if they have one."),
+]
 Like = Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")]
 Forget = Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; may be repeated.")]
 Same = Literal["near", "bytes", "listed"]  # alike or equal bytes, equal bytes, the same place or listed SHA-256
@@ -84,25 +87,35 @@ def create(
 
     A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint. Images that
     were sent one by one (POST /v1/captions) are not in it, unless --single-images is given.
-
-    Of a data set, or of jobs of several tenants, only the operator sees the snapshot in the service, unless --tenant
-    says to whom it belongs.
     """
     from strata.snapshots import read_own_files
-    from strata.store import PartsOf
 
     snapshots, own = _snapshots(store), read_own_files(scores, exclude)
     given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap}
     given |= {"same": _same(same, unique)} | _axes(method, by or (), target or ())
     selection = _asked(snapshots, like, {"method": method, "own": own.kinds, **given})
+    made = _made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant))
+    _show(made, as_json)
+
+
+def _made(
+    snapshots: Snapshots,
+    name: str,
+    sources: tuple[list[str], bool],
+    selection: Selection,
+    how: tuple[bool, OwnFiles, str | None],
+) -> Snapshot:
+    """Make a snapshot, with a bar. sources: and whether with single images; how: `--accept-shortfall`, own, tenant."""
+    from strata.store import PartsOf
+
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
-    parts = PartsOf(snapshots.store).sources(sources, single_images)
+    parts = PartsOf(snapshots.store).sources(*sources)
+    accept_shortfall, own, tenant = how
     with progress() as bar:
         advance = functools.partial(bar.advance, bar.add_task("parts", total=len(parts)))
         pictures = _pictures(snapshots, selection.same, bar) if selection.same else None
-        choice = (advance, accept_shortfall, own, _tell, pictures, tenant)
-        made = snapshots.create(name, parts, selection, sources, *choice)
-    _show(made, as_json)
+        more = (accept_shortfall, own, _tell, pictures, tenant)
+        return snapshots.create(name, parts, selection, sources[0], advance, *more)
 
 
 def _same(same: Same | None, unique: bool) -> str | None:

@@ -131,6 +131,8 @@ from strata.core.schemas import (
     UploadView,
     Waiting,
     WebhookTarget,
+    WorkerList,
+    WorkerView,
 )
 from strata.core.settings import Settings, load_settings
 from strata.core.transitions import STOPPED, TRANSITIONS, origins
@@ -267,6 +269,8 @@ __all__ = [
     "VllmVerifierParameters",
     "Waiting",
     "WebhookTarget",
+    "WorkerList",
+    "WorkerView",
     "YesParameters",
     "checked_job_id",
     "created_at",

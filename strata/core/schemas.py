@@ -299,6 +299,30 @@ class Backlog(BaseModel):
     workers: dict[str, int]
 
 
+class WorkerView(BaseModel):
+    """A worker that reports. chunks, images: in its hands now; held_up: what it waits for, as the store.
+
+    profiles: whose models it has in memory; resident_bytes: its memory; gpu_reserved_bytes: of all its GPUs.
+    """
+
+    name: str
+    host: str = ""
+    groups: list[str]
+    ready: bool
+    chunks: int = 0
+    images: int = 0
+    held_up: list[str] = []
+    profiles: list[str] = []
+    resident_bytes: int = 0
+    gpu_reserved_bytes: int = 0
+
+
+class WorkerList(BaseModel):
+    """`GET /v1/workers`."""
+
+    workers: list[WorkerView]
+
+
 class JobUsage(BaseModel):
     """What a job has spent on model servers. money is null if the profile has no prices.
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -69,8 +69,12 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="name or IP address to listen on")
     port: int = Field(default=8080, ge=0, le=65535, description="port to listen on; 0: a free one")
     api_key: SecretStr | None = Field(
-        default=None, description="key that every request must have; required to bind to anything but loopback"
+        default=None, description="the operator's key; beyond loopback it is required, or a key of `strata keys create`"
     )
+    audit_log: Path | None = Field(
+        default=None, description="file of the audit log; none: it goes into the log of the service"
+    )
+    audit_reads: bool = Field(default=False, description="whether the audit log has requests that only read, too")
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default=[],
         description="names by which the service is called, separated by commas, as example.org or *.example.org; * "
@@ -137,6 +141,17 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="days after which an uploaded image is removed, counted from when it was last sent; none: never",
     )
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="form of log lines: text, json, or auto: text on a terminal, else json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level of the lines that are logged"
+    )
+    metrics: Literal["auto", "open", "key", "off"] = Field(
+        default="auto",
+        description="who may read /metrics: open: everybody; key: who has the key; off: nobody; auto: who has the key, "
+        "and programs of the same machine that do not call through a proxy",
+    )
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a worker's models")
 
     @property
@@ -191,6 +206,11 @@ class Settings(BaseSettings):
     @classmethod
     def _folder(cls, value: Path) -> Path:
         return Path(_local_folder(str(value)))
+
+    @field_validator("audit_log", mode="after")
+    @classmethod
+    def _file(cls, value: Path | None) -> Path | None:
+        return value and Path(_local_path(str(value)))
 
     @field_validator("store", mode="after")
     @classmethod

@@ -5,6 +5,7 @@ A job's request and its end are files in the store. Redis holds the working copy
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from strata.core import (
     Backlog,
     Cancellation,
     Chunk,
+    GroupBacklog,
     JobEnd,
     JobRequest,
     JobRun,
@@ -32,9 +34,13 @@ from strata.jobs.envelope import backlog, damaged_envelope, envelope
 from strata.jobs.job_parts import JobParts
 from strata.jobs.new_jobs import NewJobs
 from strata.jobs.waiting import Activity
-from strata.queue import NO_COPY, Queue, WorkingCopy
+from strata.logs import log_context
+from strata.queue import NO_COPY, PRIORITIES, OpenCounts, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
+from strata.telemetry import COUNTERS
 from strata.webhooks import Outbox
+
+log = logging.getLogger(__name__)
 
 _FINAL = frozenset(status.value for status in JobStatus if status.final)
 
@@ -167,6 +173,7 @@ class Jobs:
             for chunk in self._failed_chunks(request, summary):
                 retries[chunk.field] = chunk.attempt + 1
         request = request.model_copy(update={"retries": retries, "run": request.run + 1})
+        COUNTERS.add("strata_job_retries")
         return self._run_again(request)
 
     def repair(self, job_id: str, error: BrokenPart) -> bool:
@@ -264,7 +271,10 @@ class Jobs:
         self.store.write_job_file(job_id, "end", JobEnd(**dict(end), written=written))
         self.tell_end(JobRequest.model_validate_json(fields["request"]))
         self.store.close_job(job_id)
-        return self.queue.job_states.close_job(job_id, status)
+        closed = self.queue.job_states.close_job(job_id, status)
+        if closed:
+            _tell_end(end)
+        return closed
 
     def tell_end(self, request: JobRequest) -> None:
         """Have the end of a job that was written told to whoever wants to know it; once, however often it is called."""
@@ -309,10 +319,18 @@ class Jobs:
         activity = Activity(self.queue) if running else None
         return [self._view(job_id, copies.get(job_id, NO_COPY), activity) for job_id in job_ids]
 
+    def backlogs(self) -> dict[str, tuple[int, dict[str, GroupBacklog]]]:
+        """By priority, how many jobs are unfinished, and what each group has still to compute for them."""
+        found, now = self._open_counts(), time.time()
+        return {name: backlog((one for one in found if one.priority == name), now) for name in PRIORITIES}
+
+    def _open_counts(self) -> list[OpenCounts]:
+        states = self.queue.job_states
+        return states.open_counts(sorted(states.active()))
+
     def backlog(self, tenant: str | None = None) -> Backlog:
         """What all unfinished jobs have still to do, or those of a tenant, and how many workers are ready for it."""
-        states = self.queue.job_states
-        found = states.open_counts(sorted(states.active()))
+        found = self._open_counts()
         jobs, groups = backlog((one for one in found if tenant in (None, one.tenant)), time.time())
         workers = self.queue.heartbeats.ready_workers()
         return Backlog(jobs=jobs, groups=groups, workers={group: workers[group] for group in GROUPS})
@@ -368,6 +386,18 @@ class Jobs:
             return envelope(request, fields, 0, usage)
         in_flight = activity.images_in_flight(request.id)
         return envelope(request, fields, in_flight, usage, activity.waiting(request, fields.get("waiting")))
+
+
+def _tell_end(job: JobView) -> None:
+    """Log and count the end of a job."""
+    counts = job.request_counts
+    rows = f"{counts.succeeded} succeeded, {counts.filtered} filtered, {counts.failed} failed of {counts.total}"
+    seconds = (job.finished_at - job.created_at).total_seconds() if job.finished_at else 0.0
+    # for a single image the line of its request is enough
+    level = logging.DEBUG if job.kind == "image" else logging.INFO
+    with log_context(job=job.id):
+        log.log(level, "job has ended: %s after %.1f s, %s", job.status.value, seconds, rows)
+    COUNTERS.add("strata_jobs_ended", job.kind, job.status.value)
 
 
 def _has_ended(fields: Mapping[str, str]) -> bool:

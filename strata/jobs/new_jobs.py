@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +27,13 @@ from strata.core import (
 )
 from strata.errors import QueueUnavailable
 from strata.jobs.job_parts import JobParts
+from strata.logs import log_context
 from strata.queue import Bounds, Limit, Queue, image_of
 from strata.store import IndexRow, Store, index_table, keep_profile
+from strata.telemetry import COUNTERS, current_trace
 from strata.webhooks import Outbox
+
+log = logging.getLogger(__name__)
 
 STORE_CALLS = 64  # at a time; the calls of one image are made together
 
@@ -36,6 +41,15 @@ STORE_CALLS = 64  # at a time; the calls of one image are made together
 def new_job_id() -> str:
     """A new id. Ids sort by the time of their creation."""
     return f"{int(time.time() * 1000):012x}{secrets.token_hex(5)}"
+
+
+def _tell_new(request: JobRequest) -> None:
+    """Log and count a new job."""
+    # for a single image the line of its request is enough
+    level = logging.DEBUG if request.kind == "image" else logging.INFO
+    with log_context(job=request.id):
+        log.log(level, "job begins: %d shards, profile %s, %s", len(request.shards), request.profile, request.priority)
+    COUNTERS.add("strata_jobs_created", request.kind)
 
 
 class NewJobs:
@@ -81,6 +95,7 @@ class NewJobs:
             self.store.write_job_file(request.id, "request", request)
             self._create_new(request)
             self.queue.job_states.activate(request.id, limits)
+        _tell_new(request)
         return request
 
     def check(self, limits: Sequence[Limit]) -> None:
@@ -99,19 +114,15 @@ class NewJobs:
     ) -> JobRequest:
         """Store an image and create a job for it alone, whose first chunk is queued at once. Raises QueueFull.
 
-        The upload is a shard of one image. It is indexed here, and its chunk is queued here, so that the request does
-        not wait for the scheduler. A call to a bucket takes a while, so that only two follow one another: all that the
-        request refers to, then the request.
+        The upload is a shard of one image, which is indexed and queued here: the request need not wait for the
+        scheduler. Only two calls to a bucket follow one another: all that the request refers to, then the request.
         """
-        # the same image with the same text has the same identity, so its parts are found again
         digest = hashlib.sha256(data).hexdigest()
-        uri = self.store.upload_uri(digest)
-        identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
-        summary = ShardSummary(shard=uri, identity=identity, images=1)
-        request = new_request("image", [uri], profile, "hi", {}, [summary], None, caller, tenant)
+        summary = self._shard_of(digest, alt_text)
+        request = new_request("image", [summary.shard], profile, "hi", {}, [summary], None, caller, tenant)
         # the index part is that which the group `index` would write
-        index = Chunk("index", profile.name, request.fingerprints["index"], uri, identity)
-        table = index_table([IndexRow(digest[:16], uri, 0, len(data), alt_text)])
+        index = Chunk("index", profile.name, request.fingerprints["index"], summary.shard, summary.identity)
+        table = index_table([IndexRow(digest[:16], summary.shard, 0, len(data), alt_text)])
         chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
         # fail before anything is written if Redis is away
         with self._announced(request), self._withdrawn_on_error(request.id):
@@ -127,12 +138,17 @@ class NewJobs:
             self.store.write_job_file(request.id, "request", request)
             self._create_new(request)
             # mostly no part of the image exists; those that do are counted, before the scheduler may end the job
-            missing = chunks[:1]
-            if any(attempts.found or attempts.broken for attempts in known):
-                request, missing = self.parts.missing(request, summary)
+            exists = any(attempts.found or attempts.broken for attempts in known)
+            request, missing = self.parts.missing(request, summary) if exists else (request, chunks[:1])
             self.queue.job_states.activate(request.id, limits)
             self.queue.broker.enqueue_all(missing, request.id, request.priority)
+        _tell_new(request)
         return request
+
+    def _shard_of(self, digest: str, alt_text: str | None) -> ShardSummary:
+        """An upload as a shard. The same image with the same text has the same identity: its parts are found again."""
+        identity = hashlib.sha256(f"{digest}\0{alt_text or ''}".encode()).hexdigest()[:16]
+        return ShardSummary(shard=self.store.upload_uri(digest), identity=identity, images=1)
 
     def _keep_profile(self, profile: Profile) -> None:
         """Keep a profile's content, once for each fingerprint, so that the parts' origin can be looked up."""
@@ -219,4 +235,5 @@ def new_request(
         budget=budget,
         caller=caller,
         tenant=tenant,
+        trace=current_trace(),
     )

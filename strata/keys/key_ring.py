@@ -56,14 +56,15 @@ _OPERATOR = Access("operator", DEFAULT_TENANT, frozenset(Scope))
 
 
 class KeyRefused(StrataError):
-    """A request has no key, or one that may not be used. reason: the name of its problem.
+    """A request has no key, or one that may not be used. reason: the name of its problem; key_id: of
+    the key, if there is one.
 
     That a key is expired or revoked is told to nobody but those who have its secret.
     """
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, key_id: str = "") -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.key_id = reason, key_id
 
 
 class KeyRing:
@@ -161,7 +162,7 @@ def _access(key: ApiKey | None, given: bool) -> Access:
         raise KeyRefused("unauthorized", f"{problem}: send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
     status = key.status(datetime.now(UTC))
     if status == "revoked":
-        raise KeyRefused("key-revoked", f"the key {key.id} was revoked; ask for a new one")
+        raise KeyRefused("key-revoked", f"the key {key.id} was revoked; ask for a new one", key.id)
     if status == "expired":
-        raise KeyRefused("key-expired", f"the key {key.id} has expired; ask for a new one")
+        raise KeyRefused("key-expired", f"the key {key.id} has expired; ask for a new one", key.id)
     return Access(key.id, key.tenant, frozenset(one for scope in key.scopes for one in scope.includes))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from strata.queue.broker import PRIORITIES, Claim, Queued
 from strata.queue.embedded import EmbeddedServer
-from strata.queue.heartbeats import Heartbeat, HeldUp
+from strata.queue.heartbeats import Gpu, Heartbeat, HeldUp, LoadedProfile
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import WHOLE_CHUNK, IsolationNotes, Notes
 from strata.queue.job_events import ImageLayers
@@ -26,6 +26,7 @@ __all__ = [
     "Bounds",
     "Claim",
     "EmbeddedServer",
+    "Gpu",
     "Heartbeat",
     "HeldUp",
     "IdempotencyKeys",
@@ -36,6 +37,7 @@ __all__ = [
     "Ledger",
     "Limit",
     "ListedJob",
+    "LoadedProfile",
     "LockState",
     "Notes",
     "OpenCounts",

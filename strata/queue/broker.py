@@ -289,22 +289,23 @@ class Broker:
         value: str,
         counts: Mapping[str, int],
         following: Chunk | None = None,
+        sums: Mapping[str, float] | None = None,
     ) -> bool:
         """Acknowledge a chunk, count it for every waiting job, and queue the next group's chunk, atomically.
 
         value: kept with the chunk in each job's working copy; for `index` the shard's summary as JSON. following: each
-        job gets the chunk with its own fingerprint of that group. Returns False, with nothing changed, if another
-        worker has reclaimed the chunk.
+        job gets the chunk with its own fingerprint of that group. sums: what is added to `Sums`, once. Returns False,
+        with nothing changed, if another worker has reclaimed the chunk.
         """
         chunk = claim.chunk
         # the order of keys and arguments is documented in scripts/finish.lua
-        where = [claim.stream, keys.waiters(chunk.id), keys.QUEUED, keys.in_flight(chunk.id)]
+        where = [claim.stream, keys.waiters(chunk.id), keys.QUEUED, keys.in_flight(chunk.id), keys.SUMS]
         rest: list[str] = [""]
         if following is not None:
             fields = following.to_fields() | ({keys.CALLER: claim.caller} if claim.caller else {})
             rest = [following.group, claim.priority, *_flat(fields)]
         head = [claim.message, keys.CONSUMER_GROUP, consumer, chunk.id, chunk.field]
-        what = [chunk.group, chunk.fingerprint, value, json.dumps(dict(counts))]
+        what = [chunk.group, chunk.fingerprint, value, json.dumps(dict(counts)), json.dumps(dict(sums or {}))]
         return bool(self._finish(keys=where, args=[*head, *what, *rest]))
 
     def drop(self, claim: Claim, consumer: str) -> bool:

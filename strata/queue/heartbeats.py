@@ -1,9 +1,9 @@
-"""Heartbeats: what each worker reports every few seconds, and which workers have reported lately."""
+"""Heartbeats: what each worker reports every few seconds, and which workers have reported lately; what all counted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -27,11 +27,33 @@ class HeldUp(BaseModel):
     attempts: int
 
 
+class Gpu(BaseModel):
+    """A GPU as a worker sees it: bytes used by all processes, bytes in all, and bytes that the worker has reserved.
+
+    utilization: the share of the last second in which a kernel ran; None if it is not known.
+    """
+
+    device: int
+    used_bytes: int
+    total_bytes: int
+    reserved_bytes: int
+    utilization: float | None = None
+
+
+class LoadedProfile(BaseModel):
+    """A profile whose models for a group are loaded. fingerprint: of the group's stages, without a job's texts."""
+
+    group: str
+    profile: str
+    fingerprint: str
+
+
 class Heartbeat(BaseModel):
     """The state of one worker.
 
     process: its `process_identity`. ready: its models are loaded; chunks: the chunks whose leases it holds; held_up:
-    the chunks that it waits with.
+    the chunks that it waits with. loaded: the profiles whose models it has in memory. host: where it runs;
+    resident_bytes: its memory, 0 if not known.
     """
 
     name: str
@@ -41,6 +63,10 @@ class Heartbeat(BaseModel):
     ready: bool
     chunks: list[Chunk]
     held_up: list[HeldUp] = []
+    loaded: list[LoadedProfile] = []
+    host: str = ""
+    resident_bytes: int = 0
+    gpus: list[Gpu] = []
 
 
 @translate_errors
@@ -88,6 +114,30 @@ class Heartbeats:
         """The number of ready workers of each group. pids: only these processes count; None: all."""
         ready = [heartbeat for heartbeat in self.live() if heartbeat.ready]
         return Counter(group for one in ready if pids is None or one.pid in pids for group in one.groups)
+
+
+@translate_errors
+class Sums:
+    """What all processes have counted since Redis was emptied, by field. Every method raises QueueUnavailable.
+
+    The sums only grow: a worker that ends takes nothing away.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+
+    def add(self, sums: Mapping[str, float]) -> None:
+        """Add to several fields, all in one step."""
+        if sums:
+            with self._redis.pipeline(transaction=True) as pipe:
+                for field, number in sums.items():
+                    pipe.hincrbyfloat(keys.SUMS, field, number)
+                pipe.execute()
+
+    def read(self) -> dict[str, float]:
+        """All sums."""
+        found: Any = self._redis.hgetall(keys.SUMS)
+        return {field: float(number) for field, number in found.items()}
 
 
 def _parsed(text: str) -> Heartbeat | None:

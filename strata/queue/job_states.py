@@ -54,6 +54,7 @@ class OpenCounts(NamedTuple):
     status: JobStatus
     shards: int
     tenant: str
+    priority: str
     counts: Mapping[str, int]
 
 
@@ -230,14 +231,23 @@ class JobStates:
             some = job_ids[start : start + READ_AT_ONCE]
             with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in some:
-                    pipe.hmget(keys.job(job_id), ["status", "shards", "listed", *OPEN_COUNTS])
+                    pipe.hmget(keys.job(job_id), ["status", "shards", "listed", "priority", *OPEN_COUNTS])
                 found: Any = pipe.execute()
-            for job_id, (status, shards, listed, *texts) in zip(some, found, strict=True):
+            for job_id, (status, shards, listed, priority, *texts) in zip(some, found, strict=True):
                 if status in _STATUSES:
                     counts = {name: int(text or 0) for name, text in zip(OPEN_COUNTS, texts, strict=True)}
-                    tenant = tenant_of(listed or "")
-                    read.append(OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), tenant, counts))
+                    # a copy of an earlier version has no priority
+                    who = tenant_of(listed or ""), priority or "lo"
+                    read.append(OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), *who, counts))
         return read
+
+    def traces(self, job_ids: Collection[str]) -> list[str]:
+        """The traces of the requests that made jobs, of those that have one, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "trace")
+            found: Any = pipe.execute()
+        return [text for text in found if text]
 
     def images(self, job_ids: Collection[str]) -> set[str]:
         """The uploads of jobs of one image, as `image_of` names them, in one round trip."""
@@ -342,6 +352,7 @@ class JobStates:
 def _fields_of(request: JobRequest) -> dict[str, str]:
     """The fields of a job's hash that follow from its request."""
     fields = {"request": request.model_dump_json(), "listed": entry_of(request), "shards": str(len(request.shards))}
+    fields |= {"priority": request.priority} | ({"trace": request.trace} if request.trace else {})
     # the script that finishes a chunk queues the next group's with it
     fields |= {f"{group}_fingerprint": fingerprint for group, fingerprint in request.fingerprints.items()}
     return fields | ({keys.CALLER: request.caller} if request.caller else {})

@@ -12,6 +12,7 @@ OPEN = "strata:open"  # hash: the sums of unfinished jobs, see scripts/open_jobs
 CHANGED = "strata:changed"  # set of the ids of the jobs that have changed since the scheduler has looked
 SETTLED = "strata:settled"  # stream of the ids of the jobs of one image that got a result or never get one
 WORKERS = "strata:workers"  # set of the names of workers
+SUMS = "strata:sums"  # hash: what all processes have counted, by the fields of `strata.telemetry`
 SCHEDULER = "strata:scheduler"  # string with an expiry: the owner of the scheduler's lock
 CALLER = "caller"  # the field of a job's hash and of a message with the caller whose turn it takes
 TRIAL = "trial"  # part of the names of the streams of trials

@@ -7,7 +7,7 @@ from typing import Any, cast
 from strata.queue import keys
 from strata.queue.broker import Broker
 from strata.queue.connection import connect, translate_errors
-from strata.queue.heartbeats import Heartbeats
+from strata.queue.heartbeats import Heartbeats, Sums
 from strata.queue.idempotency_keys import IdempotencyKeys
 from strata.queue.isolation_notes import IsolationNotes
 from strata.queue.job_events import ImageLayers, JobEvents
@@ -39,6 +39,7 @@ class Queue:
         self.ledger = Ledger(connection)
         # workers and the scheduler
         self.heartbeats = Heartbeats(connection)
+        self.sums = Sums(connection)
         self.isolation_notes = IsolationNotes(connection)
         self.scheduler_lock = SchedulerLock(connection)
         # the REST service

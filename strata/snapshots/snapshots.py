@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from strata.core import FINAL_GROUP, Chunk
+from strata.core import FINAL_GROUP, Chunk, is_tenant
 from strata.errors import BrokenStore, Conflict, DamagedFile, InvalidInput, NotFound
 from strata.snapshots.axes import DEFAULT_AXES, Axis
 from strata.snapshots.composition import Composition, composition_of, noun_counts
@@ -157,8 +157,10 @@ class Snapshots:
         whom the snapshot belongs; None: as `PartsOf.tenant` says. Raises SnapshotExists, SelectionError, AxisError,
         FilterError, ValueError for a part of another group, and FileNotFoundError for a part that does not exist.
         """
-        # check the name before reading, which may take minutes
+        # check the names before reading, which may take minutes
         self._check(name)
+        if tenant is not None and not is_tenant(tenant):
+            raise InvalidInput(f"{tenant[:80]!r} is not the name of a tenant: lower-case letters, digits and -")
         chosen_from = last_attempts(map(_part, parts))
         if not chosen_from:
             raise SelectionError("none of these sources is described yet: there is no part to select rows from")

@@ -26,8 +26,10 @@ from strata.store.storage_errors import as_os_error
 log = logging.getLogger(__name__)
 
 READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
-TAIL = 32_768  # bytes that are read for a footer: it has 11 kB
-BUNDLE_TAIL = 2**18  # the same of a bundle: it has 4 kB more for each part
+TAIL = 32_768  # bytes that are read for a footer: it has 20 kB
+WAIT_SECONDS = 10.0  # for who changes a bundle in which a part is broken: threads that verify find several
+TAILS = 64  # of parts in a bucket that are requested at once
+BUNDLE_TAIL = 2**18  # the same of a bundle: it has 8 kB more for each part
 
 Result = TypeVar("Result")
 
@@ -151,19 +153,19 @@ class PartFiles(Files):
             self.put(self.path(part.path), encode(table, part, footer, codec))
         # a first attempt that was alone leaves nothing to be done
         if chunk.attempt or found:
-            self.tidy(part, self.attempts_of(chunk))
+            self.tidy(part, self.attempts_of(chunk), strict=True)
 
-    def tidy(self, folder: Part, attempts: Attempts) -> None:
+    def tidy(self, folder: Part, attempts: Attempts, strict: bool = False) -> None:
         """Move parts to where they belong: those of older attempts to `superseded/`, those of today to today's names.
 
         folder: any part of the shard whose attempts these are. A writer that died may have left it to be done, and an
-        earlier version of Strata did not do it. Also what a compaction that died has left. Raises Busy if a bundle must
-        be taken apart that another process has in hand.
+        earlier version of Strata did not do it. Also what a compaction that died has left. strict: raise Busy if rows
+        are in a bundle and beside it, and another process has the folder in hand: who wrote them must not leave it so.
         """
         place = f"parts/{folder.folder}"
-        if attempts.locked or attempts.outdated():
-            # who has written a newer attempt must not leave it beside a bundle with the one before
-            with nullcontext() if attempts.outdated() else suppress(Busy):
+        twice = bool(attempts.outdated()) or attempts.doubled()
+        if attempts.locked or twice:
+            with nullcontext() if strict and twice else suppress(Busy):
                 recover(self, place)
             attempts = self.attempts_in(folder.folder)
         move_misplaced(self, place, attempts)
@@ -273,8 +275,11 @@ class PartFiles(Files):
         Those of a bucket are read in parallel. Raises FileNotFoundError.
         """
 
-        def read(chunk: Chunk) -> Footer | BrokenPart:
+        def read(chunk: Chunk, tail: bytes | None = None) -> Footer | BrokenPart:
             try:
+                source = Source.of(chunk)
+                if tail and footer_length(tail, source) <= len(tail):
+                    return decode_footer(tail, source)
                 return self.read_footer(chunk)
             except BrokenPart as error:
                 return error
@@ -282,8 +287,22 @@ class PartFiles(Files):
         # a local read takes less time than handing it to a thread
         if self.local or len(chunks) < 2:
             return [read(chunk) for chunk in chunks]
-        with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
-            return list(pool.map(read, chunks))
+        with ThreadPoolExecutor(READERS) as pool:
+            some = (chunks[start : start + TAILS] for start in range(0, len(chunks), TAILS))
+            return [footer for each in some for footer in pool.map(read, each, self._tails(each))]
+
+    @as_os_error
+    def _tails(self, chunks: Sequence[Chunk]) -> list[bytes | None]:
+        """The last bytes of parts in a bucket, all requested at once; None for a part that is not at its own path."""
+        found: list[bytes | None] = [None] * len(chunks)
+        alone = [number for number, chunk in enumerate(chunks) if self.bundles.find(Part.of_chunk(chunk)) is None]
+        if getattr(self.fs, "async_impl", False) and alone:
+            paths = [self.part_path(chunks[number]) for number in alone]
+            starts, ends = [-TAIL] * len(alone), [None] * len(alone)
+            together = self.fs.cat_ranges(paths, starts, ends, batch_size=TAILS, on_error="return")
+            for number, tail in zip(alone, together, strict=True):
+                found[number] = tail if isinstance(tail, bytes) else None
+        return found
 
     def first(self, source: Source, read: Callable[[Source], Result]) -> Result:
         """The result of reading a part at the first of its places where it is. Raises FileNotFoundError."""
@@ -302,8 +321,8 @@ class PartFiles(Files):
             self.attempts_in(part.folder)
             if (found := self.bundles.find(part)) and found != known:
                 yield found.path
-                # it may have been taken apart in between
-                yield from part.places
+            # it may have been taken apart in between
+            yield from part.places
 
     # broken parts
 
@@ -348,7 +367,7 @@ class PartFiles(Files):
         part = Part.parse(error.path)
         at = self._where_it_is(Source(part, error.path))
         if at.path != error.path:  # a part that is broken in its bundle stays in that, which is moved
-            unbundle(self, at.path)
+            unbundle(self, at.path, WAIT_SECONDS)
         if part.attempt and error.path.startswith("parts/"):
             self.put(self.path(part.marker), b"")
         self.move(error.path, f"broken/{error.path}")

@@ -210,6 +210,14 @@ class Attempts:
             if any(attempt < max(self.found[number]) for number, attempt in held)
         ]
 
+    def doubled(self) -> bool:
+        """Whether a part is in a bundle and in a file of its own, or in two bundles."""
+        return any(
+            len(names) > 1 and not self.bundles.keys().isdisjoint(names)
+            for attempts in self.found.values()
+            for names in attempts.values()
+        )
+
     def bundle_of(self, number: int, attempt: int) -> str | None:
         """The bundle with a part that has no file of its own."""
         names = self.found.get(number, {}).get(attempt, [])

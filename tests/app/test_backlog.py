@@ -65,7 +65,7 @@ def test_it_is_the_sum_of_unfinished_jobs(jobs: list[tuple[JobStatus, list[int],
     for status, counts, age in jobs:
         total, vision, llm = sorted(counts, reverse=True)
         found = {"index:chunks": 0, "index:images": total, "vision:images": vision, "llm:images": llm}
-        known.append(OpenCounts(NOW - age, status, 1, DEFAULT_TENANT, found))
+        known.append(OpenCounts(NOW - age, status, 1, DEFAULT_TENANT, "lo", found))
     unfinished = [job for job in known if job.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS)]
     count, groups = backlog(known, NOW)
     assert count == len(unfinished)

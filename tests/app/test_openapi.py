@@ -29,6 +29,7 @@ OPERATIONS = [
     ("GET", "/v1/jobs/{job_id}/events"),
     ("GET", "/v1/profiles"),
     ("GET", "/v1/backlog"),
+    ("GET", "/v1/workers"),
     ("GET", "/v1/webhooks"),
     ("GET", "/v1/jobs/{job_id}/webhook"),
     ("POST", "/v1/jobs/{job_id}/webhook/redeliver"),

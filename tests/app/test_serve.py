@@ -249,6 +249,8 @@ def test_a_worker_has_every_setting_of_its_service(name: str, tmp_path: Path, mo
         "profiles_dir": tmp_path,
         "profile": "fake",
         "caller_share": 0.25,
+        "log_format": "json",
+        "log_level": "debug",
     }
     default = Settings.model_fields[name].default
     changed = other[name] if name in other else not default if isinstance(default, bool) else (default or 4) + 1

@@ -10,15 +10,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
 
+from app.http.prefix import V1
 from app.http.scopes import NEEDED, ScopedRoute
-from strata.core import FINAL_GROUP
+from app.tenants import Tenants
+from strata.core import FINAL_GROUP, ShardSummary
+from strata.jobs import Jobs
 from strata.keys import Scope, StoredKeys
 from strata.queue.queue import Queue
 from strata.snapshots import Selection, Snapshots
 from strata.store import Part, PartsOf
-from tests.fakes import jpeg
+from tests.fakes import FAKE_PROFILE, jpeg
 from tests.service import Answer, Service, problem, running_service
 
 OPERATIONS = sorted((method, f"/v1{path}") for method, path in NEEDED)
@@ -88,8 +90,9 @@ def _routes(routes: Any) -> Iterator[Any]:
 
 def test_every_route_below_v1_has_a_scope(two: Two) -> None:
     app: Any = two.service.client.app
-    without = {route.path for route in _routes(app.routes) if isinstance(route, APIRoute) and type(route) is APIRoute}
-    assert without == {"/healthz", "/readyz", "/", "/problems", "/problems/{name}", "/docs", "/redoc"}
+    routers = [getattr(route, "original_router", None) for route in app.routes]
+    (v1,) = [router for router in routers if router is not None and router.prefix == V1]
+    assert all(isinstance(route, ScopedRoute) for route in _routes(v1.routes))
     scoped = {
         (method, one.path)
         for one in _routes(app.routes)
@@ -100,8 +103,9 @@ def test_every_route_below_v1_has_a_scope(two: Two) -> None:
     # the document says it, too
     paths = app.openapi()["paths"]
     for (method, path), needed in NEEDED.items():
-        security = paths[f"/v1{path}".replace(":path", "")][method.lower()]["security"]
-        assert security == [{name: sorted(needed)} for name in ("HTTPBearer", "APIKeyHeader")], path
+        operation = paths[f"/v1{path}".replace(":path", "")][method.lower()]
+        ways = [{name: sorted(needed)} for name in ("HTTPBearer", "APIKeyHeader")]
+        assert operation["security"] == ways and {"401", "403"} <= operation["responses"].keys(), path
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
@@ -218,3 +222,30 @@ def test_idempotency_keys_and_backlogs_are_a_tenant_s_own(two: Two) -> None:
     assert found[0].json()["id"] == found[2].json()["id"] != found[1].json()["id"]
     backlogs = [two.service.jobs.backlog(tenant).jobs for tenant in ("nobody", None)]
     assert backlogs[0] == 0 <= backlogs[1]
+
+
+def test_shards_that_are_indexed_after_a_look_are_the_tenant_s_too(jobs: Jobs) -> None:
+    tenants, states = Tenants(jobs), jobs.queue.job_states
+
+    def seen() -> set[tuple[str, str]]:
+        for known in tenants._known.values():
+            known.read_at = None
+        return set(tenants.shards("a"))
+
+    request = jobs.new.create("batch", ["/a.tar", "/b.tar"], FAKE_PROFILE, "lo", tenant="a")
+    jobs.new.create("batch", ["/c.tar"], FAKE_PROFILE, "lo", tenant="b")
+    # it is listed before it is active, and is no job that has ended because of that
+    states.deactivate(request.id)
+    assert seen() == set()
+    made = set()
+    for identity, shard in (("a" * 16, "/a.tar"), ("b" * 16, "/b.tar")):
+        summary = ShardSummary(shard=shard, identity=identity, images=2)
+        states.record(request.id, request.index_chunk(shard), summary.counts, summary)
+        made.add((request.fingerprints[FINAL_GROUP], identity))
+        assert seen() == made
+    # the same once more from what is kept, and nothing of a job that is deleted
+    assert seen() == made
+    jobs.store.remove_job(request.id)
+    states.delete(request.id)
+    jobs.queue.job_list.remove(request.id)
+    assert seen() == set()

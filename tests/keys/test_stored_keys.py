@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from strata.cli.keys.command import expiry_of
 from strata.cli.main import app
+from strata.cli.operations.keys import expiry_of
 from strata.core import DEFAULT_TENANT
 from strata.errors import DamagedFile, InvalidInput
 from strata.keys import OPEN, Access, KeyRefused, KeyRing, Scope, StoredKeys, UnknownKey

@@ -161,18 +161,38 @@ def test_probabilities_of_a_batch_are_those_of_each_text_alone(
     _, inputs = stage.prepare(_images())
     model, generator = stage._model, torch.Generator().manual_seed(0)
     tokens = torch.randint(3, 60, (len(_images()), 8), generator=generator)
-    encoded = BaseModelOutput(model.model(**inputs, use_cache=False).encoder_last_hidden_state)
-    mask = inputs["attention_mask"]
-    found = stage._log_probabilities(tokens, {"encoder_outputs": encoded, "attention_mask": mask})
+    encoded, mask = model.model(**inputs, use_cache=False).encoder_last_hidden_state, inputs["attention_mask"]
+    found = stage._log_probabilities(tokens, encoded, mask)
     for place, row in enumerate(tokens):
         alone = model(
-            encoder_outputs=BaseModelOutput(encoded[0][place : place + 1]),
+            encoder_outputs=BaseModelOutput(encoded[place : place + 1]),
             attention_mask=mask[place : place + 1],
             decoder_input_ids=row[None, :-1],
             use_cache=False,
         ).logits[0]
         expected = alone.log_softmax(-1).gather(1, row[1:, None])[:, 0]
         assert found[place] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("beams", [1, 3])
+def test_probabilities_are_of_the_image_s_own_states(
+    beams: int, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`generate` repeats the states that it gets for each beam, so that those of image 1 lay in place 3."""
+    stage: Any = _stage("florence2", checkpoints["florence2"], num_beams=beams)
+    batch = stage.prepare(_images())
+    expected = stage._model.model(**batch[1], use_cache=False).encoder_last_hidden_state
+    given: list[torch.Tensor] = []
+    whole = stage._log_probabilities
+
+    def noted(tokens: torch.Tensor, states: torch.Tensor, mask: torch.Tensor) -> Any:
+        given.append(states)
+        return whole(tokens, states, mask)
+
+    monkeypatch.setattr(stage, "_log_probabilities", noted)
+    stage.compute(batch)
+    assert len(given) == 1 and torch.equal(given[0], expected)
 
 
 def _region(phrase: str, *bins: int) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw, ImageFont
-from transformers import Blip2ForConditionalGeneration, Qwen3VLForConditionalGeneration, Sam2Model, SamModel
+from transformers import Blip2ForConditionalGeneration, Qwen3VLForConditionalGeneration
 
 from bench.fakes.scripted_server import good, scripted
 from bench.inputs.tiny_shards import write_shard
@@ -26,6 +26,7 @@ from models.base import SegmenterStage
 from models.building import build_stage, build_stages
 from models.pipeline import VisionPipeline
 from models.prompts import load_prompt
+from models.stages.sam.decoder import PointDecoder
 from models.weights.inventory import PROFILES
 from strata.cli.exits import WEIGHTS_MISSING
 from strata.client.client import Client
@@ -149,21 +150,20 @@ def test_the_profile_s_thresholds_decide_what_is_kept(made: Made) -> None:
 
 def test_limits_reach_the_models(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     writer: Any = {"paper": Blip2ForConditionalGeneration, "modern": Qwen3VLForConditionalGeneration}[made.name]
-    masker: Any = {"paper": SamModel, "modern": Sam2Model}[made.name]
     limits, points = set(), 0
-    generate, forward = writer.generate, masker.forward
+    generate, forward = writer.generate, PointDecoder.forward
 
     def generated(model: Any, **arguments: Any) -> Any:
         limits.add((arguments["max_new_tokens"], arguments["num_beams"], arguments["do_sample"]))
         return generate(model, **arguments)
 
-    def masked(model: Any, **arguments: Any) -> Any:
+    def masked(decoder: PointDecoder, features: Any, asked: Any, least: float) -> Any:
         nonlocal points
-        points += arguments["input_points"].shape[1]
-        return forward(model, **arguments)
+        points += len(asked)
+        return forward(decoder, features, asked, least)
 
     monkeypatch.setattr(writer, "generate", generated)
-    monkeypatch.setattr(masker, "forward", masked)
+    monkeypatch.setattr(PointDecoder, "forward", masked)
     pipeline = VisionPipeline(load_profile(made.name, made.profiles))
     pipeline.load()
     limits.clear()  # of the stages' probes

@@ -94,21 +94,22 @@ class BundlesMachine(RuleBasedStateMachine):
         second = Store(self.folder.name)
         self._compact(undo, lambda _: self._compact(other, lambda _: None, second))
 
-    @rule(undo=st.booleans(), at=steps, number=numbers)
-    def compact_while_another_retries(self, undo: bool, at: int, number: int) -> None:
-        """The retry waits while its bundle is being changed, and is then tried again."""
+    @rule(undo=st.booleans(), at=steps, number=numbers, more=st.integers(0, 1))
+    def compact_while_another_writes(self, undo: bool, at: int, number: int, more: int) -> None:
+        """The newest attempt again, or the next one. It waits while its bundle is being changed, and tries again."""
+        attempt = max(self._newest(number) + more, self.needed[number])
         waits: list[int] = []
 
-        def retry(done: int) -> None:
+        def write(done: int) -> None:
             if done == at:
                 try:
-                    self._write(Store(self.folder.name), number, self._newest(number) + 1)
+                    self._write(Store(self.folder.name), number, attempt)
                 except OSError:
                     waits.append(number)
 
-        self._compact(undo, retry)
+        self._compact(undo, write)
         for each in waits:
-            self.write_next(each)
+            self._write(self.store, each, attempt)
 
     def _compact(self, undo: bool, before: Callable[[int], None], store: Store | None = None) -> None:
         """Compact, and call before ahead of each change of a file, with the number of changes so far."""

@@ -56,6 +56,8 @@ def test_one_image_hangs_for_ever_and_one_process_once(jobs: Jobs, valkey_url: s
         "STRATA_PROFILE": "hanging",
         "STRATA_LEASE_SECONDS": "20",  # the watchdog gives the chunks back: nobody waits for the end of a lease
         "STRATA_HANG_SECONDS": str(FLOOR),
+        "STRATA_LOG_FORMAT": "text",
+        "STRATA_LOG_LEVEL": "debug",  # with the names of images
     }
     shard = write_shard(tmp_path / "a.tar", [jpeg(100 + n, 8) for n in range(32)])
     command = ["-m", "tests.hanging_worker", "--always", str(always), "--once", str(tmp_path / "once")]

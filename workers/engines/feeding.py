@@ -129,7 +129,9 @@ class FedClaims(Claims):
 
     # ends
 
-    def finish(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
+    def finish(
+        self, claim: Claim, statuses: dict[str, int], reused: int = 0, sums: Mapping[str, float] | None = None
+    ) -> None:
         counts = {"images": claim.chunk.images, "chunks": 1, "reused": reused, **statuses}
         self.desk.forget(claim.chunk.id)
         self._end(claim, Ended(claim.chunk, "written", counts))

@@ -11,6 +11,7 @@ from models.base import StageNotLoaded
 from strata.core import Settings
 from strata.errors import InvalidInput, ProcessBroken, StrataError
 from strata.images import DecodingPool
+from strata.logs import adopt_libraries
 from strata.store import Store
 from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
 from workers.profile_versions import ProfileVersions
@@ -40,6 +41,7 @@ def loaded_group(
     try:
         group = group_of(name, store, profiles, settings)
         group.load(profile)
+        adopt_libraries()
     except StageNotLoaded as error:
         # a package that is missing is told at once; for any other error a new process may have better luck
         kind = InvalidInput if isinstance(error.__cause__, ImportError) else ProcessBroken
@@ -58,7 +60,6 @@ def quiet_libraries(threads: int) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     # open_clip reports each step of loading through the root logger
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: record.name != "root" or record.levelno >= logging.WARNING)

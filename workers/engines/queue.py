@@ -11,6 +11,7 @@ from strata.core import GROUPS, Chunk, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
+from strata.telemetry import COUNTERS, is_traced
 from workers.accounts import NotAffordable
 from workers.claims import MAX_REFUSALS, Claims
 from workers.leases import Leases
@@ -19,6 +20,7 @@ from workers.profile_versions import ProfileVersions
 log = logging.getLogger(__name__)
 
 RECLAIM_SECONDS = 1.0  # between two searches for chunks whose leases have lapsed, or whose holders have ended
+MOST_TRACES = 32  # that the span of a chunk is linked with
 REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued because other chunks have reserved the rest of the budget
 
 
@@ -42,6 +44,8 @@ class QueueClaims(Claims):
         if time.monotonic() >= self._next_reclaim:
             self.jobs.queue.release_ended()
             claims = self.broker.reclaim(self.group, self.leases.name, self.leases.seconds)
+            for claim in claims:
+                COUNTERS.add("strata_chunks_reclaimed", claim.chunk.group)
             if claims:  # a worker that died may have held more chunks, so the next call searches again
                 self.leases.add(claims)
                 return claims[0]
@@ -60,6 +64,13 @@ class QueueClaims(Claims):
     def waiting_jobs(self, chunk: Chunk) -> Collection[str]:
         return self.broker.waiting_jobs(chunk)
 
+    def traces(self, chunks: Sequence[Chunk]) -> Sequence[str]:
+        if is_traced():
+            with suppress(QueueUnavailable):
+                jobs = set[str]().union(*self.broker.all_waiting_jobs(chunks))
+                return self.jobs.queue.job_states.traces(sorted(jobs)[:MOST_TRACES])
+        return ()
+
     def is_wanted(self, claim: Claim) -> bool:
         with suppress(QueueUnavailable):
             return bool(self.broker.waiting_jobs(claim.chunk))
@@ -77,10 +88,12 @@ class QueueClaims(Claims):
 
     # ends
 
-    def finish(self, claim: Claim, statuses: dict[str, int], reused: int = 0) -> None:
+    def finish(
+        self, claim: Claim, statuses: dict[str, int], reused: int = 0, sums: Mapping[str, float] | None = None
+    ) -> None:
         """The part is written: count it for the waiting jobs, and queue the next group's chunk.
 
-        statuses: the number of images by status. reused: how many images had a part before.
+        statuses: the number of images by status. reused: how many images had a part before. sums: see `Claims.finish`.
         """
         chunk = claim.chunk
         counts = {"images": chunk.images, "chunks": 1, "reused": reused, **statuses}
@@ -89,7 +102,7 @@ class QueueClaims(Claims):
         if next_groups:
             profile = self.profiles.of(chunk.profile, chunk.group, chunk.fingerprint)
             following = chunk.of_group(next_groups[0], profile.fingerprint(next_groups[0]))
-        self._end(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following))
+        self._end(claim, lambda claim, name: self.broker.finish(claim, name, "", counts, following, sums))
         # a part that existed before says nothing about the stages
         if not reused:
             self.stage_works(claim)
@@ -101,6 +114,7 @@ class QueueClaims(Claims):
         waiting jobs end as failed. pause: seconds that the server asks to wait. Without Redis the lease lapses.
         """
         self.leases.remove(claim)
+        COUNTERS.add("strata_chunks_stepped_aside", claim.chunk.group, stage)
         log.warning("chunk %s steps aside, because %s does not work: %s", claim.chunk.id, stage, reason)
         with suppress(QueueUnavailable):
             refusals = self.waits.step_aside(claim, self.leases.name, stage, reason[:300], refused, pause)

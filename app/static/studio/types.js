@@ -49,7 +49,8 @@
  *   metadata: Object<string, string>, request_counts: RequestCounts, shards: ShardCounts,
  *   groups: Object<string, GroupProgress>, usage: JobUsage|null, budget: {tokens: number|null, money: number|null}|null,
  *   images_per_second: number|null, eta_seconds: number|null, created_at: string, started_at: string|null,
- *   finished_at: string|null, error: string|null, waiting: Waiting|null, links: Object<string, string>}} JobView */
+ *   finished_at: string|null, error: string|null, waiting: Waiting|null, links: Object<string, string>,
+ *   tenant: string}} JobView */
 /** What a job would compute; null where it is not known.
  * @typedef {{shards: number, looked_at: number, images: number|null, reused: number|null,
  *   unread: {shard: string, reason: string}[], seconds: number|null, money: number|null, like: string|null,

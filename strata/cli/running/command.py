@@ -87,7 +87,7 @@ def _settings(profile: str | None, store: str | None, threads: int | None, root:
     from strata.core import load_settings
     from strata.logs import begin_log
 
-    begin_log("%H:%M:%S", quiet=True)
+    begin_log(quiet=True)
     return load_settings(profile=profile, store=store or None, threads=threads, moved_roots=root or None)
 
 

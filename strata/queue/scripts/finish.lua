@@ -4,6 +4,7 @@
 -- KEYS[2]  the set of the jobs that wait for the chunk
 -- KEYS[3]  the hash of all chunks that are queued or in flight
 -- KEYS[4]  the hash with the chunk's isolation notes
+-- KEYS[5]  the hash of what all processes have counted
 -- ARGV[1]  the message's id
 -- ARGV[2]  the consumer group
 -- ARGV[3]  the consumer
@@ -13,9 +14,10 @@
 -- ARGV[7]  the chunk's fingerprint
 -- ARGV[8]  the value to keep in the done hash: a shard's summary as JSON for `index`, else empty
 -- ARGV[9]  the counts to add to each job, as a JSON object of name -> number
--- ARGV[10] the next group, or empty if there is none
--- ARGV[11] the priority of its chunk
--- ARGV[12…] the fields of its chunk as name, value …, its id first; a job may want another fingerprint of it
+-- ARGV[10] what to add to KEYS[5], as a JSON object of field -> number
+-- ARGV[11] the next group, or empty if there is none
+-- ARGV[12] the priority of its chunk
+-- ARGV[13…] the fields of its chunk as name, value …, its id first; a job may want another fingerprint of it
 -- @JOB@    the key of a job's hash, without the job's id at its end
 -- @WAITERS@ the key of the set of the jobs that wait for a chunk, without the chunk's id at its end
 -- @EVENTS@ what a job's key is continued with for its stream of events
@@ -52,23 +54,23 @@ for _, job in ipairs(jobs) do
     redis.call('XADD', base .. '@EVENTS@', 'MAXLEN', '~', @MAX_EVENTS@, '*', 'event', 'progress', 'group', ARGV[6],
       'chunk', ARGV[5], 'counts', ARGV[9])
     tell_scheduler(job)
-    if ARGV[10] == '' then tell_waiting(job) end
+    if ARGV[11] == '' then tell_waiting(job) end
   end
 end
 
 -- Queue the next group's chunk for the same jobs, unless it is queued or in flight already. Jobs with other texts of the
 -- same images share this chunk, and each has its own fingerprint of the next group.
-if ARGV[10] ~= '' then
+if ARGV[11] ~= '' then
   local wanted = {}
   for _, job in ipairs(jobs) do
-    local fields = {unpack(ARGV, 12)}
-    local own = redis.call('HGET', '@JOB@' .. job, ARGV[10] .. '_fingerprint')
+    local fields = {unpack(ARGV, 13)}
+    local own = redis.call('HGET', '@JOB@' .. job, ARGV[11] .. '_fingerprint')
     if own then set_fingerprint(fields, own) end
     redis.call('SADD', '@WAITERS@' .. fields[2], job)
     wanted[fields[2]] = fields
   end
   for id, fields in pairs(wanted) do
-    if redis.call('HEXISTS', KEYS[3], id) == 0 then queue_chunk(ARGV[10], ARGV[11], fields, KEYS[3]) end
+    if redis.call('HEXISTS', KEYS[3], id) == 0 then queue_chunk(ARGV[11], ARGV[12], fields, KEYS[3]) end
   end
 end
 
@@ -77,4 +79,7 @@ remove(KEYS[1], ARGV[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[4])
 redis.call('DEL', KEYS[2], KEYS[4])
 end_trial(ARGV[6], ARGV[7], ARGV[4])
+
+-- Once for the chunk, however many jobs wait for it. Sums that cannot be counted stop no work.
+for field, n in pairs(cjson.decode(ARGV[10])) do redis.pcall('HINCRBYFLOAT', KEYS[5], field, n) end
 return 1

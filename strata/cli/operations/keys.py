@@ -72,8 +72,10 @@ def list_keys(as_json: AsJson = False, store: StoreUri = None) -> None:
     keys, faults = StoredKeys(open_store(store)).all()
     if as_json:
         typer.echo(f"[{','.join(_json(keys))}]")
-    else:
+    elif keys:
         output().print(_table(keys))
+    else:
+        print("there is no key")
     if faults:
         raise faults[0]
 

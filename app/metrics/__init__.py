@@ -1,0 +1,1 @@
+"""What is seen of the service: requests, and `/metrics`."""

@@ -1,1 +1,0 @@
-"""`strata keys`: the API keys of a service."""
