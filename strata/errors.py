@@ -96,6 +96,10 @@ class JobFailed(StrataError):
     """A job, or one of its images, ended without a result."""
 
 
+class PartlyFailed(StrataError):
+    """A job is done, but some of its images or shards have failed."""
+
+
 class ServiceUnavailable(StrataError):
     """The REST service cannot be reached, or cannot serve the request now."""
 

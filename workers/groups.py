@@ -14,11 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
-from models.base import Stage, StageNotLoaded, WeightsMissing
+from models.base import Stage, StageNotLoaded
 from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
 from models.items import MOST_PIXELS, ComposeRequest
-from models.weights.cache import FETCH
+from models.weights.cache import fetched_for
 from strata.core import LAYERS, Chunk, Profile, Record, Status, TextSettings, Usage
 from strata.core.parameters import metadata_fields
 from strata.images import DecodingPool
@@ -122,11 +122,9 @@ class PipelineCache:
         while True:
             try:
                 pipeline = self._build(profile)
-                pipeline.load()
+                with fetched_for(profile.name):
+                    pipeline.load()
                 break
-            except WeightsMissing as error:
-                # a stage does not know which profile names it
-                raise WeightsMissing(str(error).replace(FETCH, f"`strata models fetch {profile.name}`")) from error
             except StageNotLoaded as error:
                 if not (error.memory and self._loaded):
                     raise

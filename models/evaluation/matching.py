@@ -19,6 +19,7 @@ from models.crops import crop_box
 from models.items import Failure, Pair
 from models.sentences import sentences_of
 from models.stages.matcher import OpenClipMatcher
+from models.weights.cache import fetched_for
 from strata.core import LAYERS, Box, Profile, Record
 from strata.evaluation.figures import Counts
 from strata.evaluation.texts import Text, texts_of
@@ -58,7 +59,8 @@ def matched(
     stages: dict[str, MatcherStage] = {
         name: build_stage(name, profile.stages[name]) for name in MATCHERS if name in profile.stages
     }
-    load_stages(stages)
+    with fetched_for(profile.name):
+        load_stages(stages)
     done = 0
     batch: list[Seen] = []
     for seen in images:

@@ -23,6 +23,7 @@ from models.base import MatcherStage
 from models.building import build_stage, load_stages
 from models.crops import crop_box, crop_segment, decode_mask
 from models.items import Failure, Pair, Segment
+from models.weights.cache import fetched_for
 from strata.core import Box, Profile, Record
 from strata.counts import counted
 from strata.errors import InvalidInput
@@ -192,7 +193,8 @@ def scores_of(
     # before the weights are loaded
     layers = _scored(wrong, math.ceil(LEAST_PASSING / share), share)
     stage: MatcherStage = build_stage("matcher", profile.stages["matcher"])
-    load_stages({"matcher": stage})
+    with fetched_for(profile.name):
+        load_stages({"matcher": stage})
     told = {layer: [(_pair(*one), one[3]) for one in labels if one[4] == layer] for layer in layers}
     said = {layer: _judged_pairs(judged, layer) for layer in layers}
     total = sum(len(pairs[layer]) for pairs in (wrong, by_layer, told, said) for layer in layers)

@@ -21,7 +21,7 @@ from models.prove.machine import Meter, device_name, machine, versions
 from models.prove.pictures import FILES, Picture, World, load_pictures, named, worlds_of
 from models.prove.published import published_checks
 from models.prove.stages import Questions, questions_of
-from models.weights.cache import check
+from models.weights.cache import check, fetched_for
 from models.writers import WriterStage, write
 from strata.core import (
     GROUPS,
@@ -205,7 +205,8 @@ class _Proving:
         meter, started = Meter(), time.perf_counter()
         try:
             stage = build_stage(name, self._profile.stages[name])
-            load_stages({name: stage})
+            with fetched_for(self._profile.name):
+                load_stages({name: stage})
         except Exception as error:  # weights that do not fit, memory, code that cannot be imported: the check says why
             self.checks.append(failed(name, "loads", reason_of(error)))
             return None

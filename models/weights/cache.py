@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from models.weights.hashes import NOTE, Hashes, sha256_of
 from strata.core import COMMIT, StageSettings
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
-FETCH = "`strata models fetch`"  # gets missing weights; a worker, which knows the profile, adds its name
+FETCH = "`strata models fetch`"  # gets missing weights; `fetched_for` adds the profile's name
 MANIFEST = "strata.json"  # in a fetched folder: its source, and the SHA-256 and size of each file
 
 
@@ -42,6 +43,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("STRATA_MODELS", "").strip() or "~/.cache/strata/models").expanduser()
 
 
+@contextmanager
+def fetched_for(profile: str) -> Iterator[None]:
+    """Name the profile in the command of a WeightsMissing: a stage does not know which profile names it."""
+    try:
+        yield
+    except WeightsMissing as error:
+        raise WeightsMissing(str(error).replace(FETCH, f"`strata models fetch {profile}`")) from error
+
+
 def locate(settings: StageSettings) -> Path:
     """The existing local folder with a stage's weights, each pinned file of which has been held to its hash.
 
@@ -62,7 +72,7 @@ def locate(settings: StageSettings) -> Path:
 def require_file(folder: Path, *patterns: str) -> None:
     """Raise WeightsMissing if no file of the folder matches one of the patterns."""
     if not any(any(folder.glob(pattern)) for pattern in patterns):
-        raise WeightsMissing(f"{folder} has no {' or '.join(patterns)}; fetch it with `strata models fetch`")
+        raise WeightsMissing(f"{folder} has no {' or '.join(patterns)}; get it with {FETCH}")
 
 
 def weights_folder(settings: StageSettings) -> Path:

@@ -19,6 +19,7 @@
 | 14 | `verify` has found broken or missing files |
 | 15 | `models prove` has found models that do not give what they must |
 | 16 | `evaluate --against` has found a figure that dropped beyond noise |
+| 17 | the job that was followed is done, but some of its images or shards have failed |
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ PROCESS_BROKEN = 13
 STORE_BROKEN = 14
 PROOF_FAILED = 15
 QUALITY_DROPPED = 16
+PARTLY_FAILED = 17
 
 CODES: dict[type[Exception], int] = {
     errors.StrataError: FAILURE,
@@ -53,6 +55,7 @@ CODES: dict[type[Exception], int] = {
     errors.RedisUnavailable: REDIS_UNREACHABLE,
     errors.UnsafeBind: UNSAFE_BIND,
     errors.JobFailed: JOB_FAILED,
+    errors.PartlyFailed: PARTLY_FAILED,
     errors.ServiceUnavailable: API_UNREACHABLE,
     errors.RequestRefused: REQUEST_REFUSED,
     errors.IncompleteData: MIXTURE_INCOMPLETE,
@@ -73,3 +76,9 @@ def code_of(error: Exception) -> int | None:
     if isinstance(error, errors.ProcessFailed):
         return error.returncode
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
+
+
+def lines() -> list[str]:
+    """The table above as lines of text, for a terminal."""
+    rows = [line.strip("|").split("|") for line in (__doc__ or "").splitlines() if line.startswith("| ")]
+    return [f"{code.strip():>4}  {meaning.strip()}" for code, meaning in rows]

@@ -77,7 +77,11 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
     packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     code = exits.code_of(error)
     if code is not None:
-        return error.lines if isinstance(error, StrataError) else [plain_line(error)], code
+        lines = error.lines if isinstance(error, StrataError) else [plain_line(error)]
+        # an answer of the service, which does not know how its caller sends the key
+        if getattr(getattr(error, "problem", None), "status", None) == 401:
+            lines = [f"{lines[0]}; the command line sends the key of --api-key or STRATA_API_KEY"]
+        return lines, code
     if "httpx" in packages:
         # the request is not set if its URL could not be parsed
         request = getattr(error, "_request", None)

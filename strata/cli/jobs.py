@@ -25,6 +25,7 @@ from strata.cli.terminal import (
     Tokens,
     Url,
     Variants,
+    follow_job,
     open_client,
     output,
 )
@@ -37,6 +38,9 @@ Status = Literal["validating", "in_progress", "finalizing", "cancelling", "compl
 Kind = Literal["image", "batch"]
 STORE_SECONDS = 2.0  # between two looks at a job of a store: a run tells its progress as often
 Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because importing it loads pydantic
+Webhook = Annotated[
+    str | None, typer.Option(metavar="URL", help="Tell the job's end there, signed with STRATA_WEBHOOK_SECRET.")
+]
 IdempotencyKey = Annotated[str | None, typer.Option(help="Repeating a request with this key returns the same job.")]
 
 
@@ -52,9 +56,7 @@ def submit(
     budget_tokens: Tokens = None,
     budget_money: Money = None,
     upload: Annotated[bool, typer.Option("--upload", help="Send images of this machine first.")] = False,
-    webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="Tell the job's end there, signed with STRATA_WEBHOOK_SECRET.")
-    ] = None,
+    webhook: Webhook = None,
     follow: Follow = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -69,18 +71,17 @@ def submit(
     pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
     texts = texts_of(variants, language, prompt)
     options: dict[str, Any] = {"profile": profile, "priority": priority, "metadata": pairs}
-    options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts}
-    options["webhook"] = webhook_of(webhook)
+    options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts, "webhook": webhook_of(webhook)}
     with open_client(url, api_key) as client:
         view, left_out = _submitted(client, shards, upload, options)
         # print the id before following, so that it is known if the command is interrupted
         if not as_json:
             print(view.id, flush=True)
         if follow:
-            view = _follow(client, view)
+            view = follow_job(client, view.id) or view
     if as_json:
         print(view.model_dump_json())
-    raise typer.Exit((_code(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0))
+    raise typer.Exit((code_of_end(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0))
 
 
 def _submitted(client: Client, shards: list[str], upload: bool, options: dict[str, Any]) -> tuple[JobView, int]:
@@ -94,20 +95,18 @@ def _submitted(client: Client, shards: list[str], upload: bool, options: dict[st
     return client.submit(list(shards_of(shards)), **options), 0
 
 
-def _follow(client: Client, view: JobView) -> JobView:
-    from rich.console import Console
+def code_of_end(view: JobView) -> int:
+    """The exit code of a command that has followed a job to its end. Raises PartlyFailed if only a part has failed."""
+    from strata.counts import counted
+    from strata.errors import PartlyFailed
 
-    from strata.cli.rendering import records as render
-
-    try:
-        return render.follow(client.watch(view.id), Console(stderr=True)) or view
-    except KeyboardInterrupt:
-        print(f"\nstrata: job {view.id} continues; see `strata status {view.id} --follow`", file=sys.stderr)
-        raise
-
-
-def _code(view: JobView) -> int:
-    return exits.JOB_FAILED if view.status in ("failed", "cancelled") else 0
+    if view.status in ("failed", "cancelled"):
+        return exits.JOB_FAILED
+    failed = {"image": view.request_counts.failed, "shard": view.shards.failed}
+    if not any(failed.values()):
+        return 0
+    told = " and ".join(counted(number, name) for name, number in failed.items() if number)
+    raise PartlyFailed(f"{told} of job {view.id} failed, with the reasons in its rows (`strata failures` shows them)")
 
 
 def jobs(
@@ -118,6 +117,7 @@ def jobs(
     profile: Annotated[str | None, typer.Option("--profile", help="Only jobs with this profile.")] = None,
     created_after: Annotated[datetime | None, typer.Option(help="Created at this time (UTC) or later.")] = None,
     created_before: Annotated[datetime | None, typer.Option(help="Created before this time (UTC).")] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="All columns, however wide the terminal is.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -137,7 +137,10 @@ def jobs(
         return
     from strata.cli.rendering import records as render
 
-    output().print(render.job_table(page.jobs))
+    console = output()
+    table = render.job_table(page.jobs, None if wide else console.width)
+    console.width = max(console.width, console.measure(table).maximum)
+    console.print(table)
     if page.next:
         options = "".join(f" --{name.replace('_', '-')} {_text(value)}" for name, value in chosen.items())
         print(f"more: strata jobs{options} --cursor {page.next}", file=sys.stderr)
@@ -155,15 +158,18 @@ def status(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Show a job's status and progress. With --follow the exit code is 8 if it failed or was cancelled."""
+    """Show a job's status and progress.
+
+    With --follow the exit code is 8 if it failed or was cancelled, and 17 if some of its images or shards failed.
+    """
     if store is not None:
         _show_stored(store, job, follow, as_json)
     with open_client(url, api_key) as client:
         view = client.job(job)
         if follow:
-            view = _follow(client, view)
+            view = follow_job(client, view.id) or view
     _print_job(view, as_json)
-    raise typer.Exit(_code(view) if follow else 0)
+    raise typer.Exit(code_of_end(view) if follow else 0)
 
 
 def _show_stored(store: str, job: str, follow: bool, as_json: bool) -> NoReturn:
@@ -183,7 +189,7 @@ def _show_stored(store: str, job: str, follow: bool, as_json: bool) -> NoReturn:
     last = render.follow(views(), Console(stderr=True)) if follow else None
     view = last or stored_view(store, job)
     _print_job(view, as_json)
-    raise typer.Exit(_code(view) if follow else 0)
+    raise typer.Exit(code_of_end(view) if follow else 0)
 
 
 def cancel(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
@@ -225,9 +231,9 @@ def retry(
     with open_client(url, api_key) as client:
         view = client.retry(job)
         if follow:
-            view = _follow(client, view)
+            view = follow_job(client, view.id) or view
     _print_job(view, as_json)
-    raise typer.Exit(_code(view) if follow else 0)
+    raise typer.Exit(code_of_end(view) if follow else 0)
 
 
 def _print_job(view: JobView, as_json: bool) -> None:

@@ -18,11 +18,11 @@ import typer
 
 import strata
 from strata import environment
-from strata.cli import evaluation, jobs, models, processes, profiles, review, samples, search, snapshot, training
+from strata.cli import evaluation, exits, jobs, models, processes, profiles, review, samples, search, snapshot, training
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
-from strata.cli.operations import keys
+from strata.cli.operations import keys, webhooks
 from strata.cli.operations.top import top
 from strata.cli.running import command as running
 
@@ -30,6 +30,7 @@ app = typer.Typer(
     name="strata",
     cls=CommandLine,
     help="Images into layered descriptions, handed to training.",
+    epilog="An exit code other than 0 tells what went wrong: `strata exit-codes` lists them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: importing rich for coloured help would double its time
@@ -112,6 +113,7 @@ for _command in (
     running.run,
 ):
     app.command()(_command)
+app.add_typer(webhooks.app)
 app.add_typer(keys.app)
 app.add_typer(models.app)
 app.add_typer(profiles.app)
@@ -127,3 +129,9 @@ app.command()(snapshot.compact)
 app.add_typer(training.app)
 app.command()(export)
 app.command()(training.train)
+
+
+@app.command()
+def exit_codes() -> None:
+    """List the exit codes of all commands."""
+    print("\n".join(exits.lines()))

@@ -50,10 +50,10 @@ def list_judgments(
 
 
 def _line(one: Judgment) -> str:
-    from strata.cli.rendering.records import clean
+    from strata.cli.rendering.records import clean, moment
 
     said = f"{one.verdict}: {one.reason}" if one.reason else one.verdict
-    fields = [f"{one.at:%Y-%m-%d %H:%M:%S}", one.job, one.key, one.reviewer, said, one.text or one.comment or ""]
+    fields = [moment(one.at), one.job, one.key, one.reviewer, said, one.text or one.comment or ""]
     return "\t".join(clean(" ".join(field.split())) for field in fields).rstrip("\t")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from strata.client import Client
-    from strata.core import Problem
+    from strata.core import JobView, Problem
     from strata.store import Store
 
 LINE_SECONDS = 10.0  # between two lines of a step where stderr is not a terminal
@@ -63,6 +63,20 @@ def _tell_of_wait(seconds: float, problem: Problem) -> None:
     """Say on stderr why a command waits."""
     detail = " ".join(problem.detail.split())
     print(f"strata: {problem.title}: {detail}; trying again in {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def follow_job(client: Client, job_id: str) -> JobView | None:
+    """Show a job's progress on stderr until its end; returns it as it is then. Ctrl-C ends the command, not the job."""
+    from rich.console import Console
+
+    from strata.cli.rendering import records as render
+
+    try:
+        return render.follow(client.watch(job_id), Console(stderr=True))
+    except KeyboardInterrupt:
+        ways = f"`strata status {job_id} --follow` shows it again, `strata cancel {job_id}` ends it"
+        print(f"\nstrata: job {job_id} goes on; {ways}", file=sys.stderr)
+        raise
 
 
 def open_store(uri: str | None, moved: list[str] | None = None) -> Store:

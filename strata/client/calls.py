@@ -49,6 +49,7 @@ from strata.core import (
     WebhookTarget,
     WorkerList,
 )
+from strata.errors import InvalidInput
 from strata.profiles import ProfileList, ProfileView
 
 RETRIES = 4  # after responses of 429 and 503 with a Retry-After
@@ -187,6 +188,8 @@ class Calls:
         filters: parameters of `GET /v1/search`, such as job, snapshot, thing, status and score_min.
         """
         params = {"q": words, "order": order, "limit": limit, "cursor": cursor, **filters}
+        if empty := [name for name, value in filters.items() if value == ""]:
+            raise InvalidInput(f"the filter {empty[0]} is empty")
         given = {name: value for name, value in params.items() if value not in (None, "")}
         return (yield from self._fetch(SearchPage, "GET", "/v1/search", params=given))
 
@@ -352,27 +355,34 @@ class Calls:
     def watch(self, job_id: str, poll: float = 1.0) -> Items[JobView]:
         """Yield the job every `poll` seconds until its status is final.
 
-        Up to MAX_LOST lost connections in a row are retried once the job has been seen.
+        Once the job has been seen, a lost connection and a service that is away (502, 503, 504) are retried with
+        growing pauses: MAX_LOST times in a row, and after that until the client's patience is over.
         """
         yield from self._watch(job_id, poll)
 
     def _watch(self, job_id: str, poll: float) -> Items[JobView]:
-        lost = 0
-        seen = False
+        lost, waited, seen = 0, 0.0, False
         while True:
+            pause = poll
             try:
                 # before the first response an error is raised at once: the address may be wrong
                 view = yield from self._job(job_id)
-            except httpx.TransportError:
-                lost += 1
-                if not seen or lost > MAX_LOST:
+            except (httpx.TransportError, ApiError) as error:
+                problem = _away(error)
+                if problem is None or not seen:
                     raise
+                lost, pause = lost + 1, min(poll * 2 ** min(lost + 1, 20), LONGEST_PAUSE)
+                waited += pause
+                if lost > MAX_LOST and waited > self._patience:
+                    raise
+                if self._on_wait is not None:
+                    self._on_wait(pause, problem)
             else:
-                lost, seen = 0, True
+                lost, waited, seen = 0, 0.0, True
                 yield Item(view)
                 if view.status.final:
                     return
-            yield Sleep(poll * (lost + 1))
+            yield Sleep(pause)
 
     @call
     def wait(self, job_id: str, poll: float = 1.0) -> Steps[JobView]:
@@ -487,5 +497,17 @@ class Calls:
         return response
 
 
+def _away(error: Exception) -> Problem | None:
+    """The problem of a service that cannot be reached now, or says so itself; None for any other error."""
+    if isinstance(error, ApiError):
+        return error.problem if error.problem.status in (502, 503, 504) else None
+    return Problem(type="about:blank", title="The service cannot be reached", status=503, detail=str(error))
+
+
 def _quote(name: str) -> str:
+    """A job's id or a key as a part of a path. Raises InvalidInput for one that would name another path."""
+    if name in ("", ".", ".."):
+        raise InvalidInput(
+            f"{name!r} is not the id of a job and not a key" if name else "the id of a job or the key is empty"
+        )
     return quote(name, safe="")

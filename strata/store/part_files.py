@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
 TAIL = 32_768  # bytes that are read for a footer: it has 20 kB
+WAIT_SECONDS = 10.0  # for who changes a bundle in which a part is broken: threads that verify find several
 TAILS = 64  # of parts in a bucket that are requested at once
 BUNDLE_TAIL = 2**18  # the same of a bundle: it has 8 kB more for each part
 
@@ -320,8 +321,8 @@ class PartFiles(Files):
             self.attempts_in(part.folder)
             if (found := self.bundles.find(part)) and found != known:
                 yield found.path
-                # it may have been taken apart in between
-                yield from part.places
+            # it may have been taken apart in between
+            yield from part.places
 
     # broken parts
 
@@ -366,7 +367,7 @@ class PartFiles(Files):
         part = Part.parse(error.path)
         at = self._where_it_is(Source(part, error.path))
         if at.path != error.path:  # a part that is broken in its bundle stays in that, which is moved
-            unbundle(self, at.path)
+            unbundle(self, at.path, WAIT_SECONDS)
         if part.attempt and error.path.startswith("parts/"):
             self.put(self.path(part.marker), b"")
         self.move(error.path, f"broken/{error.path}")

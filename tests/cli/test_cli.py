@@ -97,7 +97,10 @@ async def captions(request: Request) -> Response:
 
 async def batches(request: Request) -> Response:
     body = await request.json()
-    status = JobStatus.FAILED if "bad.tar" in body["input"]["shards"][0] else JobStatus.COMPLETED
+    first = body["input"]["shards"][0]
+    if "partly.tar" in first:
+        return reply(job("partly"), 202)
+    status = JobStatus.FAILED if "bad.tar" in first else JobStatus.COMPLETED
     budget = Budget(**body["budget"]) if "budget" in body else None
     return reply(job(status.value, status).model_copy(update={"budget": budget}), 202)
 
@@ -108,6 +111,11 @@ async def one_job(request: Request) -> Response:
         return reply(Problem(type="/problems/unknown-job", title="Unknown job", status=404, detail="no"), 404)
     if name == "broken":
         return reply(Problem(type="/problems/redis", title="Redis is gone", status=503, detail="later"), 503)
+    if name == "secret":
+        return reply(Problem(type="/problems/unauthorized", title="Unauthorized", status=401, detail="no key"), 401)
+    if name == "partly":
+        counts = RequestCounts(total=3, succeeded=1, failed=2)
+        return reply(job(name).model_copy(update={"request_counts": counts, "shards": ShardCounts(total=2, failed=1)}))
     return reply(job(name, JobStatus(name) if name in list(JobStatus) else JobStatus.COMPLETED))
 
 
@@ -263,7 +271,44 @@ def test_interrupting_a_followed_job_says_that_it_continues(
 
     monkeypatch.setattr("strata.cli.rendering.records.follow", interrupted)
     assert code_of("submit", "good.tar", "--follow") == 130
-    assert "job completed continues; see `strata status completed --follow`" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "job completed goes on; `strata status completed --follow`" in told and "`strata cancel completed`" in told
+    assert code_of("status", "completed", "--follow") == 130 and "`strata cancel completed`" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("service")
+def test_a_followed_job_with_failed_images_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["status", "partly"], ["retry", "partly"], ["submit", "partly.tar"]):
+        assert code_of(*arguments, "--follow") == exits.PARTLY_FAILED
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("strata: 2 images and 1 shard of job partly failed") and "`strata failures`" in line
+        assert code_of(*arguments) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", ""],
+        ["status", "", "--follow"],
+        ["cancel", ""],
+        ["retry", "."],
+        ["delete", "", "--yes"],
+        ["results", ""],
+        ["failures", ".."],
+        ["webhooks", "show", ""],
+        ["webhooks", "redeliver", ""],
+        ["search", "--job", ""],
+        ["search", "--key", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_id_is_refused_before_a_request(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STRATA_URL", "http://127.0.0.1:1")  # a request would be told as a service that is not reached
+    assert code_of(*arguments) == exits.USAGE
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and ("empty" in line or "not the id of a job" in line)
 
 
 @pytest.mark.usefixtures("service")
@@ -357,6 +402,11 @@ def test_lists_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
         (["status", "unknown"], exits.REQUEST_REFUSED, "strata: Unknown job: no"),
         (["status", "broken"], exits.API_UNREACHABLE, "strata: Redis is gone: later"),
         (
+            ["status", "secret"],
+            exits.REQUEST_REFUSED,
+            "strata: Unauthorized: no key; the command line sends the key of --api-key or STRATA_API_KEY",
+        ),
+        (
             ["jobs", "--url", "http://127.0.0.1:1"],
             exits.API_UNREACHABLE,
             "strata: cannot reach the service at http://127.0.0.1:1: ",
@@ -432,6 +482,14 @@ def test_the_names_that_help_repeats_are_those_of_the_library() -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("--version") == 0
     assert capsys.readouterr().out == f"strata {strata.__version__}\n"
+
+
+def test_the_exit_codes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("--help") == 0
+    assert "strata exit-codes" in capsys.readouterr().out
+    assert code_of("exit-codes") == 0
+    told = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert told == [str(code) for code in sorted({0, *exits.CODES.values()})]
 
 
 def test_shell_completion() -> None:

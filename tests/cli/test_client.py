@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -27,6 +28,7 @@ from strata.core.schemas import (
     RequestCounts,
     ShardCounts,
 )
+from strata.errors import InvalidInput
 from strata.profiles import ProfileList, ProfileView
 from tests.secrets import SECRET
 
@@ -279,11 +281,37 @@ def test_wait_rides_out_lost_connections() -> None:
     lost = httpx.ConnectError("refused")
     service = Service(answer(job()), lost, lost, answer(job(JobStatus.COMPLETED)))
     assert service.client.wait("j1", poll=1).status is JobStatus.COMPLETED
-    assert service.pauses == [1, 2, 3]
+    assert service.pauses == [1, 2, 4]
     with pytest.raises(httpx.ConnectError):
         Service(lost).client.wait("j1")
     with pytest.raises(httpx.ConnectError):
         Service(answer(job()), *[lost] * (MAX_LOST + 1)).client.wait("j1")
+
+
+def test_a_job_is_watched_while_the_service_starts_again() -> None:
+    away: list[httpx.Response | Exception]
+    away = [httpx.ConnectError("refused"), httpx.Response(502), httpx.Response(503), httpx.ReadTimeout("slow")]
+    service = Service(answer(job()), *away * 5, answer(job(JobStatus.COMPLETED)), patience=math.inf)
+    assert service.client.wait("j1", poll=1).status is JobStatus.COMPLETED
+    assert service.pauses == [1, 2, 4, 8, 16, *[30.0] * 16]
+    assert service.told[:2] == ["about:blank 2", "about:blank 4"] and len(service.told) == 20
+    # an answer that says more than that the service is away is an error at once
+    for status in (401, 404, 500):
+        with pytest.raises(ApiError):
+            Service(answer(job()), httpx.Response(status), patience=math.inf).client.wait("j1")
+    with pytest.raises(ApiError):
+        Service(httpx.Response(502), patience=math.inf).client.wait("j1")
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_an_id_that_would_name_another_path_is_refused(name: str) -> None:
+    service = Service(answer(job()))
+    for call in (service.client.job, service.client.cancel, service.client.delete, service.client.redeliver):
+        with pytest.raises(InvalidInput):
+            call(name)
+    with pytest.raises(InvalidInput):
+        service.client.record("j1", name)
+    assert service.requests == []
 
 
 def test_ready() -> None:

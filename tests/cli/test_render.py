@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
+import pytest
 from rich.console import Console, RenderableType
 
 from strata.cli.rendering import records as render
@@ -98,12 +99,32 @@ def test_warnings_stand_before_the_layers() -> None:
 def test_jobs_in_a_table_and_in_lines() -> None:
     table = shown(render.job_table([job(1), job(3, JobStatus.COMPLETED)]))
     assert "in_progress" in table and "completed" in table
-    assert "0:01:01" in table and "2026-01-02 03:04:05" in table
+    assert "0:01:01" in table and "2026-01-02T03:04:05Z" in table
     line = "in_progress: 2/4 images, 2.0 images/s, ETA 0:01:01, 1 failed, 1 of 2 shards failed"
     assert render.job_line(job(1)) == line
     details = shown(render.job_details(job(1)))
     assert "succeeded 1, filtered 0, failed 1, cancelled 0" in details
     assert "vision: images 3, chunks 1, images reused 3" in details
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120, 200])
+def test_a_table_of_jobs_fits_and_its_ids_are_whole(width: int) -> None:
+    ids = [letter * 32 for letter in "ab"]
+    jobs = [job(1).model_copy(update={"id": ids[0], "profile": "everyday"}), job(3).model_copy(update={"id": ids[1]})]
+    console = Console(file=io.StringIO(), width=max(width, 32), color_system=None)
+    console.print(render.job_table(jobs, width))
+    assert isinstance(console.file, io.StringIO)
+    head, *rows = console.file.getvalue().splitlines()
+    assert [row.split()[0] for row in rows] == ids and "…" not in console.file.getvalue()
+    # more columns where there is room, and none is left out that would have fitted
+    shown = {20: ["job"], 40: ["job"], 80: ["job", "status", "images", "failed", "profile", "ETA"]}
+    assert head.split()[: len(shown.get(width, []))] == shown.get(width, [])
+    assert ("created" in head) == (width >= 120) and ("vision/llm" in head) == (width == 200)
+
+
+def test_times_are_in_utc_and_say_so() -> None:
+    there = datetime(2026, 1, 2, 3, 4, 5, 999, tzinfo=timezone(timedelta(hours=-3)))
+    assert render.moment(there) == "2026-01-02T06:04:05Z"
 
 
 def test_only_what_was_done_is_counted_as_done() -> None:
@@ -172,7 +193,7 @@ def test_what_a_job_waits_for_is_in_every_view_of_it() -> None:
     reason = "server http://x/v1 cannot be used: status 401: wrong\x1b[31m key"
     waiting = Waiting(stage="composer", reason=reason, since=since, attempts=3)
     view = job(2).model_copy(update={"waiting": waiting})
-    words = "waits for composer (since 03:04:05 UTC, 3 attempts): server http://x/v1 cannot be used: status 401: wrong"
+    words = "waits for composer (since 2026-01-02T03:04:05Z, 3 attempts): server http://x/v1 cannot be used: status 401"
     assert words in render.job_line(view) and "\x1b" not in render.job_line(view)
     assert words in " ".join(shown(render.job_details(view)).split())
     assert "in_progress, waits for composer" in shown(render.job_table([view]))

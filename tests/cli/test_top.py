@@ -33,7 +33,7 @@ def shown(workers: int, jobs: int) -> str:
 def test_it_fits_into_80_columns_and_tells_what_it_leaves_out() -> None:
     text = shown(MOST_ROWS + 3, MOST_ROWS + 5)
     assert all(cell_len(line) <= WIDTH for line in text.splitlines())
-    assert "2026-01-02 03:04:05Z" in text and "and 3 more workers" in text and "and 5 more jobs" in text
+    assert "2026-01-02T03:04:05Z" in text and "and 3 more workers" in text and "and 5 more jobs" in text
     assert text.count("loading") + text.count("ready") == MOST_ROWS + 1 and "-11 " in text
     assert text.count("in_progress") == MOST_ROWS and "3,000,000" in text
 

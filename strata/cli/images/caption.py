@@ -21,6 +21,7 @@ from strata.cli.terminal import (
     Prompt,
     Url,
     Variants,
+    follow_job,
     open_client,
     output,
     progress,
@@ -137,8 +138,8 @@ class _Run:
         try:
             record, job_id = done.result()
         except ApiError as error:
-            # a failure of the service itself would repeat for every image
-            if error.problem.status >= 500:
+            # a failure of the service itself, or of the key, would repeat for every image
+            if error.problem.status >= 500 or error.problem.status in (401, 403):
                 raise
             return self._problem(f"{target.name}: {error}", exits.REQUEST_REFUSED)
         except JobFailed as error:
@@ -215,8 +216,6 @@ def _captioned(
     alone: bool,
 ) -> tuple[Record, str | None]:
     """The record of one image and its job's id. Raises JobFailed if the job ends without a record."""
-    from rich.console import Console
-
     from strata.cli.rendering import records as render
 
     captioned = client.captioned(target.image, alt_text, profile, 30, texts)
@@ -225,7 +224,7 @@ def _captioned(
     # not finished within the wait: follow the job to its end, then fetch its record
     assert captioned.job_id is not None
     job_id = captioned.job_id
-    final = render.follow(client.watch(job_id), Console(stderr=True)) if alone else client.wait(job_id)
+    final = follow_job(client, job_id) if alone else client.wait(job_id)
     record = next(client.results(job_id), None)
     if record is None:
         reasons = [render.failure_line(row) for row in client.failures(job_id)]

@@ -43,6 +43,8 @@ def list_webhooks(
 @app.command("show")
 def show_webhook(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """Show a job's webhook and the attempts to send it."""
+    from strata.cli.rendering.records import moment
+
     with open_client(url, api_key) as client:
         view = client.webhook(job)
     if as_json:
@@ -51,7 +53,7 @@ def show_webhook(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, ap
     _print([view])
     for attempt in view.attempts:
         outcome = attempt.error or f"status {attempt.status}"
-        print(f"  {attempt.at:%Y-%m-%dT%H:%M:%SZ}  {attempt.seconds:.1f} s  {outcome}")
+        print(f"  {moment(attempt.at)}  {attempt.seconds:.1f} s  {outcome}")
 
 
 @app.command("redeliver")
@@ -73,6 +75,8 @@ def secret() -> None:
 
 def _print(views: list[DeliveryView]) -> None:
     """One webhook a line."""
+    from strata.cli.rendering.records import moment
+
     for view in views:
         line = f"{view.job}  {view.state.value}  {view.receiver}"
         if view.attempts:
@@ -80,5 +84,5 @@ def _print(views: list[DeliveryView]) -> None:
             tries = f"{len(view.attempts)} attempt{'s' * (len(view.attempts) != 1)}"
             line += f"  {tries}, the last: {last.error or f'status {last.status}'}"
         if view.next_attempt_at:
-            line += f"; the next at {view.next_attempt_at:%Y-%m-%dT%H:%M:%SZ}"
+            line += f"; the next at {moment(view.next_attempt_at)}"
         output().print(line, soft_wrap=True, markup=False, highlight=False)

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from strata.cli.rendering.records import STATUS_STYLES, clean, done_images, duration
+from strata.cli.rendering.records import STATUS_STYLES, clean, done_images, duration, moment
 from strata.core import Backlog, JobStatus, JobView, WorkerView
 
 WIDTH = 80  # columns where the output is no terminal
@@ -22,7 +22,7 @@ _GIB = 2**30
 def view(backlog: Backlog, workers: Sequence[WorkerView], jobs: Sequence[JobView], now: datetime) -> RenderableType:
     """The view. jobs: the unfinished ones; now: the time that is shown, in UTC."""
     images = sum(job.images_per_second or 0.0 for job in jobs)
-    head = f"Strata  {now:%Y-%m-%d %H:%M:%S}Z  {backlog.jobs} unfinished jobs  {images:.1f} images/s"
+    head = f"Strata  {moment(now)}  {backlog.jobs} unfinished jobs  {images:.1f} images/s"
     return Group(
         Text(head, "bold"),
         Text(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -183,37 +184,51 @@ def hit_table(hits: Iterable[SearchHit]) -> Table:
     return table
 
 
-def job_table(jobs: Iterable[JobView]) -> Table:
-    """A table of jobs, one a row."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("job", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("kind")
-    table.add_column("profile")
-    for name in ("total", "succeeded", "filtered", "failed", "reused vision/llm", "images/s", "ETA"):
-        table.add_column(name, justify="right")
-    table.add_column("created", no_wrap=True)
-    for job in jobs:
-        counts = job.request_counts
-        numbers = (counts.total, counts.succeeded, counts.filtered, counts.failed)
-        reused = "/".join(str(job.groups[name].reused) for name in SHOWN_GROUPS if name in job.groups)
-        rate = "" if job.images_per_second is None else f"{job.images_per_second:.1f}"
-        status = Text(job.status, STATUS_STYLES.get(job.status, ""))
-        if job.waiting:
-            status.append(f", waits for {clean(job.waiting.stage)}", "yellow")
-        created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(
-            job.id,
-            status,
-            job.kind,
-            job.profile,
-            *map(str, numbers),
-            reused,
-            rate,
-            duration(job.eta_seconds),
-            created,
-        )
+def job_table(jobs: Sequence[JobView], width: int | None = None) -> Table:
+    """A table of jobs, one a row, with as many columns as have room in the width; None: with all of them."""
+    found = {name: [cell(job) for job in jobs] for name, cell in _JOB_COLUMNS.items()}
+    table, used = Table(box=None, pad_edge=False, header_style="bold"), 0
+    # the most important columns come first; ids are never cut, so that they can be copied
+    for name, cells in found.items():
+        used += max(cell_len(text.plain) for text in (Text(name), *cells)) + 2
+        if table.columns and width is not None and used > width + 2:
+            break
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
+    for number in range(len(jobs)):
+        table.add_row(*(cells[number] for cells in list(found.values())[: len(table.columns)]))
     return table
+
+
+def _status_cell(job: JobView) -> Text:
+    text = Text(job.status, STATUS_STYLES.get(job.status, ""))
+    if job.waiting:
+        text.append(f", waits for {clean(job.waiting.stage)}", "yellow")
+    return text
+
+
+def _reused(job: JobView) -> str:
+    return "/".join(str(job.groups[name].reused) for name in SHOWN_GROUPS if name in job.groups)
+
+
+_JOB_COLUMNS: dict[str, Callable[[JobView], Text]] = {
+    "job": lambda job: Text(job.id),
+    "status": _status_cell,
+    "images": lambda job: Text(f"{done_images(job)}/{job.request_counts.total}"),
+    "failed": lambda job: Text(str(job.request_counts.failed)),
+    "profile": lambda job: Text(clean(job.profile)),
+    "ETA": lambda job: Text(duration(job.eta_seconds)),
+    "created": lambda job: Text(moment(job.created_at)),
+    "images/s": lambda job: Text("" if job.images_per_second is None else f"{job.images_per_second:.1f}"),
+    "filtered": lambda job: Text(str(job.request_counts.filtered)),
+    "kind": lambda job: Text(job.kind),
+    "reused vision/llm": lambda job: Text(_reused(job)),
+}
+_NUMBERS = ("images", "failed", "ETA", "images/s", "filtered", "reused vision/llm")
+
+
+def moment(time: datetime) -> str:
+    """A time as RFC 3339 in UTC, to the second."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def duration(seconds: float | None) -> str:
@@ -255,7 +270,7 @@ def job_line(job: JobView) -> str:
 
 def waiting_words(waiting: Waiting) -> str:
     """What a job waits for: the stage, since when, the attempts, the reason."""
-    since = f"since {waiting.since:%H:%M:%S} UTC, {counted(waiting.attempts, 'attempt')}"
+    since = f"since {moment(waiting.since)}, {counted(waiting.attempts, 'attempt')}"
     return f"waits for {clean(waiting.stage)} ({since}): {clean(waiting.reason)}"
 
 

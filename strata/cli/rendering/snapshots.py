@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from strata.cli.rendering.records import clean
+from strata.cli.rendering.records import clean, moment
 from strata.counts import counted
 from strata.data import Fault, SourceCheck, task_shares
 from strata.snapshots import (
@@ -42,7 +42,7 @@ def snapshot_table(snapshots: Iterable[Snapshot]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("selection")
     for snapshot in snapshots:
-        counts, created = snapshot.manifest.counts, f"{snapshot.manifest.created_at:%Y-%m-%d %H:%M:%S}"
+        counts, created = snapshot.manifest.counts, moment(snapshot.manifest.created_at)
         numbers = (f"{counts.parts:,}", f"{counts.succeeded:,}", f"{counts.selected:,}")
         selection = selection_line(snapshot.manifest.selection)
         table.add_row(snapshot.name, snapshot.id[:SHORT_ID], created, *numbers, Text(clean(selection)))
@@ -95,7 +95,7 @@ def _head_lines(name: str, manifest: Manifest) -> Iterator[str]:
     yield f"snapshot {name}"
     yield f"id {manifest.id}"
     sources = f", from {clean(', '.join(manifest.sources))}" if manifest.sources else ""
-    yield f"created {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC{sources}"
+    yield f"created {moment(manifest.created_at)}{sources}"
     yield f"selection: {clean(selection_line(manifest.selection))}"
     ended = f"{counts.succeeded:,} succeeded, {counts.filtered:,} filtered, {counts.failed:,} failed"
     ended += f", in {counted(counts.parts, 'part')}"
