@@ -164,9 +164,9 @@ def test_a_picture_has_its_height_before_it_is_there(scenes: Scenes, opened: Ope
         assert before > 150
         while not waiting:
             page.wait_for_timeout(20)
-        page.unroute("**/preview.jpg*")
         for route in waiting:
             route.continue_()
+        page.unroute("**/preview.jpg*")
         expect(page.locator(".frame img")).to_be_visible()
         page.wait_for_function("document.querySelector('.frame img').complete")
         assert abs(page.evaluate(height) - before) <= 1
