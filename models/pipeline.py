@@ -70,9 +70,8 @@ class VisionPipeline:
         with ThreadPoolExecutor(len(LAYERS) + 1, thread_name_prefix="parallel") as threads:
             submit = threads.submit if self.parallel else _run_now
             # start all stages that take the whole image and make a layer of their own: they wait for no other stage
-            pending = {
-                layer.name: submit(carried(self._run_layer), layer, images) for layer in self._whole_image_layers()
-            }
+            run_layer = carried(self._run_layer)
+            pending = {one.name: submit(run_layer, one, images) for one in self._whole_image_layers()}
             # find the masks; the objects are cropped on the CPU while the captioner runs on the whole images
             if not self.boxed:
                 self._run_on_each(images, "segmenter", lambda item: [item.image], Observed.set_segments)

@@ -94,9 +94,9 @@ def evaluate(
     exit code 16 if a figure dropped beyond noise.
     """
     opened = open_store(store, root)
+    asked = Asked(images, tuple(truth or ()), seed, resamples, _compared_by(references, graphs), model_images)
     base = _saved(opened, source, against)
     _writable(out)
-    asked = Asked(images, tuple(truth or ()), seed, resamples, _compared_by(references, graphs), model_images)
     asked = asked._replace(profile=_asked_profile(profile), judge=_judge_of(judge, budget_tokens, budget_money))
     with steps() as show:
         found = _evaluated(opened, source, asked, show, base=base).evaluation
@@ -268,21 +268,12 @@ def _evaluated(
 
     each: is called with every record that is measured. base: what the evaluation will be compared with.
     """
-    from strata.evaluation.comparison import check_common
     from strata.evaluation.evaluation import Tally, finished
     from strata.evaluation.references import references_of
-    from strata.evaluation.rows import choose_rows, read_rows
     from strata.store import provenance_of
 
-    choosing = f"{source}: choosing images"
-    rows = choose_rows(store, source, asked.images, asked.seed, lambda done, total: show(choosing, done, total))
-    if not rows.count:
-        raise InvalidInput(f"{source}: none of its {counted(sum(rows.statuses.values()), 'image')} was described")
     support = load("models.evidence.support", "workers").support
-    chosen = [record for part in read_rows(store, rows) for record in part]
-    # what is refused is refused before the work
-    if base is not None:
-        check_common((record.key for record in chosen), base.keys, source, base.source)
+    rows, chosen = _chosen(store, source, asked, show, base)
     known = references_of(asked.references.path, asked.references.rows, chosen) if asked.references else {}
     truths = _truths(store, chosen, asked.truth, show)
     tally = Tally()
@@ -302,6 +293,21 @@ def _evaluated(
     profile = profiles.pop() if len(profiles) == 1 else None
     found = finished(tally, asked.seed, asked.resamples, source=source, profile=profile, **about)
     return Run(found.model_copy(update={"spent": spent}), tally, rows, records, truths)
+
+
+def _chosen(store: Store, source: str, asked: Asked, show: Show, base: Evaluation | None) -> tuple[Rows, list[Record]]:
+    """The rows that are evaluated, and their records. What cannot be compared with the base is refused."""
+    from strata.evaluation.comparison import check_common
+    from strata.evaluation.rows import choose_rows, read_rows
+
+    choosing = f"{source}: choosing images"
+    rows = choose_rows(store, source, asked.images, asked.seed, lambda done, total: show(choosing, done, total))
+    if not rows.count:
+        raise InvalidInput(f"{source}: none of its {counted(sum(rows.statuses.values()), 'image')} was described")
+    chosen = [record for part in read_rows(store, rows) for record in part]
+    if base is not None:
+        check_common((record.key for record in chosen), base.keys, source, base.source)
+    return rows, chosen
 
 
 def _truths(store: Store, records: Sequence[Record], files: Sequence[Path], show: Show) -> list[TruthSet]:

@@ -38,6 +38,9 @@ Status = Literal["validating", "in_progress", "finalizing", "cancelling", "compl
 Kind = Literal["image", "batch"]
 STORE_SECONDS = 2.0  # between two looks at a job of a store: a run tells its progress as often
 Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because importing it loads pydantic
+Webhook = Annotated[
+    str | None, typer.Option(metavar="URL", help="Tell the job's end there, signed with STRATA_WEBHOOK_SECRET.")
+]
 IdempotencyKey = Annotated[str | None, typer.Option(help="Repeating a request with this key returns the same job.")]
 
 
@@ -53,9 +56,7 @@ def submit(
     budget_tokens: Tokens = None,
     budget_money: Money = None,
     upload: Annotated[bool, typer.Option("--upload", help="Send images of this machine first.")] = False,
-    webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="Tell the job's end there, signed with STRATA_WEBHOOK_SECRET.")
-    ] = None,
+    webhook: Webhook = None,
     follow: Follow = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -70,8 +71,7 @@ def submit(
     pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
     texts = texts_of(variants, language, prompt)
     options: dict[str, Any] = {"profile": profile, "priority": priority, "metadata": pairs}
-    options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts}
-    options["webhook"] = webhook_of(webhook)
+    options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts, "webhook": webhook_of(webhook)}
     with open_client(url, api_key) as client:
         view, left_out = _submitted(client, shards, upload, options)
         # print the id before following, so that it is known if the command is interrupted

@@ -120,9 +120,7 @@ class NewJobs:
         digest = hashlib.sha256(data).hexdigest()
         summary = self._shard_of(digest, alt_text)
         request = new_request("image", [summary.shard], profile, "hi", {}, [summary], None, caller, tenant)
-        # the index part is that which the group `index` would write
-        index = Chunk("index", profile.name, request.fingerprints["index"], summary.shard, summary.identity)
-        table = index_table([IndexRow(digest[:16], summary.shard, 0, len(data), alt_text)])
+        row = IndexRow(digest[:16], summary.shard, 0, len(data), alt_text)
         chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
         # fail before anything is written if Redis is away
         with self._announced(request), self._withdrawn_on_error(request.id):
@@ -130,7 +128,7 @@ class NewJobs:
             self._together(
                 self.store.check_folder,
                 lambda: self.store.put_upload(digest, data),
-                lambda: self.store.write_index(index, table),
+                lambda: self._write_index(request, summary, row),
                 lambda: self._keep_profile(profile),
                 lambda: self.store.open_job(request.id),
             )
@@ -144,6 +142,12 @@ class NewJobs:
             self.queue.broker.enqueue_all(missing, request.id, request.priority)
         _tell_new(request)
         return request
+
+    def _write_index(self, request: JobRequest, summary: ShardSummary, row: IndexRow) -> None:
+        """The index part of an upload, as the group `index` would write it."""
+        fingerprint = request.fingerprints["index"]
+        index = Chunk("index", request.profile, fingerprint, summary.shard, summary.identity)
+        self.store.write_index(index, index_table([row]))
 
     def _shard_of(self, digest: str, alt_text: str | None) -> ShardSummary:
         """An upload as a shard. The same image with the same text has the same identity: its parts are found again."""

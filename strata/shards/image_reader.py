@@ -194,12 +194,12 @@ def _spans(rows: Sequence[Located], locate: Callable[[str], str], versions: Sequ
 def _fetched_together(spans: Sequence[_Span]) -> list[bytes | Exception | None]:
     """The bytes of spans that lie in buckets, requested at once, as each is a round trip; None for the others."""
     found: list[bytes | Exception | None] = [None] * len(spans)
-    buckets: dict[str, tuple[Any, list[int], list[str]]] = {}
+    buckets: dict[int, tuple[Any, list[int], list[str]]] = {}  # by the file system, of which there is one an account
     for number, span in enumerate(spans):
         if span.at.startswith(_BUCKETS) and span.fault is None:
             with suppress(ImportError, ValueError):  # told where the span is read alone
                 filesystem, path = file_system(span.at)
-                _, numbers, paths = buckets.setdefault(span.at.partition("://")[0], (filesystem, [], []))
+                _, numbers, paths = buckets.setdefault(id(filesystem), (filesystem, [], []))
                 numbers.append(number)
                 paths.append(path)
     for filesystem, numbers, paths in buckets.values():

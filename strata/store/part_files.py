@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 READERS = 16  # footers of a bucket that are read in parallel: each takes two round trips
 TAIL = 32_768  # bytes that are read for a footer: it has 20 kB
+WAIT_SECONDS = 10.0  # for who changes a bundle in which a part is broken: threads that verify find several
+TAILS = 64  # of parts in a bucket that are requested at once
 BUNDLE_TAIL = 2**18  # the same of a bundle: it has 8 kB more for each part
 
 Result = TypeVar("Result")
@@ -273,8 +275,11 @@ class PartFiles(Files):
         Those of a bucket are read in parallel. Raises FileNotFoundError.
         """
 
-        def read(chunk: Chunk) -> Footer | BrokenPart:
+        def read(chunk: Chunk, tail: bytes | None = None) -> Footer | BrokenPart:
             try:
+                source = Source.of(chunk)
+                if tail and footer_length(tail, source) <= len(tail):
+                    return decode_footer(tail, source)
                 return self.read_footer(chunk)
             except BrokenPart as error:
                 return error
@@ -282,8 +287,22 @@ class PartFiles(Files):
         # a local read takes less time than handing it to a thread
         if self.local or len(chunks) < 2:
             return [read(chunk) for chunk in chunks]
-        with ThreadPoolExecutor(min(len(chunks), READERS)) as pool:
-            return list(pool.map(read, chunks))
+        with ThreadPoolExecutor(READERS) as pool:
+            some = (chunks[start : start + TAILS] for start in range(0, len(chunks), TAILS))
+            return [footer for each in some for footer in pool.map(read, each, self._tails(each))]
+
+    @as_os_error
+    def _tails(self, chunks: Sequence[Chunk]) -> list[bytes | None]:
+        """The last bytes of parts in a bucket, all requested at once; None for a part that is not at its own path."""
+        found: list[bytes | None] = [None] * len(chunks)
+        alone = [number for number, chunk in enumerate(chunks) if self.bundles.find(Part.of_chunk(chunk)) is None]
+        if getattr(self.fs, "async_impl", False) and alone:
+            paths = [self.part_path(chunks[number]) for number in alone]
+            starts, ends = [-TAIL] * len(alone), [None] * len(alone)
+            together = self.fs.cat_ranges(paths, starts, ends, batch_size=TAILS, on_error="return")
+            for number, tail in zip(alone, together, strict=True):
+                found[number] = tail if isinstance(tail, bytes) else None
+        return found
 
     def first(self, source: Source, read: Callable[[Source], Result]) -> Result:
         """The result of reading a part at the first of its places where it is. Raises FileNotFoundError."""
@@ -302,8 +321,8 @@ class PartFiles(Files):
             self.attempts_in(part.folder)
             if (found := self.bundles.find(part)) and found != known:
                 yield found.path
-                # it may have been taken apart in between
-                yield from part.places
+            # it may have been taken apart in between
+            yield from part.places
 
     # broken parts
 
@@ -348,7 +367,7 @@ class PartFiles(Files):
         part = Part.parse(error.path)
         at = self._where_it_is(Source(part, error.path))
         if at.path != error.path:  # a part that is broken in its bundle stays in that, which is moved
-            unbundle(self, at.path)
+            unbundle(self, at.path, WAIT_SECONDS)
         if part.attempt and error.path.startswith("parts/"):
             self.put(self.path(part.marker), b"")
         self.move(error.path, f"broken/{error.path}")

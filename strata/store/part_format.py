@@ -150,7 +150,8 @@ def decode_footer(tail: bytes, source: Source) -> Footer:
 
     def read() -> Footer:
         footer = checked_footer(memoryview(tail), source)
-        entries = entries_of(footer, _KEPT) if source.part.group != "index" else {}
+        # without the mark the checksum was not compared
+        entries = entries_of(footer, _KEPT) if source.part.group != "index" and MARK in footer else {}
         if not {VERSION, _PART, _COUNTS, CHECKSUMS} <= entries.keys():
             return footer_of(_metadata_of(footer, source).entries)
         _check_identity(entries, json.loads(entries[_PART])[-1], source, marked=True)

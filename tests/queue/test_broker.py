@@ -99,9 +99,12 @@ def test_a_silent_holder_loses_its_chunk_and_cannot_finish_it(queue: Queue, brok
     (reclaimed,) = broker.reclaim("vision", "other", idle=0.05)
     assert reclaimed.deliveries == 2
     assert not broker.renew(claim, "paused")
-    assert not broker.finish(claim, "paused", "{}", {"images": 4})
+    sums = {"strata_rows|vision|succeeded|": 4.0, "strata_money|demo": 0.25}
+    assert not broker.finish(claim, "paused", "{}", {"images": 4}, sums=sums)
     assert broker.renew(reclaimed, "other")
-    assert broker.finish(reclaimed, "other", "{}", {"images": 4})
+    assert broker.finish(reclaimed, "other", "{}", {"images": 4}, sums=sums)
+    # what metrics count of the chunk is added by the one who finishes it
+    assert queue.sums.read() == sums
     assert queue.job_states.counts("one", "vision:images") == [4]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -209,3 +210,21 @@ def test_names_of_bundles() -> None:
     assert attempts.bundles == {names[0]: ((3, 0), (5, 35))} and attempts.locked
     assert attempts.found == {3: {0: ["00003.parquet", names[0]]}, 5: {35: [names[0]]}}
     assert attempts.bundle_of(3, 0) is None and attempts.bundle_of(5, 35) == names[0]
+
+
+def test_a_flipped_bit_of_a_bundle_is_noticed(bundled: Store) -> None:
+    (path,) = bundled.find("parts")
+    file = Path(bundled.path(path))
+    data = file.read_bytes()
+    mark = data.rindex(b"strata-crc32:")
+    for at in [*range(mark, mark + 13), *random.Random(1).sample(range(len(data)), 100)]:
+        changed = bytearray(data)
+        changed[at] ^= 1 << at % 8
+        file.write_bytes(changed)
+        reader, broken = Store(bundled.uri), 0
+        for number in range(CHUNKS):
+            try:
+                reader.read_records(chunk_of(number, int(number == 1)))
+            except BrokenPart:
+                broken += 1
+        assert broken, at

@@ -293,6 +293,6 @@ function EntryButton({ layer, entry, name }) {
   return html`<button type="button" aria-pressed=${isPinned} class=${`entry ${entry.kept ? "" : "dropped"} ${isLit ? "lit" : ""}`} ...${on}>
     <span class="words">${wordsOf(layer, entry)}</span>
     ${!entry.kept && html`<${Chip} kind="bad">${words(entry.reason)}<//>`}
-    <small>${entry.match !== null && html`match ${percent(entry.match)} `}${entry.score !== null && html`score ${percent(entry.score)}`}</small>
+    <small>${["match", "score"].filter((name) => entry[name] !== null).map((name) => `${name} ${percent(entry[name])}`).join(", ")}</small>
   </button>`;
 }

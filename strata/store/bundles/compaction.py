@@ -32,6 +32,7 @@ BUNDLE_BYTES = 64 * 2**20  # of the files that are put into one bundle: it is ma
 LARGE_BYTES = 16 * 2**20  # a file of this size is not small
 FOLDERS_AT_ONCE = 4  # in a bucket
 SNAPSHOT_NAMES = 500  # a listing of at most so many names of a local folder is one call of the system
+PAUSE_SECONDS = 0.05  # between two attempts to get a lock
 SETTLE_SECONDS = 0.02  # more than a longer listing takes
 
 
@@ -144,16 +145,25 @@ def recover(files: Files, folder: str) -> None:
         _part_outdated(files, folder, check)
 
 
-def unbundle(files: Files, path: str) -> None:
+def unbundle(files: Files, path: str, wait: float = 0.0) -> None:
     """Take a bundle apart, at its path from the store's root. Raises Busy, and OSError.
 
-    Parts in it that are broken are not written; the bundle is then kept in `broken/`.
+    Parts in it that are broken are not written; the bundle is then kept in `broken/`. wait: seconds to wait for another
+    process, or another thread of this one, which bundles these parts or takes them apart.
     """
     folder, _, name = path.rpartition("/")
-    with _in_order(files, folder) as check:
-        if name in _attempts(files, folder).bundles:
-            _take_apart(files, path, check)
-            move_misplaced(files, folder, _attempts(files, folder))
+    until = time.monotonic() + wait
+    while True:
+        try:
+            with _in_order(files, folder) as check:
+                if name in _attempts(files, folder).bundles:
+                    _take_apart(files, path, check)
+                    move_misplaced(files, folder, _attempts(files, folder))
+            return
+        except Busy:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(PAUSE_SECONDS)
 
 
 def move_misplaced(files: Files, folder: str, attempts: Attempts) -> None:

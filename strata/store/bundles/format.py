@@ -58,6 +58,8 @@ class OpenBundle:
     def __init__(self, bundle: Bundle, tail: bytes, source: Source) -> None:
         def read() -> None:
             self._footer = checked_footer(memoryview(tail), source)
+            if MARK not in self._footer:
+                raise source.broken("it has no checksums")
             entries = entries_of(self._footer, (BUNDLE, CHECKSUMS))
             self._sums = entries[CHECKSUMS][len(MARK) + DIGITS :]
             told = json.loads(entries[BUNDLE])

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from strata.errors import Conflict
 from strata.store.filesystem import Files
 from strata.store.part_paths import LOCK
 
@@ -24,7 +25,7 @@ LOCK_SECONDS = 600.0  # after which the holder of a lock in a bucket gives up; a
 TEXT = "Strata is bundling the Parquet files of this folder. If this file stays, `strata compact --yes` removes it. "
 
 
-class Busy(OSError):
+class Busy(Conflict, OSError):
     """Another process bundles these parts now."""
 
     def __init__(self, folder: str) -> None:

@@ -151,7 +151,7 @@ function Grid({ rows, open }) {
       <${Picture} path=${rowPath(row.id, `preview.jpg?side=${THUMBNAIL}`)} />
       <span class="title">${row.title ?? row.key}</span>
       <small>${row.status !== "succeeded" && html`<${RowChip} row=${row} /> `}
-        ${row.score !== null && html`match ${percent(row.score)} `}${counted(row.words, "word")}</small>
+        ${row.score !== null && `match ${percent(row.score)} · `}${counted(row.words, "word")}</small>
     </button></li>`)}</ul>`;
 }
 

@@ -87,7 +87,7 @@ class Celery:
     @staticmethod
     def command() -> list[str]:
         """What runs a worker."""
-        return ["-m", "bench.queue_libraries", "celery"]
+        return ["-m", "bench.scale.queue_libraries", "celery"]
 
     @staticmethod
     def left(server: redis.Redis) -> int:
@@ -129,7 +129,7 @@ class Taskiq:
     def command() -> list[str]:
         """What runs a worker."""
         options = ["--workers", str(WORKERS), "--max-async-tasks", "100", "--max-prefetch", "100"]
-        return ["-m", "taskiq", "worker", *options, "--log-level", "ERROR", "bench.queue_libraries:taskiq_broker"]
+        return ["-m", "taskiq", "worker", *options, "--log-level", "ERROR", "bench.scale.queue_libraries:taskiq_broker"]
 
     @staticmethod
     def left(server: redis.Redis) -> int:

@@ -3,8 +3,8 @@
 1. 332 shards of 10,000 images (one real tar of tiny JPEGs, and copies of it with other ends) are submitted to a
    service whose workers' groups do nothing (`bench.fakes.null_group` says what is left out): index, schedule, drain;
    the same again with other fingerprints, so that the index parts are there; and the index alone.
-2. Celery and taskiq with one message per image on the same kind of server (`bench.queue_libraries`).
-3. Images/s of two and of sixteen worker processes over one's, on stages that only wait (`bench.worker_scaling`).
+2. Celery and taskiq with one message per image on the same kind of server (`bench.scale.queue_libraries`).
+3. Images/s of two and of sixteen worker processes over one's, on stages that only wait (`bench.scale.workers`).
 
 Clocks start when all workers have announced that they are ready. Linux only: memory peaks are read from /proc.
 """
@@ -24,8 +24,8 @@ import psutil  # type: ignore[import-untyped]
 
 from bench.inputs.tiny_shards import write_shard
 from bench.processes import Fleet
-from bench.queue_libraries import Celery, QueueRates, Taskiq, measure
-from bench.worker_scaling import scaling
+from bench.scale.queue_libraries import Celery, QueueRates, Taskiq, measure
+from bench.scale.workers import scaling
 from strata.client import Client
 from strata.core import JobView
 from strata.queue import Queue
