@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -17,6 +18,7 @@ from app.deletion import JobDeletion
 from app.dependencies import Services
 from app.http.audit import AuditTrail
 from app.http.browsers import BrowserGuard
+from app.http.document import complete, operation_id
 from app.http.networks import is_loopback
 from app.http.parameters import known_parameters
 from app.http.prefix import V1
@@ -77,6 +79,10 @@ class _Application(FastAPI):
         guarded = BrowserGuard(super().build_middleware_stack(), settings.served_hosts, settings.cors_origins)
         return RequestLog(guarded, metrics.observe, metrics.in_flight)
 
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, which is made once."""
+        return self.openapi_schema or complete(super().openapi())
+
 
 def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     """Build the application on a queue and a store. A scheduler thread runs while the application does."""
@@ -85,6 +91,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
         version=strata.__version__,
         summary="Images into layered descriptions.",
         lifespan=_lifespan,
+        generate_unique_id_function=operation_id,
         openapi_url=None,  # FastAPI dumps the document anew for each request
         docs_url=None,  # its pages need a CDN; app/routes/api_docs.py replaces them
         redoc_url=None,
@@ -99,9 +106,10 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     # the routes are tried in this order, so that those that are asked for most come first
     resources = (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows)
     for resource in (*resources, webhooks, backlog):
-        v1.include_router(resource.router)
-    for router in (v1, health.router, pages.router):
-        app.include_router(router)
+        v1.include_router(resource.router, tags=[resource.__name__.rpartition(".")[2]])
+    app.include_router(v1)
+    app.include_router(health.router, tags=["health"])
+    app.include_router(pages.router)
     return app
 
 

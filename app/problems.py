@@ -14,7 +14,6 @@ from starlette.requests import ClientDisconnect
 
 from app.problem_types import PROBLEMS, ProblemType
 from strata.addresses import without_secrets
-from strata.core import Problem
 from strata.errors import DamagedFile, QueueFull, QueueUnavailable, StrataError, fault_line
 from strata.jobs import UnknownJob
 from strata.snapshots import UnknownSnapshot
@@ -36,7 +35,7 @@ _OF_STATUS = {
 }
 _DOCUMENTED: dict[str, Any] = {
     "description": "A problem",
-    "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     422: {

@@ -9,40 +9,24 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import AccessDep, Caller, Services, ServicesDep
+from app.http.document import named
 from app.http.limits import MAX_WAITS
 from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
 from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
-from strata.core import VARIANTS, CaptionBody, JobRequest, JobView, Record
+from strata.core import JobRequest, JobView, Record
 from strata.errors import QueueUnavailable
 
 router = APIRouter(route_class=IdempotentRoute)
 
-_FORM = {
-    "type": "object",
-    "required": ["file"],
-    "additionalProperties": False,
-    "properties": {
-        "file": {
-            "type": "string",
-            "contentMediaType": "application/octet-stream",
-            "description": "the image",
-        },
-        "alt_text": {"type": "string", "maxLength": 4096},
-        "profile": {"type": "string"},
-        "variants": {"type": "string", "description": f"with commas between them: {', '.join(VARIANTS)}"},
-        "language": {"type": "string", "pattern": "^[a-z]{2}$"},
-        "prompt": {"type": "string", "maxLength": 4000},
-    },
-}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": {"schema": _FORM},
-            "application/json": {"schema": CaptionBody.model_json_schema()},
+            "multipart/form-data": {"schema": named("CaptionForm")},
+            "application/json": {"schema": named("CaptionBody")},
         },
     }
 }
@@ -64,14 +48,14 @@ async def caption_image(
     given: ServicesDep,
     access: AccessDep,
     caller: Caller,
-    prefer: Annotated[list[str] | None, Header(description="`wait=N`: up to N seconds (at most 120)")] = None,
+    prefer: Annotated[str | None, Header(description="`wait=N`: up to N seconds (at most 120)")] = None,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Describe one image, sent as multipart `file`, as base64, or by URL."""
     job = await _created(request, given, access.tenant, caller)
     await forget_body(request)  # it need not stay in memory while the request waits
     # respond with the record if it is finished in time, else with the job
-    wait = wait_of(prefer or [])
+    wait = wait_of(request.headers.getlist("prefer")) if prefer else None  # a request may have several
     headers = {"Location": f"/v1/jobs/{job.id}"}
     if wait is not None and given.waits.count < MAX_WAITS:
         headers["Preference-Applied"] = f"wait={wait:g}"

@@ -13,6 +13,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Caller, KnownJob, ServicesDep
+from app.http.document import PROGRESS, events_of
 from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES
 from strata.core import GROUPS, JobRequest, JobView
@@ -24,7 +25,7 @@ router = APIRouter(route_class=ScopedRoute, prefix="/jobs", responses=PROBLEM_RE
 
 POLL_SECONDS = 0.25  # all changes within this time are sent as one event
 _ID = re.compile(r"\d{1,18}-\d{1,18}")
-_PROGRESS = {"id", "status", "request_counts", "shards", "groups", "images_per_second", "eta_seconds", "waiting"}
+_EVENTS = events_of(job="JobView", progress="JobProgress", status="JobView", layer="LayersSoFar")
 
 
 async def _place(given: ServicesDep, caller: Caller) -> AsyncIterator[None]:
@@ -33,7 +34,7 @@ async def _place(given: ServicesDep, caller: Caller) -> AsyncIterator[None]:
         yield
 
 
-@router.get("/{job_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_place)])
+@router.get("/{job_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_place)], responses=_EVENTS)
 async def watch_job(
     job: KnownJob, given: ServicesDep, last_event_id: Annotated[str | None, Header()] = None
 ) -> AsyncIterator[ServerSentEvent]:
@@ -95,5 +96,5 @@ class _LayersSeen:
 
 
 def _event(name: str, view: JobView, event_id: str) -> ServerSentEvent:
-    text = view.model_dump_json(include=_PROGRESS if name == "progress" else None)
+    text = view.model_dump_json(include=set(PROGRESS) if name == "progress" else None)
     return ServerSentEvent(raw_data=text, event=name, id=event_id)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import AccessDep, KnownJob, Services, ServicesDep, ShownJob, repairs
+from app.http.document import lines_of
 from app.http.limits import LIST_BYTES, LISTED_METADATA
 from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
@@ -20,9 +21,6 @@ from strata.queue import JobFilter
 router = APIRouter(route_class=ScopedRoute, prefix="/jobs", responses=PROBLEM_RESPONSES)
 
 NDJSON = "application/x-ndjson"
-_LINES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {NDJSON: {"schema": {"type": "string"}}}, "description": "One JSON object a line"}
-}
 
 CursorQuery = Annotated[str | None, Query(max_length=200, description="where the page begins; from the link `next`")]
 LimitQuery = Annotated[int, Query(ge=1, le=2000, description="rows in one response")]
@@ -117,7 +115,7 @@ def retry_job(job: KnownJob, given: ServicesDep) -> JobView:
         raise ProblemError("image-removed", str(error)) from error
 
 
-@router.get("/{job_id}/results", response_class=Response, responses=_LINES)
+@router.get("/{job_id}/results", response_class=Response, responses=lines_of("Record"))
 async def list_results(
     job: KnownJob, given: ServicesDep, limit: LimitQuery = 500, cursor: CursorQuery = None
 ) -> Response:
@@ -130,7 +128,7 @@ async def list_results(
         return await run_in_threadpool(_lines, given, job, limit, cursor)
 
 
-@router.get("/{job_id}/failures", response_class=Response, responses=_LINES)
+@router.get("/{job_id}/failures", response_class=Response, responses=lines_of("FailureRow"))
 async def list_failures(
     job: KnownJob,
     given: ServicesDep,

@@ -10,6 +10,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
+from app.http.document import BYTES
 from app.http.scopes import ScopedRoute
 from app.images.originals import media_type
 from app.images.overlay import draw_overlay
@@ -44,7 +45,7 @@ SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 @router.get(
     "/{key:path}/image",
     response_class=Response,
-    responses={200: {"content": {"image/*": {}}, "description": "Bytes"}},
+    responses={200: {"content": {"image/*": BYTES}, "description": "Bytes"}},
 )
 async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
     """The image as it is in its shard, without EXIF, places and comments."""
@@ -60,7 +61,7 @@ async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: Sha
 @router.get(
     "/{key:path}/preview.jpg",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}, "description": "A picture"}},
+    responses={200: {"content": {"image/jpeg": BYTES}, "description": "A picture"}},
 )
 async def show_preview(
     job: KnownJob,
@@ -101,7 +102,7 @@ def _is_key_of(uri: str, key: str) -> bool:
 @router.get(
     "/{key:path}/overlay.png",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "A picture"}},
+    responses={200: {"content": {"image/png": BYTES}, "description": "A picture"}},
 )
 async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
     """The image with its layers drawn on it, as a PNG."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import AccessDep, Services, ServicesDep
+from app.http.document import BYTES
 from app.http.scopes import ScopedRoute
 from app.images.originals import media_type
 from app.images.previews import SPARE, preview
@@ -25,7 +26,7 @@ router = APIRouter(
 Hash = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
 Name = Annotated[str, Path(pattern=r"^[0-9]{5,9}(\.[0-9]{1,9})?$")]
 Row = Annotated[int, Path(ge=0, le=2**31 - 1)]
-_IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}, "description": "Bytes"}}
+_IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": BYTES}, "description": "Bytes"}}
 # a row never changes, but it may be deleted
 _KEPT = {"Cache-Control": "private, max-age=600", "Vary": "Authorization, X-API-Key"}
 _NO_PART = "there is no such part in the store; it may have been deleted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -457,6 +457,15 @@ class SearchPage(BaseModel):
     hints: list[str] = []
 
 
+class ProblemEntry(BaseModel):
+    """One fault of a request: its kind, where it is, as `["body", "input", "shards"]`, and what is wrong."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str = ""
+    location: list[str] = []
+    message: str = ""
+
+
 class Problem(BaseModel):
     """RFC 9457 problem details; `type` is stable and documented in docs/problems.md."""
 
@@ -464,4 +473,4 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, Any]] | None = None
+    errors: list[ProblemEntry] | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
+from app.http.document import PROGRESS
 from bench.hostile.api_cases import cases_of
 from tests.fakes import jpeg, wait_for_end
 from tests.service import Service
@@ -82,3 +84,39 @@ def test_no_request_is_a_server_error(idle_service: Service, ended_job: str, met
             assert response.headers["content-type"] == ["application/problem+json"]
 
     check()
+
+
+def test_generators_find_names_for_everything(idle_service: Service) -> None:
+    """Names of functions as ids, one tag each, and every JSON body a schema of the components."""
+    document = idle_service.client.get("/openapi.json").json()
+    operations = [one for item in document["paths"].values() for one in item.values()]
+    ids = [one["operationId"] for one in operations]
+    assert len(set(ids)) == len(ids) and all(name.isidentifier() and "v1" not in name for name in ids)
+    assert all(len(one["tags"]) == 1 for one in operations)
+    named = set(document["components"]["schemas"])
+    assert {"Problem", "FailureRow", "Record", "CaptionBody", "CaptionForm", "JobProgress", "LayersSoFar"} <= named
+    for one in operations:
+        for answer in (one.get("requestBody", {}), *one["responses"].values()):
+            for kind, content in answer.get("content", {}).items():
+                if "json" in kind or kind.startswith("multipart"):
+                    told = content["itemSchema"] if kind == "application/x-ndjson" else content["schema"]
+                    assert told["$ref"].rpartition("/")[2] in named, (one["operationId"], kind)
+        # errors are documented with a schema, and a parameter in a header is one text
+        if one["tags"] != ["health"]:
+            assert {"4XX", "5XX", "422"} <= set(one["responses"])
+        headers = [given["schema"] for given in one.get("parameters", ()) if given["in"] == "header"]
+        assert all({kind.get("type") for kind in schema["anyOf"]} == {"string", "null"} for schema in headers)
+
+
+def test_every_reference_of_the_document_leads_somewhere(idle_service: Service) -> None:
+    text = idle_service.client.get("/openapi.json").text
+    named = idle_service.client.get("/openapi.json").json()["components"]["schemas"]
+    used = set(re.findall(r'"\$ref": ?"#/components/schemas/([^"]+)"', text))
+    assert {"Problem", "JobProgress"} <= used <= set(named)
+
+
+def test_events_have_what_their_schemas_say(idle_service: Service, ended_job: str) -> None:
+    schemas = idle_service.client.get("/openapi.json").json()["components"]["schemas"]
+    assert set(schemas["JobProgress"]["properties"]) == set(PROGRESS) < set(schemas["JobView"]["properties"])
+    layers = schemas["LayersSoFar"]["properties"]["layers"]["properties"]
+    assert {"caption", "regions", "description"} <= set(layers) <= set(schemas["Record"]["properties"])
