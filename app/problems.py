@@ -191,13 +191,18 @@ async def _queue_full(request: Request, error: Exception) -> Response:
     return ProblemError(name, str(full), headers={"Retry-After": str(full.seconds)}).response()
 
 
+def tell_storage_fault(request: Request, error: Exception, fault: str) -> None:
+    """Tell a fault of the storage that a request has met in the log, and for `/readyz`."""
+    log.warning("%s %s: the storage is %s: %s", request.method, request.url.path, fault, _one_line(error))
+    request.app.state.services.store_probe.report(error)
+
+
 async def _storage(request: Request, error: Exception) -> Response:
     """The problem for a storage that is full or away. Any other OSError is a programming error, and is raised again."""
     fault = storage_fault(error)
     if fault is None:
         raise error
-    log.warning("%s %s: the storage is %s: %s", request.method, request.url.path, fault, _one_line(error))
-    request.app.state.services.store_probe.report(error)
+    tell_storage_fault(request, error, fault)
     full = "the storage of the service is full; nothing of the request was kept"
     away = "the storage of the service is not available now; please try again later"
     return ProblemError(f"storage-{fault}", full if fault == "full" else away).response()

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.audit import note_audit
 from app.http.prefix import is_below_v1
-from app.problems import ProblemError
+from app.problems import ProblemError, tell_storage_fault
 from strata.keys import Access, KeyRefused, KeyRing
 from strata.store import reason_of
 
@@ -38,6 +38,8 @@ class KeyCheck:
                 access = scope[_ACCESS] = await find_access(self.keys, Headers(scope=scope))
             except ProblemError as refusal:
                 cause = refusal.__cause__
+                if isinstance(cause, OSError):
+                    tell_storage_fault(Request(scope), cause, "unavailable")
                 note_audit(scope, key=cause.key_id if isinstance(cause, KeyRefused) and cause.key_id else None)
                 await refusal.response()(scope, receive, send)
                 return

@@ -25,6 +25,7 @@ from strata.core import (
     ShardSummary,
     WebhookTarget,
 )
+from strata.counts import counted
 from strata.errors import QueueUnavailable
 from strata.jobs.job_parts import JobParts
 from strata.logs import log_context
@@ -48,7 +49,8 @@ def _tell_new(request: JobRequest) -> None:
     # for a single image the line of its request is enough
     level = logging.DEBUG if request.kind == "image" else logging.INFO
     with log_context(job=request.id):
-        log.log(level, "job begins: %d shards, profile %s, %s", len(request.shards), request.profile, request.priority)
+        shards = counted(len(request.shards), "shard")
+        log.log(level, "job begins: %s, profile %s, priority %s", shards, request.profile, request.priority)
     COUNTERS.add("strata_jobs_created", request.kind)
 
 
