@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install weights demo demo-train serve test test-browser test-cluster screenshots vendor coverage lint check docs bench bench-gpu bench-scale quality chaos faults hostile clean
+.PHONY: install weights demo demo-train serve test test-slow test-browser test-cluster screenshots vendor coverage lint check docs bench bench-gpu bench-scale quality chaos faults hostile clean
 
 install: .venv/installed
 
@@ -31,6 +31,9 @@ test: weights
 
 test-browser: install
 	$(BIN)/python -m pytest -m browser tests/studio
+
+test-slow: weights
+	$(BIN)/python -m pytest -m slow tests
 
 test-cluster: weights
 	$(BIN)/python -m pytest -m cluster tests/workers/engines

@@ -29,6 +29,7 @@ DEMO = Options("demo", IMAGES, IMAGES, architectures=False, scale="full", device
 TINY = Options("paper", 3, 2, architectures=True, scale="tiny", device="cpu", micro_batch=2, processes=1)
 
 
+@pytest.mark.slow
 def test_models_of_the_newer_profiles_with_random_weights_do_all_their_work(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,6 +113,7 @@ def test_the_bare_passes_have_every_item_that_ours_had(demo: tuple[Measurement, 
     assert set(answer.stages) == {"captioner", "detector", "segmenter", "ocr", "matcher"}
 
 
+@pytest.mark.slow
 def test_full_size_architectures_run_in_a_tiny_scale(tmp_path: Path) -> None:
     answer, folder = _measured(TINY, tmp_path)
     ours = [json.loads(line) for line in (folder / "ours.jsonl").read_text().splitlines()]

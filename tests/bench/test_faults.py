@@ -26,6 +26,7 @@ LONGEST = 3600.0  # seconds: it ends by itself, and has taken 413 beside other l
 KINDS = "sticky_cuda,out_of_memory,server_half,redis_readonly,part_truncated,part_flipped,worker_killed,hang_locked"
 
 
+@pytest.mark.slow
 def test_no_row_is_lost_doubled_or_false() -> None:
     command = [sys.executable, "-m", "bench.faults.run", "--images", "264", "--kinds", KINDS]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, encoding="utf-8", timeout=LONGEST)

@@ -6,11 +6,14 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from bench.processes import CHECKOUT
 
 ATTACKS = "tars,workers,ids,browser,parts"
 
 
+@pytest.mark.slow
 def test_nothing_hangs_ends_or_is_lost() -> None:
     command = [sys.executable, "-m", "bench.hostile.run", "--scale", "0.015", "--profiles", "fake", "--only", ATTACKS]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, encoding="utf-8")

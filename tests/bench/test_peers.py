@@ -25,6 +25,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["script", "Strata"])
+@pytest.mark.slow
 def test_a_run_is_counted(name: str, shards: Path, tmp_path: Path) -> None:
     run = Run(BY_NAME[name], tmp_path, shards, 2, 0.0, sys.executable)
     run.complete(measured=True)
@@ -34,6 +35,7 @@ def test_a_run_is_counted(name: str, shards: Path, tmp_path: Path) -> None:
     assert 0 < run.first_row <= run.whole and run.memory > 10 and run.rate() > 0
 
 
+@pytest.mark.slow
 def test_what_is_killed_and_started_again_is_counted(shards: Path, tmp_path: Path) -> None:
     run = Run(BY_NAME["script"], tmp_path, shards, 2, 0.01, sys.executable)
     kill(run.until(0.4, SHARDS * IMAGES))

@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 # A worker promises 1,024 MiB above its models. Beside one micro-batch of two photographs it has the next one, the bytes
 # of the chunk, and the composer's 480 MiB. Measured: 93 and 172 MiB; a mask of 24 megapixels in float32 takes 96.
 MOST = 300
 
 
+@pytest.mark.slow
 def test_a_micro_batch_of_pages_and_of_photographs_takes_little_memory() -> None:
     """Without the OCR, which takes 14 s for a page; `tests.models.test_text_lines` holds what it reads at a time."""
     left_out = [word for stage in ("ocr", "matcher", "captioner") for word in ("--without", stage)]
