@@ -47,11 +47,8 @@ def show_webhook(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, ap
 
     with open_client(url, api_key) as client:
         view = client.webhook(job)
-    if as_json:
-        print(view.model_dump_json())
-        return
-    _print([view])
-    for attempt in view.attempts:
+    _show(view, as_json)
+    for attempt in () if as_json else view.attempts:
         outcome = attempt.error or f"status {attempt.status}"
         print(f"  {moment(attempt.at)}  {attempt.seconds:.1f} s  {outcome}")
 
@@ -60,17 +57,20 @@ def show_webhook(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, ap
 def redeliver(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """Send the webhook of a job that has ended again, within half a minute."""
     with open_client(url, api_key) as client:
-        view = client.redeliver(job)
-    if as_json:
-        print(view.model_dump_json())
-    else:
-        _print([view])
+        _show(client.redeliver(job), as_json)
 
 
 @app.command("secret")
 def secret() -> None:
     """Print a new secret for STRATA_WEBHOOK_SECRET; the receiver needs the same."""
     print(f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}")
+
+
+def _show(view: DeliveryView, as_json: bool) -> None:
+    if as_json:
+        print(view.model_dump_json())
+    else:
+        _print([view])
 
 
 def _print(views: list[DeliveryView]) -> None:
