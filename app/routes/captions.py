@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import AccessDep, Caller, Services, ServicesDep
 from app.http.document import named
 from app.http.limits import MAX_WAITS
+from app.http.prefix import PrefixDep, linked
 from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
@@ -48,6 +49,7 @@ async def caption_image(
     given: ServicesDep,
     access: AccessDep,
     caller: Caller,
+    prefix: PrefixDep,
     prefer: Annotated[str | None, Header(description="`wait=N`: up to N seconds (at most 120)")] = None,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
@@ -66,7 +68,7 @@ async def caption_image(
         if record is not None:
             headers["Content-Location"] = f"/v1/records/{job.id}/{quote(record.key, safe='')}"
             return _json(record, 200, headers)
-    return _json(await run_in_threadpool(given.jobs.accepted, job), 202, headers)
+    return _json(linked(await run_in_threadpool(given.jobs.accepted, job), prefix), 202, headers)
 
 
 async def _created(request: Request, given: Services, tenant: str, caller: str) -> JobRequest:
