@@ -127,7 +127,7 @@ def test_events_are_sent_as_they_are(described: tuple[Service, str], accepted: s
     service, job = described
     answer, body = _raw(service, f"/v1/jobs/{job}/events", accepted)
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert "content-encoding" not in answer.headers and body.startswith(b"event: job\n")
+    assert "content-encoding" not in answer.headers and b"event: job\n" in body
 
 
 def _call(app: Any, method: str, sent: list[bytes], headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
