@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Schema = Mapping[str, Any]
+Alternative = tuple[str, Schema]  # its name, empty if it has none
 
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 # of requests: a lower one of these, or a higher one of those, refuses what was taken
@@ -112,53 +113,32 @@ class _Comparison:
 
     def _schemas(self, where: str, before: Schema, after: Schema, sent: bool) -> Iterator[str]:
         """Compare two schemas. sent: of requests."""
-        pair = before.get("$ref", ""), after.get("$ref", ""), sent
-        if not (pair[0] and pair[1]):
-            yield from self._unnamed(where, before, after, sent)
-            return
+        if sent and "default" in before and before["default"] != after.get("default"):
+            yield f"{where}: its default was {before['default']!r} and is {after.get('default')!r}"
+        old, new = list(_alternatives(self.before, before)), list(_alternatives(self.after, after))
+        # each of those that clients may send must be taken, and each of those that they may get must be known
+        for one in old if sent else new:
+            pairs = [(one, other) for other in new] if sent else [(other, one) for other in old]
+            tries = [self._alike(where, *pair, sent=sent) for pair in pairs if _is_as(pair[0][1], pair[1][1], sent)]
+            if not tries:
+                yield f"{where}: {_kind(one[1]) or 'anything'} {'is not taken any more' if sent else 'may come now'}"
+            # of several objects the one that is meant is the one that fits best
+            yield from min(tries, key=len, default=[])
+
+    def _alike(self, where: str, before: Alternative, after: Alternative, sent: bool) -> list[str]:
+        """The changes between two schemas of one type."""
+        pair = before[0], after[0], sent
+        if not (before[0] and after[0]):
+            return list(self._inner(where, before[1], after[1], sent))
         if pair not in self.known:
             self.known[pair] = []  # for the schemas in it that contain it
             # told by its name, wherever it is used
-            name = f"schema {pair[0].rpartition('/')[2]}"
-            self.known[pair] = list(self._unnamed(name, before, after, sent))
-        yield from self.known[pair]
+            self.known[pair] = list(self._inner(f"schema {before[0]}", before[1], after[1], sent))
+        return self.known[pair]
 
-    def _unnamed(self, where: str, before: Schema, after: Schema, sent: bool) -> Iterator[str]:
-        if sent and "default" in before and before["default"] != after.get("default"):
-            yield f"{where}: its default was {before['default']!r} and is {after.get('default')!r}"
-        old, new = list(self._alternatives(self.before, before)), list(self._alternatives(self.after, after))
-        # each of those that clients may send must be taken, and each of those that they may get must be known
-        wanted, there = (old, new) if sent else (new, old)
-        for one in wanted:
-            found = [other for other in there if _is_as(*((one, other) if sent else (other, one)), sent=sent)]
-            if not found:
-                told = "is not taken any more" if sent else "may come now"
-                yield f"{where}: {_kind(one) or 'anything'} {told}"
-                continue
-            # of several objects the one that is meant is the one that fits best
-            tries = [list(self._alike(where, *((one, other) if sent else (other, one)), sent=sent)) for other in found]
-            yield from min(tries, key=len)
-
-    def _alternatives(self, document: Schema, schema: Schema) -> Iterator[Schema]:
-        """The schemas of which one must hold, without references."""
-        if "$ref" in schema:
-            found: Any = document
-            for step in schema["$ref"].removeprefix("#/").split("/"):
-                found = found[step]
-            yield from self._alternatives(document, found)
-        elif "anyOf" in schema or "oneOf" in schema:
-            for one in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
-                yield from self._alternatives(document, one)
-        elif isinstance(schema.get("type"), list):
-            for kind in schema["type"]:
-                yield {**schema, "type": kind}
-        else:
-            yield schema
-
-    def _alike(self, where: str, before: Schema, after: Schema, sent: bool) -> Iterator[str]:
-        """Compare two schemas of one type."""
+    def _inner(self, where: str, before: Schema, after: Schema, sent: bool) -> Iterator[str]:
         yield from _values(where, before, after, sent)
-        for name in ("items", "additionalProperties", "contentSchema"):
+        for name in ("items", "additionalProperties"):
             if isinstance(before.get(name), Mapping) and isinstance(after.get(name), Mapping):
                 yield from self._schemas(f"{where}, each of its {name}", before[name], after[name], sent)
         old, new = before.get("prefixItems", []), after.get("prefixItems", [])
@@ -182,6 +162,21 @@ class _Comparison:
             # what was removed is told already
             if name in new:
                 yield f"{where}, {name}: {'it is required now' if sent else 'it may be missing now'}"
+
+
+def _alternatives(document: Schema, schema: Schema, name: str = "") -> Iterator[Alternative]:
+    """The schemas of which one must hold, each with its name in the document, if it has one."""
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix("#/components/schemas/")
+        yield from _alternatives(document, document["components"]["schemas"][name], name)
+    elif "anyOf" in schema or "oneOf" in schema:
+        for one in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+            yield from _alternatives(document, one)
+    elif isinstance(schema.get("type"), list):
+        for kind in schema["type"]:
+            yield "", {**schema, "type": kind}
+    else:
+        yield name, schema
 
 
 def _is_as(before: Schema, after: Schema, sent: bool) -> bool:
