@@ -26,6 +26,7 @@ import uvicorn
 from strata.core.profiles import Profile
 from strata.core.settings import Settings
 from strata.describing import shared
+from strata.environment import OTHERS
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.queue import Queue
 from tests.docs.blocks import Block, blocks_of, check_strata, words_of
@@ -191,7 +192,7 @@ def test_every_setting_is_in_the_table() -> None:
     table = README.read_text().partition("## Settings")[2].partition("\n## ")[0]
     named = set(re.findall(r"`((?:STRATA|REDIS)_\w+)`", table))
     known = {"REDIS_URL" if name == "redis_url" else f"STRATA_{name.upper()}" for name in Settings.model_fields}
-    assert named == known | {"STRATA_MODELS", "STRATA_DEBUG", "STRATA_URL"}
+    assert named == known | set(OTHERS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
