@@ -379,8 +379,9 @@ _TYPES = (
         "not-ready",
         503,
         "Not ready",
-        "`/readyz` says what is missing: Redis, the store, or a ready worker for each group. A job is not deleted while "
-        "the list of jobs is rebuilt, after Redis has lost it: send the request again after `Retry-After` seconds.",
+        "`/readyz` says what is missing: Redis, the store, or a ready worker for each group. A job is not deleted "
+        "while the list of jobs is rebuilt, after Redis has lost it: send the request again after `Retry-After` "
+        "seconds.",
     ),
     ProblemType(
         "storage-full",
