@@ -28,6 +28,7 @@ from strata.jobs.troubles import Troubles
 from strata.jobs.waiting import WaitingJobs
 from strata.queue import LockState, Queue
 from strata.store import Store, storage_fault
+from strata.telemetry import span
 from strata.webhooks import Post, Sender
 
 log = logging.getLogger(__name__)
@@ -313,7 +314,8 @@ class Scheduler:
     def _queue(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
         """Queue chunks of a job; then there is less room."""
         if chunks:
-            self.queue.broker.enqueue_all(chunks, request.id, request.priority)
+            with span("queue chunks", [request.trace], job=request.id, group=chunks[0].group, chunks=len(chunks)):
+                self.queue.broker.enqueue_all(chunks, request.id, request.priority)
             self.room.has_changed()
 
     def _read_summaries(self, plan: Plan) -> None:

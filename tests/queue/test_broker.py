@@ -49,6 +49,13 @@ def test_a_chunk_is_queued_once_and_every_job_is_counted(queue: Queue, broker: B
     assert broker.enqueue(chunk(), "one", "lo")  # finished: it may be asked for again
 
 
+def test_what_a_later_version_adds_to_a_message_is_passed_over(queue: Queue, broker: Broker) -> None:
+    fields = chunk().to_fields() | {"added": "later"}
+    raw_redis(queue).xadd(keys.stream("vision", "lo"), fields)
+    (claim,) = broker.claim("vision", "w", 1)
+    assert claim.chunk == chunk()
+
+
 def test_jobs_with_other_texts_share_the_layers_and_each_gets_its_own_next_chunk(queue: Queue, broker: Broker) -> None:
     wanted = {"one": "a" * 16, "two": "b" * 16, "three": "a" * 16}
     for job_id, fingerprint in wanted.items():

@@ -11,16 +11,15 @@ from strata.core import GROUPS, Chunk, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
-from strata.telemetry import COUNTERS, is_traced
+from strata.telemetry import COUNTERS
 from workers.accounts import NotAffordable
-from workers.claims import MAX_REFUSALS, Claims
+from workers.claims import MAX_REFUSALS, Claims, traces_of
 from workers.leases import Leases
 from workers.profile_versions import ProfileVersions
 
 log = logging.getLogger(__name__)
 
 RECLAIM_SECONDS = 1.0  # between two searches for chunks whose leases have lapsed, or whose holders have ended
-MOST_TRACES = 32  # that the span of a chunk is linked with
 REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued because other chunks have reserved the rest of the budget
 
 
@@ -65,11 +64,7 @@ class QueueClaims(Claims):
         return self.broker.waiting_jobs(chunk)
 
     def traces(self, chunks: Sequence[Chunk]) -> Sequence[str]:
-        if is_traced():
-            with suppress(QueueUnavailable):
-                jobs = set[str]().union(*self.broker.all_waiting_jobs(chunks))
-                return self.jobs.queue.job_states.traces(sorted(jobs)[:MOST_TRACES])
-        return ()
+        return traces_of(self.jobs.queue, chunks)
 
     def is_wanted(self, claim: Claim) -> bool:
         with suppress(QueueUnavailable):
