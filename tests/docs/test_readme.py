@@ -37,7 +37,8 @@ from workers.describing import pipelines
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
 PYTHON = ROOT / "docs" / "python.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", PYTHON, *sorted((ROOT / "docs").glob("*/*.md"))]
+OPERATIONS = ROOT / "docs" / "operations.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", PYTHON, OPERATIONS, *sorted((ROOT / "docs").glob("*/*.md"))]
 ADDRESS = "http://127.0.0.1:8080"
 SAMPLES = "samples/shards/00000.tar"  # the shard that README and the tutorial submit
 IMAGES = 64  # in it

@@ -1,4 +1,4 @@
-"""A copy of a store, made while jobs ran, is gone on from with an empty Redis: nothing is lost, nothing computed again."""
+"""A copy of a store, made while jobs ran, is gone on from with an empty Redis: nothing is lost or computed again."""
 
 from __future__ import annotations
 
