@@ -134,6 +134,13 @@ class Claims(ABC):
     def fail(self, claim: Claim, reason: str) -> None:
         """No process can compute the chunk: end the waiting jobs as failed, with the reason."""
 
+    def leave(self, claim: Claim, reason: str) -> None:
+        """This process cannot compute the chunk, since its profile is another one: leave it to a process that can.
+
+        If none is known, the waiting jobs end as failed, with the reason.
+        """
+        self.fail(claim, reason)
+
     @abstractmethod
     def requeue(self, claim: Claim, refusal: NotAffordable) -> None:
         """End the jobs whose budgets are spent; the chunk's turn comes again if others wait for it."""

@@ -129,7 +129,7 @@ class ChunkPreparer:
         except WorkInterrupted:
             self.claims.release(claim)
         except ProfileError as error:
-            self.claims.fail(claim, str(error))
+            self.claims.leave(claim, str(error))
         except (FileNotFoundError, ValueError) as error:
             reason = f"{type(error).__name__}: {storage_reason(error)}"
             self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {reason}")
