@@ -38,10 +38,10 @@ def test_a_worker_of_this_machine_that_is_ready(queue: Queue, capsys: pytest.Cap
     beat(queue, "elsewhere", ["vision", "llm"], host=f"not-{HERE}")
     beat(queue, "ended", ["vision", "llm"], process=DEAD)
     assert checked() == exits.FAILURE
-    assert capsys.readouterr().err.splitlines()[-1] == f"strata: no worker of {HERE} has sent a heartbeat lately"
+    assert capsys.readouterr().err.splitlines()[-1] == f"strata worker: no worker of {HERE} has sent a heartbeat lately"
     beat(queue, "loading", ["vision"], ready=False)
     assert checked() == exits.FAILURE
-    assert capsys.readouterr().err == f"strata: the worker of {HERE} has not loaded its models yet\n"
+    assert capsys.readouterr().err == f"strata worker: the worker of {HERE} has not loaded its models yet\n"
     beat(queue, "here", ["vision"])
     assert checked() == checked("--groups", "vision") == 0
     assert checked("--groups", "llm") == checked("--groups", "vision,llm") == exits.FAILURE
