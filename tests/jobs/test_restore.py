@@ -18,7 +18,7 @@ from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
 
-IMAGES = 24  # of a shard: six chunks
+IMAGES = 12  # of a shard: three chunks
 FIRST = ("jobs", "open")  # what docs/operations.md copies first
 
 
@@ -58,18 +58,18 @@ def restored(queue: Queue, store: Path) -> Jobs:
 
 def test_copies_of_a_working_store_are_gone_on_from(queue: Queue, tmp_path: Path) -> None:
     jobs, ids = Jobs(queue, Store(str(tmp_path / "store"))), list[str]()
-    with FakeMachine(jobs, seconds=0.02):
+    with FakeMachine(jobs, seconds=0.05):
         # each copy has jobs that have ended, and one that is half done
-        for number in range(3):
+        for number in range(2):
             images = [jpeg(32 + image, 24 + number) for image in range(IMAGES)]
             shard = write_shard(tmp_path / f"{number}.tar", images, number * IMAGES)
             ids.append(jobs.new.create("batch", [shard], FAKE_PROFILE, "lo").id)
-            wait_for(lambda: jobs.view(ids[-1]).groups["vision"].images >= IMAGES / 3)
+            wait_for(lambda: jobs.view(ids[-1]).groups["vision"].images >= 4)
             copy_store(tmp_path / "store", tmp_path / f"copy-{number}")
         for job in ids:
             wait_for_end(jobs, job)
         expected = {job: read_rows(jobs.store, jobs.view(job)) for job in ids}
-    for number in range(3):
+    for number in range(2):
         copy = tmp_path / f"copy-{number}"
         had, again = parts_of(copy), restored(queue, copy)
         assert 0 < len(had) < len(parts_of(tmp_path / "store"))

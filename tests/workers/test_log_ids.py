@@ -16,6 +16,7 @@ from strata.logs import JsonFormatter
 from strata.queue.queue import Queue
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
+from workers import indexer
 from workers.groups import VisionGroup
 
 
@@ -34,7 +35,7 @@ def broken(*_: object) -> None:
     raise WeightsMissing("the weights are gone")
 
 
-def unreadable(*_: object) -> None:
+def unreadable(*_: object, **__: object) -> None:
     raise ValueError("no rows")
 
 
@@ -44,7 +45,7 @@ def test_a_line_of_a_chunk_has_its_job(
 ) -> None:
     shard = write_shard(tmp_path / "0.tar", [jpeg()])
     if name == "index":
-        Path(shard).write_bytes(b"no tar" * 200)
+        monkeypatch.setattr(indexer, "index_shard", unreadable)
     elif name == "items":
         monkeypatch.setattr(VisionGroup, "items", unreadable)
     else:
