@@ -55,7 +55,7 @@ class Upgrade:
         self.steps = [(JOIN, self._join), (SERVE, self._serve), (LEAVE, self._leave)]
         self.held: dict[bool, set[str]] = {True: set(), False: set()}  # ids of chunks, by whether of the first version
         self.codes: list[int] = []
-        self.singles = 0
+        self.singles = self.at_once = self.later = 0  # asked for, answered with the record, described after the answer
         self._queue = Queue(fleet.server.url)
 
     def look(self, views: list[JobView]) -> None:
@@ -87,13 +87,15 @@ class Upgrade:
             self.fleet.workers.remove(worker)
 
     def _describe(self) -> None:
-        """Describe single images; each must get its record at once."""
+    PLACE
         with Client(self.fleet.url, timeout=60) as client:
             for _ in range(SINGLE):
                 self.singles += 1
                 answer = client.caption(tiny_jpeg(1_000_000 + self.singles), wait=60)
-                if not isinstance(answer, Record) or answer.description is None:
-                    raise RuntimeError(f"a single image was not described: {answer}")
+                self.at_once += isinstance(answer, Record) and answer.description is not None
+                if isinstance(answer, JobView):
+                    (view,) = followed(self.fleet, [answer.id])
+                    self.later += view.request_counts.succeeded
 
 
 def run(folder: Path, old: Path, images: int, seconds: float, back: bool) -> int:
@@ -111,10 +113,14 @@ def run(folder: Path, old: Path, images: int, seconds: float, back: bool) -> int
         found = read_rows(Store(fleet.store), view)
     lost, doubled, wrong = compare(expected, found)
     held = [len(upgrade.held[of_first]) for of_first in (True, False)]
-    print(f"{view.status}: {view.request_counts.model_dump()}, single images {upgrade.singles} of {upgrade.singles}")
+    print(
+        f"{view.status}: {view.request_counts.model_dump()}, single images {upgrade.at_once} of {upgrade.singles}, "
+        f"and {upgrade.later} after their answers"
+    )
     print(f"chunks seen with workers of the first version {held[0]}, of the second {held[1]}; codes {upgrade.codes}")
     print(f"lost {lost} doubled {doubled} wrong {wrong} of {len(expected)}")
     good = adds_up([view], len(found)) and all(held) and not upgrade.steps and not any(upgrade.codes)
+    good = good and upgrade.at_once + upgrade.later == upgrade.singles
     return 0 if good and not (lost or doubled or wrong) else 1
 
 
