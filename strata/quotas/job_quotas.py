@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from strata.core import NO_QUOTAS, Chunk, JobRequest, Quotas
@@ -87,4 +88,8 @@ class JobQuotas:
         what = f"the key {key_id} may have {most:,} images described a day"
         if images > most:
             return Admission(number, f"{what}, and a chunk of this job has {images:,}", never=True)
-        return Admission(number, f"{what}; what is used counts for 24 hours", seconds)
+        # the time at which the next chunk fits, if the key does not use more in between
+        when = (
+            "" if seconds is None else f"; goes on at {datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:%MZ}"
+        )
+        return Admission(number, what + when, seconds)

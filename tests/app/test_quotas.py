@@ -244,7 +244,7 @@ def test_a_batch_waits_until_the_quota_has_room(service: Service) -> None:
     wait_for(lambda: service.jobs.view(job).request_counts.succeeded == 8 and service.jobs.view(job).waiting)
     view = service.jobs.view(job)
     assert view.waiting is not None and view.waiting.stage == "quota" and key.key_id in view.waiting.reason
-    assert "may have 9 images described a day" in view.waiting.reason
+    assert "may have 9 images described a day; goes on at 20" in view.waiting.reason
     assert view.status is JobStatus.IN_PROGRESS and key.left(IMAGES, 9) == 1
     # others are not held up, and a single image takes what is left
     assert limited(service).caption(jpeg(50), wait=120).status_code == 200
@@ -320,6 +320,25 @@ def test_a_job_knows_its_key_in_the_ledger(queue: Queue, store: Store) -> None:
     StoredKeys(store).limit(key.id, lambda _: NO_QUOTAS)
     quotas.reset()
     assert quotas.of(key.id) == NO_QUOTAS and not server.exists(keys.MONEY_QUOTAS)
+
+
+def test_the_quotas_of_a_store_that_is_away(queue: Queue, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    stored, unread = StoredKeys(store), StoredKeys(store)
+    quotas = job_quotas.JobQuotas(queue, stored, lambda: now[0])
+    key, _ = stored.create("a", [Scope.SUBMIT], quotas=Quotas(images_a_day=5))
+    assert quotas.of(key.id).images_a_day == 5
+
+    def away() -> None:
+        raise OSError(5, "away")
+
+    for keys_of in (stored, unread):
+        monkeypatch.setattr(keys_of, "all", away)
+    now[0] += job_quotas.FRESH_SECONDS
+    quotas.reset()
+    assert quotas.of(key.id).images_a_day == 5  # the last list is believed
+    with pytest.raises(OSError, match="away"):
+        job_quotas.JobQuotas(queue, unread).of(key.id)
 
 
 # streams
