@@ -88,8 +88,6 @@ class JobQuotas:
         what = f"the key {key_id} may have {most:,} images described a day"
         if images > most:
             return Admission(number, f"{what}, and a chunk of this job has {images:,}", never=True)
-        # the time at which the next chunk fits, if the key does not use more in between
-        when = (
-            "" if seconds is None else f"; goes on at {datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:%MZ}"
-        )
-        return Admission(number, what + when, seconds)
+        if seconds is not None:  # the next chunk fits then, if the key does not use more in between
+            what += f"; goes on at {datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:%MZ}"
+        return Admission(number, what, seconds)
