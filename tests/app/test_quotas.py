@@ -45,8 +45,9 @@ class Limited:
     def get(self, path: str = "/v1/backlog") -> Answer:
         return self.service.client.get(path, headers=self.headers)
 
-    def caption(self, data: bytes, wait: float | None = None, **more: str) -> Answer:
-        headers = self.headers | more | ({"Prefer": f"wait={wait:g}"} if wait else {})
+    def caption(self, data: bytes, wait: float | None = None, idempotency: str = "") -> Answer:
+        headers = self.headers | ({"Prefer": f"wait={wait:g}"} if wait else {})
+        headers |= {"Idempotency-Key": idempotency} if idempotency else {}
         return self.service.client.post("/v1/captions", files={"file": ("a.jpg", data)}, headers=headers)
 
     def send(self, data: bytes) -> Answer:
@@ -184,7 +185,7 @@ def test_what_is_computed_already_is_free(service: Service) -> None:
     assert service.jobs.view(job).status is JobStatus.COMPLETED and key.left(IMAGES, 3) == 2
     # a request that is repeated with its Idempotency-Key is one
     for _ in range(2):
-        assert key.caption(jpeg(21), **{"Idempotency-Key": "one"}).status_code == 202
+        assert key.caption(jpeg(21), idempotency="one").status_code == 202
     assert key.left(IMAGES, 3) == 1
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from strata.core import Budget, Cost
 from strata.jobs.jobs import Jobs
-from strata.queue import FOR_EVER, IMAGES, Quota, keys
+from strata.queue import FOR_EVER, IMAGES, Quota, Use, keys
 from strata.queue.accounts import MONEY
 from strata.queue.accounts.windows import PIECES
 from strata.queue.queue import Queue
@@ -60,8 +60,8 @@ def test_what_was_used_counts_until_all_of_its_piece_is_older_than_the_window(qu
 
 def test_what_counts_for_ever_is_freed_by_giving_back_only(queue: Queue) -> None:
     use = queue.windows.use(TOTAL, KEY, 10, 8)
-    assert use == (1, 2, None, 0)
-    assert queue.windows.use(TOTAL, KEY, 10, 3) == (0, 2, None, 0)
+    assert use == Use(1, 2, None, 0)
+    assert queue.windows.use(TOTAL, KEY, 10, 3) == Use(0, 2, None, 0)
     server: Any = raw_redis(queue)
     assert server.ttl(keys.used("total", KEY)) == -1
     queue.windows.give_back(TOTAL, KEY, use.piece, 8)

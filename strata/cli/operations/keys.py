@@ -201,7 +201,7 @@ def _bytes_in(text: str) -> int | str:
     found = _SIZE.fullmatch(text)
     if found is None:
         return text
-    unit = (1024 if found[3] else 1000) ** ("kmgt".index(found[2].lower()) + 1 if found[2] else 0)
+    unit: int = (1024 if found[3] else 1000) ** ("kmgt".index(found[2].lower()) + 1 if found[2] else 0)
     return round(float(found[1]) * unit)
 
 
