@@ -87,7 +87,7 @@ class Upgrade:
             self.fleet.workers.remove(worker)
 
     def _describe(self) -> None:
-    PLACE
+        """Describe single images: each request waits for its record."""
         with Client(self.fleet.url, timeout=60) as client:
             for _ in range(SINGLE):
                 self.singles += 1
