@@ -64,12 +64,7 @@ def _filled(content: str, given: Mapping[str, str]) -> str:
     return given.get(name) or str(interpolated(text or "", given))
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads the tag `!reset` of Compose as _RESET."""
-
-
-_RESET = object()
-_Loader.add_constructor("!reset", lambda loader, node: _RESET)
+_RESET = object()  # what Compose's tag `!reset` says
 
 
 def merged(content: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +79,9 @@ def merged(content: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
 
 def without_gpu() -> dict[str, Any]:
     """The content of the file as it is with docker-compose.cpu.yml."""
-    override: dict[str, Any] = yaml.load(WITHOUT_GPU.read_text(encoding="utf-8"), _Loader)
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_constructor("!reset", lambda *_: _RESET)
+    override: dict[str, Any] = yaml.load(WITHOUT_GPU.read_text(encoding="utf-8"), loader)
     return merged(yaml.safe_load(FILE.read_text(encoding="utf-8")), override)
 
 
