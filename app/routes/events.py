@@ -26,6 +26,7 @@ from strata.queue import Queue
 router = APIRouter(route_class=ScopedRoute, prefix="/jobs", responses=PROBLEM_RESPONSES)
 
 POLL_SECONDS = 0.25  # all changes within this time are sent as one event
+LastEventId = Annotated[str | None, Header()]
 _ID = re.compile(r"\d{1,18}-\d{1,18}")
 _EVENTS = events_of(job="JobView", progress="JobProgress", status="JobView", layer="LayersSoFar")
 
@@ -38,11 +39,7 @@ async def _place(given: ServicesDep, caller: Caller) -> AsyncIterator[None]:
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_place)], responses=_EVENTS)
 async def watch_job(
-    job: KnownJob,
-    given: ServicesDep,
-    access: AccessDep,
-    prefix: PrefixDep,
-    last_event_id: Annotated[str | None, Header()] = None,
+    job: KnownJob, given: ServicesDep, access: AccessDep, prefix: PrefixDep, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
     """First `job` with the whole job, then `progress` with its counts and `status` with the whole job, to its end.
 
