@@ -20,6 +20,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+__all__ = ["Compression", "chosen_encoding", "zstd"]
+
 MIN_BYTES = 1024  # smaller answers do not gain
 GZIP_LEVEL = 5
 ZSTD_LEVEL = 3  # its window is 2 MiB; RFC 9659 allows 8
@@ -76,8 +78,8 @@ class _Zstandard(IdentityResponder):
         return await anyio.to_thread.run_sync(self._compress, body, more_body)
 
     def _compress(self, body: bytes, more_body: bool) -> bytes:
-        end = self._compressor.FLUSH_BLOCK if more_body else self._compressor.FLUSH_FRAME
-        return self._compressor.compress(body, end)
+        compress, modes = self._compressor.compress, zstd.ZstdCompressor
+        return compress(body, modes.FLUSH_BLOCK) if more_body else compress(body, modes.FLUSH_FRAME)
 
 
 def _responder(encoding: str, app: ASGIApp) -> ASGIApp:

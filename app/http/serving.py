@@ -9,7 +9,7 @@ import socket
 import threading
 from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -38,7 +38,7 @@ class HttpServer(uvicorn.Server):
         # headers that anybody can send would let a client be as many callers as it likes
         trusted = os.environ.get("FORWARDED_ALLOW_IPS")
         config = uvicorn.Config(
-            app if trusted is None else Proxies(app, trusted),
+            app if trusted is None else Proxies(cast(Any, app), trusted),
             http=Connection,
             ws="none",
             loop="asyncio",  # whose transports `Connection` knows

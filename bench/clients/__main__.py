@@ -68,7 +68,7 @@ def of_openapi_python_client(place: Place) -> list[str | Path] | None:
     """Make the client; the command that tries it, None without its packages."""
     if place.python is None or not (tool := place.python.parent / "openapi-python-client").exists():
         return None
-    made = ["--meta", "none", "--output-path", place.folder / "strata_client"]
+    made: list[str | Path] = ["--meta", "none", "--output-path", place.folder / "strata_client"]
     config = HERE / "openapi-python-client.yml"
     told = run([tool, "generate", "--path", place.document, "--config", config, *made], place.folder)
     if "WARNING" in told.upper():  # it leaves out what it does not understand
