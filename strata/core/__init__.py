@@ -9,6 +9,14 @@ from __future__ import annotations
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
 from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
+from strata.core.features import (
+    FEATURE_COLUMNS,
+    FEATURE_STAGES,
+    FEATURES,
+    READS_TEXTS,
+    feature_fingerprint,
+    part_schema,
+)
 from strata.core.ids import DEFAULT_TENANT, checked_job_id, created_at, is_hash, is_job_id, is_tenant
 from strata.core.layers import (
     LAYERS,
@@ -57,6 +65,7 @@ from strata.core.parameters import (
     SamParameters,
     ScenePrompts,
     SegmenterParameters,
+    SharpnessParameters,
     SsdDetectorParameters,
     TextSettings,
     TransformersComposerParameters,
@@ -141,6 +150,9 @@ from strata.core.usage import MILLION, MOST, Bill, Cost, Usage
 __all__ = [
     "COMMIT",
     "DEFAULT_TENANT",
+    "FEATURES",
+    "FEATURE_COLUMNS",
+    "FEATURE_STAGES",
     "FINAL_GROUP",
     "GROUPS",
     "KINDS",
@@ -151,6 +163,7 @@ __all__ = [
     "MILLION",
     "MOST",
     "NOTHING_FOUND",
+    "READS_TEXTS",
     "RECORD_SCHEMA",
     "REVIEWED",
     "SCHEMA_VERSION",
@@ -246,6 +259,7 @@ __all__ = [
     "ShardCounts",
     "ShardSummaries",
     "ShardSummary",
+    "SharpnessParameters",
     "SsdDetectorParameters",
     "StageFigures",
     "StageSettings",
@@ -274,6 +288,7 @@ __all__ = [
     "YesParameters",
     "checked_job_id",
     "created_at",
+    "feature_fingerprint",
     "growing_pause",
     "head_of",
     "installed",
@@ -286,6 +301,7 @@ __all__ = [
     "load_settings",
     "origins",
     "part_name",
+    "part_schema",
     "read_profile",
     "records_to_table",
     "table_to_records",

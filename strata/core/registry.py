@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from strata.core import parameters as p
+from strata.core.features import FEATURE_STAGES, FEATURES
 from strata.core.layers import LAYERS
 from strata.core.parameters import BUILT_IN, KINDS, BackEnd
 from strata.errors import InvalidInput
@@ -59,6 +60,7 @@ _NAMED_STAGES = (
     StageSpec("composer", "llm"),
     # it checks each sentence of the composer's text
     StageSpec("verifier", "llm", needs=("composer",)),
+    *(StageSpec(name, FEATURES) for name in FEATURE_STAGES),
 )
 _NAMED = {spec.name for spec in _NAMED_STAGES}
 # a stage that maps whole images to a layer needs no entry above: its layer declares it

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from strata.core import LAYERS, THINGS, LayerSpec, Status, head_of
 from strata.judgments import Judgments, Review, Subject, reviews
-from strata.store import READERS, Part, Store
+from strata.store import READERS, FeatureReader, Part, Store
 
 Kind = Literal["number", "flag", "name"]
 Floats = np.typing.NDArray[np.float64]
@@ -29,12 +29,16 @@ _ALWAYS = ("key", "status")
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature: its kind, its meaning for users, the columns of parts that it needs, and how it is computed."""
+    """A feature: its kind, its meaning for users, the columns of parts that it needs, and how it is computed.
+
+    stage: of the group `features`, whose parts have the columns; None: the columns are those of `llm` parts.
+    """
 
     kind: Kind
     meaning: str
     columns: tuple[str, ...]
     compute: Callable[[pa.Table], Any]
+    stage: str | None = None
 
 
 def entries_of(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
@@ -252,6 +256,9 @@ FEATURES: dict[str, Feature] = {
     "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _review),
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
+    "sharpness": Feature(
+        "number", "variance of the Laplacian of the grey image", ("sharpness",), _column("sharpness"), "sharpness"
+    ),
     "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), _image),
 }
 
@@ -261,30 +268,41 @@ class Rows:
     """The succeeded rows of some parts, and the number of all rows by status.
 
     table: part (int32, index in the list of parts), row (int32, index in the part), key, and one column per feature;
-    sorted by part and row.
+    sorted by part and row. ways: how the stages of the group `features` have computed that were read.
     """
 
     table: pa.Table
     statuses: Counter[str]
+    ways: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_rows(
-    store: Store, parts: Sequence[str], features: Iterable[str], advance: Callable[[int], object] = lambda parts: None
+    store: Store,
+    parts: Sequence[str],
+    features: Iterable[str],
+    advance: Callable[[int], object] = lambda parts: None,
+    ways: Mapping[str, str] | None = None,
 ) -> Rows:
     """Read features of all succeeded rows of parts.
 
-    parts: paths from the store's root. advance: called with the number of parts read since the last call. Raises
-    FileNotFoundError for a part that does not exist, and for the feature `review` LostJudgments.
+    parts: paths from the store's root. advance: called with the number of parts read since the last call. ways: how
+    stages of the group `features` have computed, where there are several. Raises FileNotFoundError for a part that does
+    not exist, for the feature `review` LostJudgments, and MissingFeatures for what was not computed.
     """
     # the columns of all features; key and status are always needed
     names = sorted({*features, "key"})
-    columns = list(dict.fromkeys((*_ALWAYS, *(column for name in names for column in FEATURES[name].columns))))
+    own = [FEATURES[name] for name in names if FEATURES[name].stage is None]
+    columns = list(dict.fromkeys((*_ALWAYS, *(column for feature in own for column in feature.columns))))
+    beside = [FEATURES[name] for name in names if FEATURES[name].stage is not None]
+    reader = FeatureReader(store, ways) if beside else None
     said = reviews(Judgments(store).of_fingerprints(_fingerprints(parts)).whole()) if "review" in names else {}
 
     def read(start: int) -> tuple[pa.Table, Counter[str], int]:
         # the batch as one table, with the origin of each row
         batch = parts[start : start + PARTS_AT_ONCE]
         tables = [_with_origin(index, store.read_columns(path, columns)) for index, path in enumerate(batch, start)]
+        if reader is not None:
+            tables = [_with_features(*each, reader, beside) for each in zip(tables, batch, strict=True)]
         table = pa.concat_tables(tables).combine_chunks()
         # count all rows, compute features of the succeeded ones
         statuses = Counter(table.column("status").to_pylist())
@@ -301,7 +319,17 @@ def read_rows(
             found.append(table)
             statuses += counts
             advance(number)
-    return Rows(pa.concat_tables(found).combine_chunks(), statuses)
+    return Rows(pa.concat_tables(found).combine_chunks(), statuses, reader.used if reader is not None else {})
+
+
+def _with_features(table: pa.Table, path: str, reader: FeatureReader, features: Sequence[Feature]) -> pa.Table:
+    """A part's columns with those of its parts of the group `features`, which have the same rows."""
+    for stage in dict.fromkeys(feature.stage for feature in features):
+        columns = [column for feature in features if feature.stage == stage for column in feature.columns]
+        found = reader.read(Part.parse(path), str(stage), columns)
+        for name in found.column_names:
+            table = table.append_column(name, found.column(name))
+    return table
 
 
 def _fingerprints(parts: Sequence[str]) -> set[str]:

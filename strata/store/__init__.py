@@ -7,6 +7,16 @@ from __future__ import annotations
 
 from strata.store.arrow import import_ahead
 from strata.store.bundles import Compaction, folder_lock, unbundle
+from strata.store.feature_parts import (
+    FeatureKind,
+    FeatureReader,
+    MissingFeatures,
+    feature_part,
+    keep_kind,
+    kind_of,
+    kinds_of,
+    write_features,
+)
 from strata.store.index_rows import (
     IndexRow,
     ParquetCell,
@@ -44,9 +54,12 @@ __all__ = [
     "BrokenPart",
     "Bundle",
     "Compaction",
+    "FeatureKind",
+    "FeatureReader",
     "Footer",
     "IndexRow",
     "LostPart",
+    "MissingFeatures",
     "ParquetCell",
     "Part",
     "PartsOf",
@@ -59,6 +72,7 @@ __all__ = [
     "UnknownSource",
     "as_os_error",
     "count_of",
+    "feature_part",
     "file_folder",
     "file_name",
     "file_system",
@@ -68,9 +82,12 @@ __all__ = [
     "index_table",
     "is_transient",
     "is_upload_list",
+    "keep_kind",
     "keep_profile",
     "keep_proof",
     "kept_profiles",
+    "kind_of",
+    "kinds_of",
     "last_attempts",
     "located_rows",
     "parts_at",
@@ -85,6 +102,7 @@ __all__ = [
     "unbundle",
     "upload_digest",
     "uploads_of",
+    "write_features",
     "write_list",
     "write_progress",
 ]

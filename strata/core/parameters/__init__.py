@@ -29,6 +29,7 @@ from strata.core.parameters.composer import (
     TransformersComposerParameters,
 )
 from strata.core.parameters.detector import FlorenceDetectorParameters, LabelDetectorParameters, SsdDetectorParameters
+from strata.core.parameters.features import SharpnessParameters
 from strata.core.parameters.languages import LANGUAGES, language_asked
 from strata.core.parameters.matcher import OpenClipParameters, YesParameters
 from strata.core.parameters.ocr import OcrParameters
@@ -88,6 +89,7 @@ __all__ = [
     "SamParameters",
     "ScenePrompts",
     "SegmenterParameters",
+    "SharpnessParameters",
     "SsdDetectorParameters",
     "TextFields",
     "TextSettings",
