@@ -22,7 +22,7 @@ from strata.cli import evaluation, exits, jobs, models, processes, profiles, rev
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
-from strata.cli.operations import keys, webhooks
+from strata.cli.operations import curation, keys, webhooks
 from strata.cli.operations.features import features
 from strata.cli.operations.top import top
 from strata.cli.running import command as running
@@ -124,6 +124,8 @@ app.command()(evaluation.report)
 app.add_typer(review.app)
 app.command()(samples.samples)
 app.command()(features)
+for _command in (curation.hashes, curation.left_out, curation.clusters):
+    snapshot.app.command()(_command)
 app.add_typer(snapshot.app)
 app.command()(snapshot.clean)
 app.command()(snapshot.verify)

@@ -55,7 +55,16 @@ Tenant = Annotated[
 ]
 Like = Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")]
 Forget = Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; may be repeated.")]
-Same = Literal["near", "bytes", "listed"]  # alike or equal bytes, equal bytes, the same place or listed SHA-256
+# the same place or listed SHA-256, equal bytes, equal pixels, alike, also mirrored, embeddings near each other
+Same = Literal["near", "bytes", "listed", "pixels", "mirrored", "embedding"]
+Keep = Literal["first", "largest", "best"]
+Without = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Leave out the pictures of a file of `snapshot hashes`.")
+]
+LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option("--leave-out", metavar="NAME=FILTER", help="Leave these rows out, and count them; may be repeated."),
+]
 Method = Literal["random", "balanced", "best"]
 SHOWN = 20  # maximum number of files that `strata clean` lists
 
@@ -70,7 +79,11 @@ def create(
     seed: Annotated[int, typer.Option(help="Seed of the selection.")] = 0,
     where: Where = None,
     unique: Annotated[bool, typer.Option("--unique", help="Each picture once; reads the images.")] = False,
-    same: Annotated[Same | None, typer.Option("--same", help="Which pictures are one to --unique: near.")] = None,
+    same: Annotated[Same | None, typer.Option("--same", help="Which pictures are one: near.")] = None,
+    alike: Annotated[float | None, typer.Option(help="With --same embedding: the least cosine, 0 to 1.")] = None,
+    keep: Annotated[Keep, typer.Option(help="With --unique: which row of one picture stays.")] = "first",
+    leave_out: LeaveOut = None,
+    without: Without = None,
     by: By = None,
     target: Target = None,
     cap: Cap = None,
@@ -86,13 +99,16 @@ def create(
     """Select rows of jobs and store the selection under a name.
 
     A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint. Images that
-    were sent one by one (POST /v1/captions) are not in it, unless --single-images is given.
+    were sent one by one (POST /v1/captions) are not in it, unless --single-images is given. What the profile of the
+    rows wants to be left out is left out, unless --leave-out gives another filter for the name; NAME=False for none.
     """
     from strata.snapshots import read_own_files
 
-    snapshots, own = _snapshots(store), read_own_files(scores, exclude)
+    snapshots, own = _snapshots(store), read_own_files(scores, exclude, without)
     given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap}
-    given |= {"same": _same(same, unique)} | _axes(method, by or (), target or ())
+    given |= {"same": _same(same, unique or without is not None), "alike": alike, "files": own.sha256s}
+    given |= {"keep": keep if keep != "first" else None} | _axes(method, by or (), target or ())
+    given |= {"leave_out": _leave_out(snapshots, sources, single_images, leave_out)} if like is None else {}
     selection = _asked(snapshots, like, {"method": method, "own": own.kinds, **given})
     made = _made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant))
     _show(made, as_json)
@@ -118,31 +134,44 @@ def _made(
         return snapshots.create(name, parts, selection, sources[0], advance, *more)
 
 
-def _same(same: Same | None, unique: bool) -> str | None:
+def _same(same: Same | None, compares: bool) -> str | None:
     """How pictures are compared; None: not at all."""
-    if same and not unique:
-        raise InvalidInput("--same says which pictures are one to --unique: add --unique")
-    return None if not unique or same == "listed" else same or "near"
+    if same and not compares:
+        raise InvalidInput("--same says which pictures are one to --unique and --without: add one of them")
+    return None if not compares or same == "listed" else same or "near"
+
+
+def _leave_out(
+    snapshots: Snapshots, sources: Sequence[str], single_images: bool, given: Sequence[str] | None
+) -> tuple[tuple[str, str], ...]:
+    """The rules of the rows' profiles, and those of the options, which replace rules of their names."""
+    from strata.snapshots import rules_of
+    from strata.store import PartsOf, leave_out_of
+
+    asked = rules_of(given or ())
+    parts = PartsOf(snapshots.store).sources(sources, single_images)
+    rules = leave_out_of(snapshots.store, {part.fingerprint for part in parts}, asked)
+    return tuple((name, rule) for name, rule in rules.items() if rule != "False")
 
 
 def _asked(snapshots: Snapshots, like: str | None, given: dict[str, Any]) -> Selection:
     """The selection of the options, or a copy of another snapshot's selection."""
     if like is None:
         return _selection(given)
-    if given["method"] != "random" or any(value for name, value in given.items() if name not in ("method", "own")):
+    if given["method"] != "random" or any(given[name] for name in given.keys() - {"method", "own", "files"}):
         raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
     return snapshots.open(like).manifest.selection
 
 
-def _pictures(snapshots: Snapshots, same: str, bar: Progress) -> Callable[[Sequence[str], Any], PictureHashes]:
+def _pictures(snapshots: Snapshots, same: Any, bar: Progress) -> Callable[..., PictureHashes]:
     """What reads the pictures of rows, with a bar; images that cannot be read are told."""
     from strata.data import PictureHasher
 
-    hasher = PictureHasher(snapshots.store, same == "near")
+    hasher = PictureHasher(snapshots.store, same)
 
-    def read(parts: Sequence[str], rows: Any) -> PictureHashes:
+    def read(parts: Sequence[str], rows: Any, ways: dict[str, str] | None = None) -> PictureHashes:
         task = bar.add_task("images", total=rows.num_rows)
-        hashes = hasher.hashes(parts, rows, lambda number: bar.advance(task, number))
+        hashes = hasher.hashes(parts, rows, lambda number: bar.advance(task, number), ways)
         if hashes.unread:
             _tell(f"{hashes.unread:,} of {rows.num_rows:,} images cannot be read; each counts as another picture")
         return hashes
@@ -172,12 +201,13 @@ def _snapshots(store: str | None) -> Snapshots:
 
 
 def _selection(values: dict[str, Any]) -> Selection:
+    """The selection of some options; those without a value keep their default. Raises InvalidInput."""
     from pydantic import ValidationError
 
     from strata.snapshots import Selection
 
     try:
-        return Selection.model_validate(values)
+        return Selection.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         option = f"--{first['loc'][0]}: " if first["loc"] else ""

@@ -81,6 +81,7 @@ from strata.core.profile_checks import COMMIT
 from strata.core.profiles import (
     FINAL_GROUP,
     GROUPS,
+    RULE_NAME,
     STAGES_OF,
     EvidenceSettings,
     InvalidProfile,
@@ -166,6 +167,7 @@ __all__ = [
     "READS_TEXTS",
     "RECORD_SCHEMA",
     "REVIEWED",
+    "RULE_NAME",
     "SCHEMA_VERSION",
     "STAGES_OF",
     "STOPPED",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from strata.images.decoding import FULL_SIZE, MISSING, as_jpeg, decode
 from strata.images.formats import ImageError, pixels_of
-from strata.images.hashes import PictureHash, picture_hash
+from strata.images.hashes import PictureHash, picture_hash, shrunk
 from strata.images.metadata import without_metadata
 from strata.images.pool import DecodingPool
 from strata.images.process import DecodersUnavailable
@@ -23,5 +23,6 @@ __all__ = [
     "decode",
     "picture_hash",
     "pixels_of",
+    "shrunk",
     "without_metadata",
 ]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+MOST_PIXELS = 16_000_000  # larger images are made smaller before, as the stages see them
 SIDE = 512  # pixels of a side; PDQ's authors hash pictures of this size
 _MIRRORED = 5  # the picture flipped from left to right, in the order of pdqhash.compute_dihedral
 
@@ -31,10 +32,19 @@ def picture_hash(image: Image.Image) -> PictureHash:
     """The hashes of an RGB image. Raises ImportError without pdqhash."""
     import pdqhash
 
+    image = shrunk(image)
     small = np.asarray(image.resize((SIDE, SIDE), reducing_gap=2.0))
     turned, quality = pdqhash.compute_dihedral(small)
     pdq, mirrored = (np.packbits(np.asarray(turned[turn], np.uint8)).tobytes() for turn in (0, _MIRRORED))
     return PictureHash(pixel_hash(image), pdq, mirrored, int(quality))
+
+
+def shrunk(image: Image.Image) -> Image.Image:
+    """The image; one of more than MOST_PIXELS divided by a whole number, so that each pixel is the mean of a square."""
+    factor = 1
+    while image.width * image.height > MOST_PIXELS * factor**2:
+        factor += 1
+    return image.reduce(factor) if factor > 1 else image
 
 
 def pixel_hash(image: Image.Image) -> bytes:

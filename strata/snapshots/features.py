@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from strata.core import LAYERS, THINGS, LayerSpec, Status, head_of
 from strata.judgments import Judgments, Review, Subject, reviews
+from strata.privacy import MAY_HOLD, Personal, personal_data
 from strata.store import READERS, FeatureReader, Part, Store
 
 Kind = Literal["number", "flag", "name"]
@@ -169,6 +170,22 @@ def _thing(table: pa.Table) -> pa.Array:
     return pa.array(things, pa.string())
 
 
+def _personal(table: pa.Table) -> Ints:
+    """The number of different personal data in all texts of each row, whether their entries are kept or not."""
+    found: set[tuple[int, Personal]] = set()
+    for name, layer, _ in _ALL_TEXTS:
+        column = table.column(name).combine_chunks()
+        many = pa.types.is_list(column.type)
+        rows = pc.list_parent_indices(column).to_numpy() if many else np.arange(table.num_rows)
+        entries = pc.list_flatten(column) if many else column
+        texts = pc.struct_field(entries, layer) if layer else entries
+        # only a few texts have an @ or a row of digits
+        likely = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, MAY_HOLD), False))
+        for place, text in zip(likely.tolist(), texts.take(pa.array(likely)).to_pylist(), strict=True):
+            found.update((int(rows[place]), one) for one in personal_data(text))
+    return np.bincount(np.array([row for row, _ in found], np.int64), minlength=table.num_rows)
+
+
 def _image(table: pa.Table) -> Any:
     """The identity of each row's image: its SHA-256, or without one its file, offset and size."""
     uri, offset, size, digest = (pc.struct_field(table.column("image"), i) for i in range(4))
@@ -219,8 +236,13 @@ def _of_layer(layer: LayerSpec) -> dict[str, Feature]:
     return features
 
 
+def _text_path(layer: LayerSpec) -> str:
+    """The path of a layer's texts in the parts' Parquet schema."""
+    return _of(layer, layer.words)[0] if layer.many else f"{layer.name}.{layer.words}".rstrip(".")
+
+
 def _text_feature(layer: LayerSpec) -> Feature:
-    columns = _of(layer, "kept", layer.words) if layer.many else (f"{layer.name}.{layer.words}".rstrip("."),)
+    columns = _of(layer, "kept", layer.words) if layer.many else (_text_path(layer),)
     meaning = f"the words of the kept {layer.title}, one entry a line" if layer.many else f"the {layer.title}"
     return Feature("name", meaning, columns, _text_of(layer))
 
@@ -236,6 +258,9 @@ TEXTS = {
     **{"alt_text": "alt_text", "caption": "caption", "description": "description"},
     **{"phrases": "regions", "read": "text", "tag_words": "tags"},
 }
+# every text of a row: the column, the field of its entries, and the path in the parts' Parquet schema
+_ALL_TEXTS = [(layer.name, layer.words, _text_path(layer)) for layer in LAYERS.values()]
+_ALL_TEXTS += [("variants", "text", "variants.list.element.text")]
 _MATCHED = [layer for layer in LAYERS.values() if layer.matched]
 _KEPT = tuple(column for layer in THINGS for column in _of(layer, "kept"))
 _BOXES = tuple(column for layer in THINGS for column in _of(layer, "kept", layer.words, "box.list.element"))
@@ -256,6 +281,12 @@ FEATURES: dict[str, Feature] = {
     "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _review),
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
+    "personal": Feature(
+        "number",
+        "different e-mail addresses and numbers of phones, accounts and cards in all texts",
+        tuple(path for _, _, path in _ALL_TEXTS),
+        _personal,
+    ),
     "sharpness": Feature(
         "number", "variance of the Laplacian of the grey image", ("sharpness",), _column("sharpness"), "sharpness"
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -125,7 +125,7 @@ class FeatureReader:
     def read(self, part: Part, stage: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of the rows of a `llm` part, in order. Raises MissingFeatures, OSError and BrokenPart."""
         kind = self._kind(part.fingerprint, stage)
-        self.used[stage] = kind.way
+        self.way([part.fingerprint], stage)
         beside = feature_part(part, kind.fingerprint)
         with suppress(FileNotFoundError):
             return self._store.read_some(beside.path, columns)
@@ -134,6 +134,14 @@ class FeatureReader:
         if newest < part.attempt:
             raise MissingFeatures(f"{part.path}: its rows have no {stage!r} yet: {_COMPUTE}")
         return self._store.read_some(beside._replace(attempt=newest).path, columns)
+
+    def way(self, fingerprints: Iterable[str], stage: str) -> str:
+        """How a stage has computed beside the `llm` parts with these fingerprints. Raises MissingFeatures."""
+        for fingerprint in fingerprints:
+            way = self._kind(fingerprint, stage).way
+            if self.used.setdefault(stage, way) != way:
+                raise MissingFeatures(f"the rows have several kinds of {stage!r}, which cannot be compared")
+        return self.used[stage]
 
     def _find(self, fingerprint: str, stage: str) -> FeatureKind:
         """What the parts of a stage are that has read `llm` parts with this fingerprint. Raises MissingFeatures."""

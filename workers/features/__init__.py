@@ -7,5 +7,6 @@ on several machines, may run over the same store, and one that was killed is sta
 from __future__ import annotations
 
 from workers.features.computing import FeatureRun, Totals
+from workers.features.pictures import embed_pictures
 
-__all__ = ["FeatureRun", "Totals"]
+__all__ = ["FeatureRun", "Totals", "embed_pictures"]

@@ -15,10 +15,10 @@ from PIL import Image
 
 from models.base import Stage
 from models.building import build_stage, load_stages
-from models.items import MOST_PIXELS, Failure
+from models.items import Failure
 from strata.core import FEATURE_COLUMNS, READS_TEXTS, ImageReference, Profile, Status, part_schema
 from strata.errors import InvalidInput
-from strata.images import ImageError, decode
+from strata.images import ImageError, decode, shrunk
 from strata.shards import ImageReader
 from strata.store import FeatureKind, Part, Store, feature_part, keep_kind, kind_of, write_features
 
@@ -201,17 +201,13 @@ def _text_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _decoded(data: bytes | Exception, max_pixels: int) -> Image.Image | Exception:
-    """The image of a file's bytes, made smaller by a whole number above MOST_PIXELS; or why there is none."""
+    """The image of a file's bytes as stages see it, or why there is none."""
     if isinstance(data, Exception):
         return data
     try:
-        image = decode(data, max_pixels)
+        return shrunk(decode(data, max_pixels))
     except ImageError as error:
         return error
-    factor = 1
-    while image.width * image.height > MOST_PIXELS * factor**2:
-        factor += 1
-    return image.reduce(factor) if factor > 1 else image
 
 
 def _reason(error: Failure | Exception) -> str:
