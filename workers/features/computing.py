@@ -22,7 +22,7 @@ from strata.images import ImageError, decode, shrunk
 from strata.shards import ImageReader
 from strata.store import FeatureKind, Part, Store, feature_part, keep_kind, kind_of, write_features
 
-AT_ONCE = 64  # images of a part in memory
+AT_ONCE = 16  # images of a part in memory, and as many that are read ahead
 _TEXTS = ("description.text", "caption.text")  # what a stage that reads texts reads: the first that there is
 
 

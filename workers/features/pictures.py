@@ -14,7 +14,7 @@ from strata.errors import InvalidInput
 from strata.images import ImageError, decode, shrunk
 from strata.snapshots import Benchmarks
 
-AT_ONCE = 64  # pictures in memory
+AT_ONCE = 16  # pictures in memory
 
 
 def embed_pictures(benchmarks: Benchmarks, profile: Profile, max_pixels: int) -> Benchmarks:

@@ -11,7 +11,7 @@ import typer
 from strata.cli.terminal import AsJson, Moved, StoreUri, open_store, progress
 from strata.components import load
 from strata.counts import counted
-from strata.errors import BrokenStore, InvalidInput
+from strata.errors import InvalidInput, StrataError
 
 if TYPE_CHECKING:
     from strata.core import Profile
@@ -64,7 +64,7 @@ def features(
 
 
 def _tell(totals: Any, as_json: bool, there: int) -> None:
-    """Print what was computed. Raises BrokenStore if images of whole parts cannot be read."""
+    """Print what was computed. Raises StrataError if images of whole parts cannot be read."""
     if as_json:
         print(json.dumps({**vars(totals), "there": there}))
     else:
@@ -75,7 +75,7 @@ def _tell(totals: Any, as_json: bool, there: int) -> None:
     for line in totals.unread:
         print(f"strata: {line}", file=sys.stderr)
     if totals.unread:
-        raise BrokenStore(f"{counted(len(totals.unread), 'part')} whose images cannot be read: nothing was computed")
+        raise StrataError(f"{counted(len(totals.unread), 'part')} whose images cannot be read: nothing was computed")
 
 
 def _profile(store: Store, parts: list[Part], name: str | None) -> Profile:
