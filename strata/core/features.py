@@ -27,6 +27,8 @@ FEATURE_COLUMNS: Mapping[str, pa.Schema] = {
         ]
     ),
     "sharpness": pa.schema([("sharpness", pa.float32())]),
+    # the number of faces; of each x1, y1, x2, y2 as shares of the upright image's width and height, one after the other
+    "faces": pa.schema([("faces", pa.int32()), ("face_boxes", pa.list_(pa.float32()))]),
     # vectors of length 1
     "embedding": pa.schema([("embedding", pa.list_(pa.float16()))]),
     "text_embedding": pa.schema([("text_embedding", pa.list_(pa.float16()))]),

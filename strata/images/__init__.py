@@ -5,6 +5,7 @@ Read `formats.py` first, then `decoding.py`, `metadata.py`, `pool.py` and `proce
 
 from __future__ import annotations
 
+from strata.images.blurring import blurred_jpeg
 from strata.images.decoding import FULL_SIZE, MISSING, as_jpeg, decode
 from strata.images.formats import ImageError, pixels_of
 from strata.images.hashes import PictureHash, picture_hash, shrunk
@@ -20,6 +21,7 @@ __all__ = [
     "ImageError",
     "PictureHash",
     "as_jpeg",
+    "blurred_jpeg",
     "decode",
     "picture_hash",
     "pixels_of",

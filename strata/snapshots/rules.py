@@ -80,7 +80,8 @@ def ruled(table: pa.Table, rules: Iterable[tuple[str, str]], own: Mapping[str, K
     left = np.arange(table.num_rows)
     out: dict[str, Ints] = {}
     for name, expression in rules:
-        passing = Filter(f"not ({expression})", own).rows(table.take(pa.array(left))).to_numpy()
+        # in lines of their own, because a filter may end with a comment
+        passing = Filter(f"not (\n{expression}\n)", own).rows(table.take(pa.array(left))).to_numpy()
         out[name] = np.delete(left, passing)
         left = left[passing]
     return left, out

@@ -40,7 +40,7 @@ def with_rules(**rules: str) -> Profile:
 
 
 def test_the_first_rule_counts(rows: Store) -> None:
-    rules = (("terse", "words < 4"), ("carless", "objects == 0"))
+    rules = (("terse", "words < 4  # hardly a sentence"), ("carless", "objects == 0"))
     made = Snapshots(rows).create(
         "few", [f"parts/llm/{FINGERPRINT}/{'a' * 16}/00000.parquet"], Selection(leave_out=rules)
     )

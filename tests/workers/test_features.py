@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from strata.cli import exits
 from strata.core.features import part_schema
+from strata.core.layers import LAYERS
 from strata.core.profiles import Profile
 from strata.core.records import Status
+from strata.data.exports import PROVENANCE, Request, export
 from strata.errors import InvalidInput
 from strata.snapshots import Cleaning, Selection, Snapshots, Verification, read_rows
 from strata.store.feature_parts import FeatureReader, MissingFeatures, kinds_of
 from strata.store.part_paths import Part
 from strata.store.store import Store
+from tests.cli.test_cli import code_of
 from tests.described import described
 from tests.planted import PROFILE, photograph, plant, saved, with_stages
 from workers.features import FeatureRun, Totals
@@ -149,3 +157,81 @@ def test_features_live_as_long_as_their_rows(store: Store, tmp_path: Path) -> No
     assert len(beside) == 2 and beside < set(Cleaning(store).unreferenced())
     Snapshots(store).create("pinned", parts[:1], Selection())
     assert len(beside & set(Cleaning(store).unreferenced())) == 1
+
+
+def test_the_command(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STRATA_STORE", store.uri)
+    plant(store, tmp_path, [saved(photograph())] * 20)
+    asked = ("features", "demo", "--stage", "sharpness")
+    assert code_of(*asked, "--share", "2/2", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "parts": {"sharpness": 1},
+        "succeeded": {"sharpness": 4},
+        "failed": {"sharpness": 0},
+        "unread": [],
+        "there": 0,
+    }
+    assert code_of(*asked) == 0
+    assert capsys.readouterr().out == "sharpness: 1 part with 16 rows, 0 without\n1 part had all before\n"
+    # what cannot be is one line
+    for more in (["--share", "3/2"], ["--share", "x"], ["--stage", "aesthetic"], ["--profile", "none"]):
+        assert code_of("features", "demo", *more) != 0
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    (tmp_path / "images.bin").unlink()
+    assert code_of("features", "demo", "--stage", "hash") == exits.FAILURE
+    shown = capsys.readouterr()
+    assert len(shown.err.splitlines()) == 3 and "Traceback" not in shown.err
+
+
+def test_faces_are_found_and_blurred_in_what_is_exported(store: Store, tmp_path: Path) -> None:
+    profile = with_stages("faces")
+    whole = photograph("astronaut.jpg", (512, 512))
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    whole.transpose(Image.Transpose.ROTATE_90).save(turned, "JPEG", quality=95, exif=exif)
+    images = [saved(whole, 95), turned.getvalue(), saved(photograph(), 95), b"no image"]
+    (part,) = plant(store, tmp_path, images, profile)
+    computed(store, [part], profile)
+    rows = FeatureReader(store).read(part, "faces", ["faces", "face_boxes.list.element"]).to_pylist()
+    assert [row["faces"] for row in rows] == [1, 1, 0, None]
+    x1, y1, x2, y2 = rows[0]["face_boxes"]
+    assert 0.3 < x1 < 0.4 < 0.5 < x2 < 0.6 and 0.05 < y1 < 0.2 < 0.3 < y2 < 0.5  # where the face is, as one sees
+    assert rows[1]["face_boxes"] == pytest.approx(rows[0]["face_boxes"], abs=0.03)
+    made = Snapshots(store).create("all", [part], Selection())
+    out, plain = tmp_path / "blurred", tmp_path / "plain"
+    request = Request("webdataset", LAYERS["description"], blur_faces=True, skip_broken=True)
+    samples = export(store, made, request, out)
+    # an image in which nobody could look for faces is left out, and not written as it is
+    assert (samples.count, samples.broken) == (3, 1)
+    assert export(store, made, dataclasses.replace(request, blur_faces=False), plain).count == 3
+    blurred, before = images_in(out), images_in(plain)
+    face = tuple(round(512 * side) for side in (x1, y1, x2, y2))
+    for row in (0, 1):
+        assert blurred[row].size == before[row].size == (512, 512)
+        assert edges(blurred[row].crop(face)) < edges(before[row].crop(face)) / 5  # type: ignore[arg-type]
+        beside = (0, 300, 512, 512)
+        assert difference(blurred[row].crop(beside), before[row].crop(beside)) < 2
+    # where there is no face, the pixels stay
+    assert blurred[2].tobytes() == before[2].tobytes()
+    assert json.loads((out / PROVENANCE).read_text(encoding="utf-8"))["request"]["blur_faces"] is True
+    # and so does the file of rows that were never asked about
+    with pytest.raises(MissingFeatures, match="'faces'"):
+        (other,) = plant(store, tmp_path, [saved(whole)], profile, attempt=2)
+        export(store, Snapshots(store).create("other", [other], Selection()), request, tmp_path / "other")
+
+
+def images_in(folder: Path) -> list[Image.Image]:
+    with tarfile.open(next(folder.glob("*.tar"))) as tar:
+        members = sorted((member for member in tar.getmembers() if member.name.endswith("jpg")), key=lambda m: m.name)
+        return [Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB") for member in members]  # type: ignore[union-attr]
+
+
+def edges(image: Image.Image) -> float:
+    return float(np.abs(np.diff(np.asarray(image.convert("L"), np.float64))).mean())
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    return float(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).mean())

@@ -178,8 +178,9 @@ def table_of(stage: str, keys: Sequence[str], results: Sequence[Any]) -> pa.Tabl
 
 def _vectors(values: Sequence[Any], kind: pa.DataType) -> pa.ListArray:
     """Vectors as a list column; null where there is none."""
-    there = [np.asarray(one, np.float16) for one in values if one is not None]
-    flat = np.concatenate(there) if there else np.zeros(0, np.float16)
+    number = kind.value_type.to_pandas_dtype()
+    there = [np.asarray(one, number) for one in values if one is not None]
+    flat = np.concatenate(there) if there else np.zeros(0, number)
     offsets = np.cumsum([0, *(0 if one is None else len(one) for one in values)]).astype(np.int32)
     missing = pa.array([one is None for one in values], pa.bool_())
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), type=kind, mask=missing)
