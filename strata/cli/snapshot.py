@@ -61,6 +61,10 @@ Keep = Literal["first", "largest", "best"]
 Without = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Leave out the pictures of a file of `snapshot hashes`.")
 ]
+FeaturesOf = Annotated[
+    str | None,
+    typer.Option("--features", metavar="NAME|FILE", help="The profile whose features are read, if there are several."),
+]
 LeaveOut = Annotated[
     list[str] | None,
     typer.Option("--leave-out", metavar="NAME=FILTER", help="Leave these rows out, and count them; may be repeated."),
@@ -84,6 +88,7 @@ def create(
     keep: Annotated[Keep, typer.Option(help="With --unique: which row of one picture stays.")] = "first",
     leave_out: LeaveOut = None,
     without: Without = None,
+    features: FeaturesOf = None,
     by: By = None,
     target: Target = None,
     cap: Cap = None,
@@ -106,9 +111,10 @@ def create(
 
     snapshots, own = _snapshots(store), read_own_files(scores, exclude, without)
     given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap}
-    given |= {"same": _same(same, unique or without is not None), "alike": alike, "files": own.sha256s}
+    given |= {"same": _same(same, unique, without is not None), "alike": alike, "files": own.sha256s}
     given |= {"keep": keep if keep != "first" else None} | _axes(method, by or (), target or ())
     given |= {"leave_out": _leave_out(snapshots, sources, single_images, leave_out)} if like is None else {}
+    given |= {"ways": _ways(features)}
     selection = _asked(snapshots, like, {"method": method, "own": own.kinds, **given})
     made = _made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant))
     _show(made, as_json)
@@ -134,11 +140,21 @@ def _made(
         return snapshots.create(name, parts, selection, sources[0], advance, *more)
 
 
-def _same(same: Same | None, compares: bool) -> str | None:
+def _same(same: Same | None, unique: bool, without: bool) -> str | None:
     """How pictures are compared; None: not at all."""
-    if same and not compares:
+    if same and not (unique or without):
         raise InvalidInput("--same says which pictures are one to --unique and --without: add one of them")
-    return None if not compares or same == "listed" else same or "near"
+    if same == "listed" and without:
+        raise InvalidInput("--same listed reads no image, and --without compares images: leave one of them out")
+    return None if not (unique or without) or same == "listed" else same or "near"
+
+
+def _ways(profile: str | None) -> dict[str, str] | None:
+    """How the stages of the group `features` of a profile compute. Raises ProfileError."""
+    from strata.cli.profiles import file_of
+    from strata.core import read_profile
+
+    return None if profile is None else read_profile(file_of(profile)).feature_ways()
 
 
 def _leave_out(

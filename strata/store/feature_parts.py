@@ -157,7 +157,7 @@ class FeatureReader:
             raise MissingFeatures(f"the rows with the fingerprint {fingerprint} have no {stage!r} yet: {_COMPUTE}")
         if len(found) > 1:
             profiles = ", ".join(sorted({kind.profile for kind in found}))
-            raise MissingFeatures(f"{stage!r} was computed in {len(found)} ways: name a profile ({profiles})")
+            raise MissingFeatures(f"{stage!r} was computed in {len(found)} ways: name one with --features ({profiles})")
         return found[0]
 
 
