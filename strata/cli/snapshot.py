@@ -104,20 +104,16 @@ def create(
     """Select rows of jobs and store the selection under a name.
 
     A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint. Images that
-    were sent one by one (POST /v1/captions) are not in it, unless --single-images is given. What the profile of the
-    rows wants to be left out is left out, unless --leave-out gives another filter for the name; NAME=False for none.
+    were sent one by one (POST /v1/captions) are not in it, unless --single-images is given. What the rows' profile
+    leaves out is left out, unless --leave-out has another filter of the name (NAME=False: none).
     """
-    from strata.snapshots import read_own_files
-
-    snapshots, own = _snapshots(store), read_own_files(scores, exclude, without)
+    snapshots, own = _snapshots(store), _own_files(scores, exclude, without)
     given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap}
-    given |= {"same": _same(same, unique, without is not None), "alike": alike, "files": own.sha256s}
-    given |= {"keep": keep if keep != "first" else None} | _axes(method, by or (), target or ())
-    given |= {"leave_out": _leave_out(snapshots, sources, single_images, leave_out)} if like is None else {}
-    given |= {"ways": _ways(features)}
-    selection = _asked(snapshots, like, {"method": method, "own": own.kinds, **given})
-    made = _made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant))
-    _show(made, as_json)
+    given |= {"alike": alike, "keep": keep, "ways": _ways(features), "same": _same(same, unique, without is not None)}
+    given |= _axes(method, by or (), target or ())
+    rules = None if like else _leave_out(snapshots, (sources, single_images), leave_out)
+    selection = _asked(snapshots, like, {"method": method, **given}, {"leave_out": rules, **_of(own)})
+    _show(_made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant)), as_json)
 
 
 def _made(
@@ -158,23 +154,38 @@ def _ways(profile: str | None) -> dict[str, str] | None:
 
 
 def _leave_out(
-    snapshots: Snapshots, sources: Sequence[str], single_images: bool, given: Sequence[str] | None
+    snapshots: Snapshots, sources: tuple[list[str], bool], given: Sequence[str] | None
 ) -> tuple[tuple[str, str], ...]:
-    """The rules of the rows' profiles, and those of the options, which replace rules of their names."""
+    """The rules of the rows' profiles, and those of the options, which replace rules of their names.
+
+    sources: and whether with single images.
+    """
     from strata.snapshots import rules_of
     from strata.store import PartsOf, leave_out_of
 
     asked = rules_of(given or ())
-    parts = PartsOf(snapshots.store).sources(sources, single_images)
+    parts = PartsOf(snapshots.store).sources(*sources)
     rules = leave_out_of(snapshots.store, {part.fingerprint for part in parts}, asked)
     return tuple((name, rule) for name, rule in rules.items() if rule != "False")
 
 
-def _asked(snapshots: Snapshots, like: str | None, given: dict[str, Any]) -> Selection:
-    """The selection of the options, or a copy of another snapshot's selection."""
+def _own_files(scores: Path | None, exclude: Path | None, without: Path | None) -> OwnFiles:
+    from strata.snapshots import read_own_files
+
+    return read_own_files(scores, exclude, without)
+
+
+def _of(own: OwnFiles) -> dict[str, Any]:
+    """What a selection says of the user's files."""
+    return {"own": own.kinds, "files": own.sha256s}
+
+
+def _asked(snapshots: Snapshots, like: str | None, given: dict[str, Any], more: dict[str, Any]) -> Selection:
+    """The selection of the options, or a copy of another snapshot's selection. more: what that may differ in."""
     if like is None:
-        return _selection(given)
-    if given["method"] != "random" or any(given[name] for name in given.keys() - {"method", "own", "files"}):
+        return _selection(given | more)
+    unset = {"method": "random", "keep": "first"}
+    if any(value and value != unset.get(name) for name, value in given.items()):
         raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
     return snapshots.open(like).manifest.selection
 

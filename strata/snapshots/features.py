@@ -317,15 +317,13 @@ def read_rows(
 ) -> Rows:
     """Read features of all succeeded rows of parts.
 
-    parts: paths from the store's root. advance: called with the number of parts read since the last call. ways: how
-    stages of the group `features` have computed, where there are several. Raises FileNotFoundError for a part that does
-    not exist, for the feature `review` LostJudgments, and MissingFeatures for what was not computed.
+    parts: paths from the store's root. advance: gets the number of parts read since the last call. ways: how stages of
+    the group `features` have computed, where there are several. Raises FileNotFoundError for a part that does not
+    exist, for the feature `review` LostJudgments, and MissingFeatures for what was not computed.
     """
-    # the columns of all features; key and status are always needed
     names = sorted({*features, "key"})
-    own = [FEATURES[name] for name in names if FEATURES[name].stage is None]
+    own, beside = ([FEATURES[name] for name in names if bool(FEATURES[name].stage) is there] for there in (False, True))
     columns = list(dict.fromkeys((*_ALWAYS, *(column for feature in own for column in feature.columns))))
-    beside = [FEATURES[name] for name in names if FEATURES[name].stage is not None]
     reader = FeatureReader(store, ways) if beside else None
     said = reviews(Judgments(store).of_fingerprints(_fingerprints(parts)).whole()) if "review" in names else {}
 
@@ -333,10 +331,8 @@ def read_rows(
         # the batch as one table, with the origin of each row
         batch = parts[start : start + PARTS_AT_ONCE]
         tables = [_with_origin(index, store.read_columns(path, columns)) for index, path in enumerate(batch, start)]
-        if reader is not None:
-            tables = [_with_features(*each, reader, beside) for each in zip(tables, batch, strict=True)]
+        tables = [_with_features(*each, reader, beside) for each in zip(tables, batch, strict=True)]
         table = pa.concat_tables(tables).combine_chunks()
-        # count all rows, compute features of the succeeded ones
         statuses = Counter(table.column("status").to_pylist())
         table = table.filter(pc.equal(table.column("status"), Status.SUCCEEDED.value)).combine_chunks()
         if "review" in names:
@@ -345,7 +341,7 @@ def read_rows(
         return pa.table({"part": table["part"], "row": table["row"], **computed}), statuses, len(batch)
 
     found, statuses = [], Counter[str]()
-    # threads wait for a remote store, and compute on a local one; `map` keeps the order
+    # threads wait for a remote store, and compute on a local one
     with ThreadPoolExecutor(os.cpu_count() if store.local else READERS) as pool:
         for table, counts, number in pool.map(read, range(0, len(parts), PARTS_AT_ONCE)):
             found.append(table)
@@ -354,9 +350,10 @@ def read_rows(
     return Rows(pa.concat_tables(found).combine_chunks(), statuses, reader.used if reader is not None else {})
 
 
-def _with_features(table: pa.Table, path: str, reader: FeatureReader, features: Sequence[Feature]) -> pa.Table:
+def _with_features(table: pa.Table, path: str, reader: FeatureReader | None, features: Sequence[Feature]) -> pa.Table:
     """A part's columns with those of its parts of the group `features`, which have the same rows."""
     for stage in dict.fromkeys(feature.stage for feature in features):
+        assert reader is not None
         columns = [column for feature in features if feature.stage == stage for column in feature.columns]
         found = reader.read(Part.parse(path), str(stage), columns)
         for name in found.column_names:

@@ -191,9 +191,7 @@ class Snapshots:
         FilterError, ValueError for a part of another group, and FileNotFoundError for a part that does not exist.
         """
         # check the names before reading, which may take minutes
-        self._check(name)
-        if tenant is not None and not is_tenant(tenant):
-            raise InvalidInput(f"{tenant[:80]!r} is not the name of a tenant: lower-case letters, digits and -")
+        self._check(name, tenant)
         chosen_from = last_attempts(map(_part, parts))
         if not chosen_from:
             raise SelectionError("none of these sources is described yet: there is no part to select rows from")
@@ -203,12 +201,11 @@ class Snapshots:
         axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
         paths = [part.path for part in chosen_from]
         owner = PartsOf(self.store).tenant(sources) if tenant is None else tenant
-        read = read_rows(self.store, paths, selection.features | set(axes), advance, selection.ways)
-        rows = _joined(read, own, tell)
+        rows = read_rows(self.store, paths, selection.features | set(axes), advance, selection.ways)
+        rows = _joined(rows, own, tell)
         selection = _with_ways(self.store, selection, rows.ways, chosen_from, own)
-        reads = functools.partial(pictures, paths) if pictures else None
-        if reads is not None and selection.same == "embedding":
-            reads = functools.partial(reads, ways=selection.ways)
+        ways = {"ways": selection.ways} if selection.same == "embedding" else {}
+        reads = functools.partial(pictures, paths, **ways) if pictures else None
         choice = _choice(rows.table, chosen_from, selection, (own, reads), accept_shortfall)
         return self._pin(name, (paths, sources, owner), rows, choice, {**axes, **choice.axes}, tell)
 
@@ -235,8 +232,10 @@ class Snapshots:
         )
         return self._write(name, manifest, selected, texts, choice.clusters)
 
-    def _check(self, name: str) -> None:
-        """Check that a name is valid and free. Raises SnapshotExists and InvalidInput."""
+    def _check(self, name: str, tenant: str | None = None) -> None:
+        """Check that a name is valid and free, and a tenant valid. Raises SnapshotExists and InvalidInput."""
+        if tenant is not None and not is_tenant(tenant):
+            raise InvalidInput(f"{tenant[:80]!r} is not the name of a tenant: lower-case letters, digits and -")
         if not _NAME.fullmatch(name):
             rule = "letters and digits, after the first one also . _ -, at most 100 characters"
             raise InvalidInput(f"{name!r} is not a valid snapshot name: {rule}")
