@@ -21,7 +21,7 @@ REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "IN", "AU")
 _EMAIL = re.compile(r"[\w.+-]{1,64} ?@ ?[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 # letters of the country, check digits, and 11 to 30 characters, in groups or not (ISO 13616)
 _ACCOUNT = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b")
-_CARD = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
+_CARD = re.compile(r"(?<!\w)(?<!\w[ -])\d(?:[ -]?\d){12,18}\b")
 Kind = Literal["email", "phone", "account", "card"]
 
 
