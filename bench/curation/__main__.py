@@ -20,7 +20,8 @@ def main() -> None:
     parser.add_argument("what", choices=("duplicates", "neighbours"))
     parser.add_argument("--scenes", type=int, default=2000)
     parser.add_argument("--each", type=int, default=200, help="copies of each kind")
-    parser.add_argument("--alike", type=float, nargs="+", default=[0.9, 0.95, 0.98], help="least cosines")
+    parser.add_argument("--alike", type=float, nargs="*", default=[0.999], help="least cosines")
+    parser.add_argument("--bits", type=int, nargs="+", default=[31, 48, 64], help="by which hashes differ at most")
     parser.add_argument("--profile", default="demo")
     parser.add_argument("--vectors", type=int, default=300_000)
     parser.add_argument("--width", type=int, default=256)
@@ -32,7 +33,7 @@ def main() -> None:
         figures = {"neighbours": neighbours.measure(options.vectors, options.width, 0.01, options.cosine)}
     else:
         profile = load_profile(options.profile, load_settings().profiles_dir)
-        figures = duplicates.measure(profile, options.scenes, options.each, options.alike)
+        figures = duplicates.measure(profile, options.scenes, options.each, options.alike, options.bits)
     for name, found in figures.items():
         print(name)
         for figure, value in found.items():

@@ -20,8 +20,9 @@ from bench.curation.copies import KINDS, copies, encoded, plant, scene
 from strata.core import Profile
 from strata.data import PictureHasher, hash_pictures
 from strata.snapshots import Benchmarks, OwnFiles, Selection, Snapshots
+from strata.snapshots.duplicates.pictures import MOST_DIFFERENT
 from strata.store import Store
-from workers.features import FeatureRun, embed_pictures
+from workers.features import FeatureRun
 
 Figures = dict[str, float]
 BENCHMARK_SCENES = 500_000  # the first number of a scene that only benchmarks have
@@ -46,10 +47,10 @@ class Curation:
         rows = len(self._planted.kinds)
         self.figures |= {"rows": rows, "features, seconds": seconds, "features, images/s": rows / seconds}
 
-    def found(self, same: str, alike: float | None) -> Figures:
+    def found(self, same: str, alike: float | None = None, bits: int = MOST_DIFFERENT) -> Figures:
         """Recall and precision of a selection of each image once."""
-        name = f"{same}-{alike or 0:.3f}".replace(".", "_")
-        selection = Selection.model_validate({"unique": True, "same": same, "alike": alike})
+        name = f"{same}-{bits}-{alike or 0:.3f}".replace(".", "_")
+        selection = Selection.model_validate({"unique": True, "same": same, "alike": alike, "bits": bits})
         hasher = PictureHasher(self._store, selection.same or "near", self._folder / "cache")
         began = time.perf_counter()
         made = Snapshots(self._store).create(
@@ -80,7 +81,7 @@ class Curation:
             figures[f"{kind}: precision"] = right[kind] / clusters if clusters else float("nan")
         return figures | {"all: precision": true_removed / removed if removed else float("nan"), "removed": removed}
 
-    def decontaminated(self, same: str, alike: float | None, each: int) -> Figures:
+    def decontaminated(self, same: str, each: int, bits: int) -> Figures:
         """Recall and precision of a selection without the pictures of a benchmark.
 
         Of each kind there are copies of `each` pictures of the store in the benchmark, and as many scenes beside them
@@ -98,10 +99,8 @@ class Curation:
             (folder / f"other-{place}.jpg").write_bytes(encoded(scene(BENCHMARK_SCENES + place), 92))
         began = time.perf_counter()
         benchmarks, _ = hash_pictures(sorted(folder.iterdir()))
-        if same == "embedding":
-            benchmarks = embed_pictures(benchmarks, self._profile, 10**8)
         hashed = time.perf_counter() - began
-        out = self._left_out(same, alike, benchmarks)
+        out = self._left_out(same, bits, benchmarks)
         recall = {
             f"benchmark, {kind}: recall": len(out & set(chosen[number].tolist())) / each
             for number, kind in enumerate(KINDS)
@@ -111,9 +110,9 @@ class Curation:
         right = sum(self._planted.of[place] in wanted for place in out)
         return {"hashing, seconds": hashed, **recall, "benchmark: precision": right / len(out) if out else float("nan")}
 
-    def _left_out(self, same: str, alike: float | None, benchmarks: Benchmarks) -> set[int]:
+    def _left_out(self, same: str, bits: int, benchmarks: Benchmarks) -> set[int]:
         """The rows that a selection without the pictures of the benchmark has not."""
-        values = {"same": same, "alike": alike, "files": (("without", "0" * 64),)}
+        values = {"same": same, "bits": bits, "files": (("without", "0" * 64),)}
         selection = Selection.model_validate(values)
         hasher = PictureHasher(self._store, selection.same or "near", self._folder / "cache")
         own = OwnFiles(benchmarks=benchmarks, sha256s=(("without", "0" * 64),))
@@ -125,16 +124,17 @@ class Curation:
         return set(range(len(self._planted.kinds))) - set(places.tolist())
 
 
-def measure(profile: Profile, scenes: int, each: int, alike: list[float]) -> dict[str, Figures]:
+def measure(profile: Profile, scenes: int, each: int, alike: list[float], bits: list[int]) -> dict[str, Figures]:
     """The figures of each way to compare pictures."""
     with tempfile.TemporaryDirectory(prefix="curation-") as folder:
         curation = Curation(Path(folder), profile, scenes, each)
         found = {"all": curation.figures}
         for same in ("pixels", "near", "mirrored"):
-            found[same] = curation.found(same, None)
+            found[same] = curation.found(same)
+        for most in bits:
+            found[f"cropped, {most} bits"] = curation.found("cropped", None, most)
         for least in alike:
             found[f"embedding {least}"] = curation.found("embedding", least)
-        found["mirrored"] |= curation.decontaminated("mirrored", None, each)
-        found[f"embedding {alike[-1]}"] |= curation.decontaminated("embedding", alike[-1], each)
+        found[f"benchmark, {bits[-1]} bits"] = curation.decontaminated("cropped", each, bits[-1])
     found["all"] |= {"peak memory, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}
     return found

@@ -55,8 +55,8 @@ Tenant = Annotated[
 ]
 Like = Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")]
 Forget = Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; may be repeated.")]
-# the same place or listed SHA-256, equal bytes, equal pixels, alike, also mirrored, embeddings near each other
-Same = Literal["near", "bytes", "listed", "pixels", "mirrored", "embedding"]
+# the same place or listed SHA-256, equal bytes, pixels, alike, also mirrored, also cropped, embeddings near each other
+Same = Literal["near", "bytes", "listed", "pixels", "mirrored", "cropped", "embedding"]
 Keep = Literal["first", "largest", "best"]
 Without = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Leave out the pictures of a file of `snapshot hashes`.")
@@ -85,6 +85,7 @@ def create(
     unique: Annotated[bool, typer.Option("--unique", help="Each picture once; reads the images.")] = False,
     same: Annotated[Same | None, typer.Option("--same", help="Which pictures are one: near.")] = None,
     alike: Annotated[float | None, typer.Option(help="With --same embedding: the least cosine, 0 to 1.")] = None,
+    bits: Annotated[int | None, typer.Option(help="By which hashes differ at most: 31 of 256.")] = None,
     keep: Annotated[Keep, typer.Option(help="With --unique: which row of one picture stays.")] = "first",
     leave_out: LeaveOut = None,
     without: Without = None,
@@ -109,8 +110,8 @@ def create(
     """
     snapshots, own = _snapshots(store), _own_files(scores, exclude, without)
     given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap}
-    given |= {"alike": alike, "keep": keep, "ways": _ways(features), "same": _same(same, unique, without is not None)}
-    given |= _axes(method, by or (), target or ())
+    given |= {"alike": alike, "bits": bits, "keep": keep, "same": _same(same, unique, without is not None)}
+    given |= {"ways": _ways(features)} | _axes(method, by or (), target or ())
     rules = None if like else _leave_out(snapshots, (sources, single_images), leave_out)
     selection = _asked(snapshots, like, {"method": method, **given}, {"leave_out": rules, **_of(own)})
     _show(_made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant)), as_json)

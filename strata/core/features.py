@@ -17,12 +17,13 @@ FEATURES = "features"  # the group
 VERSION = 1  # hashed into fingerprints. Raise it when columns of all stages change their meaning
 # the columns of each stage, by the columns' names; all are null in a row whose image has none
 FEATURE_COLUMNS: Mapping[str, pa.Schema] = {
-    # the SHA-256 of the pixels; PDQ hashes of the picture and of its mirror image; PDQ's quality, 0 to 100
+    # SHA-256 of the pixels; PDQ hashes of the picture, its mirror image and five windows; PDQ's quality, 0 to 100
     "hash": pa.schema(
         [
             ("pixels", pa.binary(32)),
             ("pdq", pa.binary(32)),
             ("mirrored", pa.binary(32)),
+            ("windows", pa.binary(160)),
             ("quality", pa.int32()),
         ]
     ),

@@ -24,16 +24,17 @@ from strata.data.sources.tables import default_cache
 from strata.errors import InvalidInput
 from strata.images import ImageError, decode, picture_hash
 from strata.shards import ImageReader
-from strata.snapshots import Benchmarks, PictureHashes, Same, vectors_of
+from strata.snapshots import Benchmarks, PictureHashes, Same, bits_of, vectors_of
 from strata.store import FeatureReader, MissingFeatures, Part, Store
 
 MAX_PIXELS = 100_000_000
 READ_TOGETHER = 16  # images of a part
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
 _VERSION = 2  # of the cached files
-_HASHES = [("pixels", pa.binary()), ("pdq", pa.binary(32)), ("mirrored", pa.binary(32)), ("quality", pa.int32())]
+_PDQ = {"pdq": 32, "mirrored": 32, "windows": 160}  # bytes
+_HASHES = [("pixels", pa.binary()), *((name, pa.binary(size)) for name, size in _PDQ.items()), ("quality", pa.int32())]
 _SCHEMA = pa.schema([("row", pa.int32()), ("sha256", pa.string()), *_HASHES])
-_NOTHING: dict[str, Any] = {"pixels": b"", "pdq": bytes(32), "mirrored": bytes(32)}
+_NOTHING: dict[str, Any] = {"pixels": b"", **{name: bytes(size) for name, size in _PDQ.items()}}
 _VECTOR = "embedding.list.element"
 
 
@@ -99,7 +100,7 @@ class PictureHasher:
         pixels = table.column("pixels").cast(pa.binary())
         digests = [digest.hex() for digest in pixels.to_pylist()]
         columns = {"row": pa.array(rows, pa.int32()), "sha256": digests, "pixels": pixels}
-        rest = {name: table.column(name) for name in ("pdq", "mirrored", "quality")}
+        rest = {name: table.column(name) for name in (*_PDQ, "quality")}
         return pa.table({**columns, **rest}, schema=_SCHEMA)
 
     def _of_part(self, path: str, rows: Any) -> pa.Table:
@@ -192,18 +193,16 @@ def _of_bytes(data: bytes, decodes: bool) -> dict[str, Any]:
 
 
 def _hashes_of(table: pa.Table, vectors: Any) -> PictureHashes:
-    pdq, mirrored = (
-        np.frombuffer(b"".join(table.column(name).to_pylist()), np.dtype("<u2")).reshape(-1, 16)
-        for name in ("pdq", "mirrored")
-    )
+    pdq, mirrored, windows = (bits_of(table.column(name)) for name in _PDQ)
     quality = table.column("quality").to_numpy().astype(np.int64)
     return PictureHashes(
         table.column("sha256").to_pylist(),
-        pdq,
+        pdq[:, 0],
         np.maximum(quality, 0),
         int((quality == -1).sum()),
         table.column("pixels").to_pylist(),
-        mirrored,
+        mirrored[:, 0],
+        windows,
         vectors,
     )
 

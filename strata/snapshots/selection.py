@@ -31,6 +31,7 @@ from strata.snapshots.duplicates import (
     kept_of,
     same_pictures,
 )
+from strata.snapshots.duplicates.pictures import HASHED, MOST_DIFFERENT
 from strata.snapshots.features import Kind
 from strata.snapshots.filters import Filter
 from strata.snapshots.own_files import without
@@ -73,7 +74,8 @@ class Selection(Setting):
     which images are one to `unique`, by their pictures (see `strata.snapshots.duplicates`): from those with equal
     bytes to those with embeddings near each other; None: by the feature `image`. split: the part of a split snapshot
     that this is. reviewed: a hash of the texts that people left of the selected rows in review; None if none was
-    judged. alike: the least cosine of embeddings that are one to `same`. keep: which row of one image stays: the first,
+    judged. alike: the least cosine of embeddings that are one to `same`. bits: by which hashes of
+    pictures differ at most that look alike. keep: which row of one image stays: the first,
     the largest in pixels, or the best by `scores_of`. leave_out: names and filters of rows that are left out and
     counted (see `strata.snapshots.rules`). ways: how the stages of the group `features` have computed what is read, by
     stage.
@@ -82,7 +84,7 @@ class Selection(Setting):
     LATER: ClassVar = {
         **{"score": (None, "evidence"), "cap": (None,), "own": ({},), "files": ((),)},
         **{"same": (None,), "split": (None,), "reviewed": (None,)},
-        **{"alike": (None,), "keep": ("first",), "leave_out": ((),), "ways": ({},)},
+        **{"alike": (None,), "bits": (MOST_DIFFERENT,), "keep": ("first",), "leave_out": ((),), "ways": ({},)},
     }
 
     method: Literal["random", "balanced", "best"] = "random"
@@ -100,6 +102,7 @@ class Selection(Setting):
     split: Split | None = None
     reviewed: str | None = None
     alike: float | None = Field(default=None, gt=0, le=1)
+    bits: int = Field(default=MOST_DIFFERENT, ge=0, le=96)
     keep: Keep = "first"
     leave_out: tuple[tuple[str, str], ...] = ()
     ways: dict[str, str] = Field(default_factory=dict)
@@ -122,6 +125,8 @@ class Selection(Setting):
             raise ValueError("only a selection of each image once, or without those of a file, compares pictures")
         if (self.alike is None) != (self.same != "embedding"):
             raise ValueError("embeddings are compared with the least cosine, and nothing else is")
+        if self.bits != MOST_DIFFERENT and self.same not in HASHED:
+            raise ValueError("only a comparison of pictures that look alike counts bits")
         if self.keep != "first" and not self.unique:
             raise ValueError("only a selection of each image once has a row that stays")
         checked_rules(dict(self.leave_out))
@@ -245,12 +250,12 @@ def _compared(
     hashes, same = pictures(rows), selection.same or "near"
     found = none
     if benchmarks is not None:
-        there = found_in(hashes, benchmarks.hashes, same, selection.alike) >= 0
+        there = found_in(hashes, benchmarks.hashes, same, selection.alike, selection.bits) >= 0
         found, everyone = everyone[there], everyone[~there]
     if not selection.unique:
         return _Compared(everyone, found)
     left = rows.take(pa.array(everyone))
-    groups = same_pictures(hashes.take(everyone), same, selection.alike)
+    groups = same_pictures(hashes.take(everyone), same, selection.alike, selection.bits)
     kept = kept_of(groups, _worth(left, selection))
     return _Compared(everyone[kept], found, clusters_of(left, groups, kept))
 

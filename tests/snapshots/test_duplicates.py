@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from strata.cli import exits
 from strata.core.records import Description, Sentence
 from strata.data.picture_hashes import PictureHasher, hash_pictures
 from strata.snapshots import Cleaning, OwnFiles, Selection, Snapshots
+from strata.snapshots.duplicates import pictures as pictures_module
 from strata.snapshots.duplicates import vectors as vectors_module
 from strata.snapshots.duplicates.benchmarks import read_benchmarks, write_benchmarks
 from strata.snapshots.duplicates.clusters import kept_of
@@ -136,11 +138,34 @@ def test_pictures_of_a_list_are_found_as_in_one_table(seed: int, count: int) -> 
     hashes = PictureHashes([str(n) for n in range(count)], base, np.full(count, 100), 0, pixels, base[:, ::-1].copy())
     half = count // 2
     rows, listed = hashes.take(np.arange(half)), hashes.take(np.arange(half, count))
-    found = found_in(rows, listed, "near")
-    for row in range(half):
-        bits = np.bitwise_count(rows.pdq[row] ^ listed.pdq).sum(axis=1)
-        near = np.flatnonzero(bits <= 31)
-        assert found[row] == (near[0] if len(near) else -1)
+    for most in (31, 40):
+        found = found_in(rows, listed, "near", bits=most)
+        for row in range(half):
+            bits = np.bitwise_count(rows.pdq[row] ^ listed.pdq).sum(axis=1)
+            near = np.flatnonzero(bits <= most)
+            assert found[row] == (near[0] if len(near) else -1)
+
+
+def test_many_hashes_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    pdq = np.random.default_rng(2).integers(0, 2**16, (500, 16), np.uint16)
+    pdq[[10, 400]] = pdq[[3, 4]] ^ np.uint16(7)  # 48 bits
+    hashes = PictureHashes([str(number) for number in range(500)], pdq, np.full(500, 100))
+    few = same_pictures(hashes, "near", bits=48)
+    assert (few[10], few[400]) == (3, 4) and len(set(few.tolist())) == 498
+    assert len(set(same_pictures(hashes, "near", bits=47).tolist())) == 500
+    monkeypatch.setattr(pictures_module, "ALL", 100)
+    assert same_pictures(hashes, "near", bits=48).tolist() == few.tolist()
+
+
+def test_a_picture_that_lost_its_edge_is_found(store: Store, tmp_path: Path) -> None:
+    sides = [(0, 0, 304, 228), (16, 12, 320, 240), (8, 6, 312, 234)]
+    images = [saved(ONE), *(saved(ONE.crop(side)) for side in sides), saved(OTHER)]
+    parts = plant(store, tmp_path, images)
+    assert chosen(store, tmp_path, parts, same="cropped", bits=48) == [0, 4]
+    assert len(chosen(store, tmp_path, parts, same="mirrored")) > 2
+    # whichever comes first: a crop is found by the whole picture too
+    (again,) = [plant(store, tmp_path, images[::-1])]
+    assert chosen(store, tmp_path / "other", again, same="cropped", bits=48) == [0, 1]
 
 
 def test_what_is_not_there_cannot_be_compared() -> None:
@@ -151,8 +176,11 @@ def test_what_is_not_there_cannot_be_compared() -> None:
     with pytest.raises(SameError, match="mirror"):
         same_pictures(full, "mirrored")
     mirrored = PictureHashes(["a", "b"], hashes.pdq, hashes.quality, 0, [b"", b""], hashes.pdq)
+    with pytest.raises(SameError, match="windows"):
+        same_pictures(mirrored, "cropped")
+    whole = dataclasses.replace(mirrored, windows=hashes.pdq[:, None])
     with pytest.raises(SameError, match="embeddings"):
-        same_pictures(mirrored, "embedding", 0.9)
+        same_pictures(whole, "embedding", 0.9)
 
 
 @pytest.fixture

@@ -70,7 +70,8 @@ def selection_line(selection: Selection) -> str:
         parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.targets.items()]
         parts += [f"{axis.feature}={label} at most {axis.shares.get(label, 0):.4g}" for label in axis.held]
     parts += [f"by {selection.score}"] if selection.score else []
-    same = f"{selection.same} {selection.alike or ''}".strip() if selection.same else ""
+    same = f"{selection.same}{f' {selection.alike}' if selection.alike else ''}" if selection.same else ""
+    same += "" if selection.bits == Selection().bits else f", {selection.bits} bits"
     parts += [f"each image once{f' ({same})' if same else ''}"] if selection.unique else []
     parts += [f"the {selection.keep} stays"] if selection.keep != "first" else []
     parts += [f"without {name}: {rule}" for name, rule in selection.leave_out]

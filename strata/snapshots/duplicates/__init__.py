@@ -6,7 +6,7 @@ stays, `benchmarks.py` reads the hashes of pictures that training must not see.
 
 from __future__ import annotations
 
-from strata.snapshots.duplicates.benchmarks import Benchmarks, read_benchmarks, vectors_of, write_benchmarks
+from strata.snapshots.duplicates.benchmarks import Benchmarks, bits_of, read_benchmarks, vectors_of, write_benchmarks
 from strata.snapshots.duplicates.clusters import CLUSTER_SCHEMA, Keep, clusters_of, kept_of
 from strata.snapshots.duplicates.pictures import PictureHashes, Same, SameError, found_in, same_pictures
 
@@ -17,6 +17,7 @@ __all__ = [
     "PictureHashes",
     "Same",
     "SameError",
+    "bits_of",
     "clusters_of",
     "found_in",
     "kept_of",

@@ -24,6 +24,7 @@ _SCHEMA = pa.schema(
         ("pixels", pa.binary()),
         ("pdq", pa.binary(32)),
         ("mirrored", pa.binary(32)),
+        ("windows", pa.binary(160)),
         ("quality", pa.int32()),
         ("embedding", pa.list_(pa.float16())),
     ]
@@ -42,7 +43,7 @@ class Benchmarks:
 def write_benchmarks(path: Path, benchmarks: Benchmarks) -> None:
     """Write the hashes to a file, complete or not at all. Raises OSError."""
     hashes = benchmarks.hashes
-    assert hashes.pixels is not None and hashes.mirrored is not None
+    assert hashes.pixels is not None and hashes.mirrored is not None and hashes.windows is not None
     vectors = [None] * len(benchmarks.names) if hashes.vectors is None else list(hashes.vectors.astype(np.float16))
     table = pa.table(
         {
@@ -51,6 +52,7 @@ def write_benchmarks(path: Path, benchmarks: Benchmarks) -> None:
             "pixels": list(hashes.pixels),
             "pdq": [row.tobytes() for row in hashes.pdq],
             "mirrored": [row.tobytes() for row in hashes.mirrored],
+            "windows": [row.tobytes() for row in hashes.windows],
             "quality": hashes.quality.astype(np.int32),
             "embedding": vectors,
         },
@@ -75,21 +77,25 @@ def read_benchmarks(path: Path, content: bytes) -> Benchmarks:
         raise InvalidInput(f"{path}: it is no file of hashes that `strata snapshot hashes` of this version has written")
     if not table.num_rows:
         raise InvalidInput(f"{path}: it has no picture")
-    pdq, mirrored = (_bits(table.column(name)) for name in ("pdq", "mirrored"))
+    pdq, mirrored, windows = (bits_of(table.column(name)) for name in ("pdq", "mirrored", "windows"))
     way = metadata.get(_WAY, b"").decode()
     hashes = PictureHashes(
         table.column("sha256").to_pylist(),
-        pdq,
+        pdq[:, 0],
         table.column("quality").to_numpy().astype(np.int64),
         pixels=table.column("pixels").to_pylist(),
-        mirrored=mirrored,
+        mirrored=mirrored[:, 0],
+        windows=windows,
         vectors=vectors_of(table.column("embedding")) if way else None,
     )
     return Benchmarks(table.column("name").to_pylist(), hashes, way)
 
 
-def _bits(column: pa.ChunkedArray) -> np.typing.NDArray[np.uint16]:
-    return np.frombuffer(b"".join(column.to_pylist()), np.dtype("<u2")).reshape(-1, 16)
+def bits_of(column: pa.ChunkedArray) -> np.typing.NDArray[np.uint16]:
+    """A column of PDQ hashes, one or several a row, as (rows, hashes, 16)."""
+    rows = column.to_pylist()
+    found = np.frombuffer(b"".join(rows), np.dtype("<u2"))
+    return found.reshape(len(rows), -1, 16) if rows else found.reshape(0, 1, 16)
 
 
 def vectors_of(column: pa.ChunkedArray) -> np.typing.NDArray[np.float16]:

@@ -6,8 +6,10 @@ quality 30 to 50, or at half or one and a half of their size, 99 % are within 31
 their sides 84 %; different pictures differ by 96 bits or more. A picture with a quality below LEAST_QUALITY, mostly
 one of a single colour, has hardly any edges: its hash says nothing, so only equal bytes or pixels count.
 
-Embeddings find what lost more of its sides, and pictures of the same things; what cosine means the same depends on the
-model (`vectors.py`).
+A picture that lost 5 % of its sides differs in more bits, and is compared with windows of other pictures. Where more
+bits may differ (`bits`), all hashes are compared with one another.
+
+Embeddings find pictures of the same things; what cosine means the same depends on the model (`vectors.py`).
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ MOST_PAIRS = 2_000_000  # pairs that are compared together
 Ints = np.typing.NDArray[np.int64]
 Hashes = np.typing.NDArray[np.uint16]
 # each finds what the one before it finds: equal bytes, equal pixels, pictures that look alike, also mirror images of
-# them, and pictures whose embeddings are near each other
-Same = Literal["bytes", "pixels", "near", "mirrored", "embedding"]
-HASHED: tuple[Same, ...] = ("near", "mirrored", "embedding")
+# them, those that lost up to 5 % of their sides, and pictures whose embeddings are near each other
+Same = Literal["bytes", "pixels", "near", "mirrored", "cropped", "embedding"]
+HASHED: tuple[Same, ...] = ("near", "mirrored", "cropped", "embedding")
+ALL = 20_000  # hashes that are all compared with one another without faiss
+BLOCK = 256  # hashes that are compared with all others together
 
 
 class SameError(InvalidInput):
@@ -45,7 +49,8 @@ class PictureHashes:
     sha256: of their bytes as hexadecimal digits, or another text that identifies a picture that cannot be read; pdq:
     (rows, 16) uint16; quality: (rows,) 0 to 100, 0 for a picture that cannot be read; unread: their number. pixels:
     hashes of the pixels, empty for a picture that cannot be decoded; mirrored: as pdq, of the mirror images; vectors:
-    (rows, width) of length 1, or zeros where there is none. The last three only where they are compared.
+    (rows, width) of length 1, or zeros where there is none; windows: (rows, windows, 16), of windows of the pictures.
+    The last four only where they are compared.
     """
 
     sha256: list[str]
@@ -54,6 +59,7 @@ class PictureHashes:
     unread: int = 0
     pixels: Sequence[bytes] | None = None
     mirrored: Hashes | None = None
+    windows: Hashes | None = None
     vectors: np.typing.NDArray[Any] | None = None
 
     def take(self, rows: Ints) -> Self:
@@ -65,6 +71,7 @@ class PictureHashes:
             quality=self.quality[rows],
             pixels=None if self.pixels is None else [self.pixels[row] for row in rows],
             mirrored=None if self.mirrored is None else self.mirrored[rows],
+            windows=None if self.windows is None else self.windows[rows],
             vectors=None if self.vectors is None else self.vectors[rows],
         )
 
@@ -77,16 +84,16 @@ class PictureHashes:
         return [pixels.hex() or other for pixels, other in zip(self.pixels, self.sha256, strict=True)]
 
 
-def same_pictures(hashes: PictureHashes, same: Same, alike: float | None = None) -> Ints:
+def same_pictures(hashes: PictureHashes, same: Same, alike: float | None = None, bits: int = MOST_DIFFERENT) -> Ints:
     """For each row the index of the first row with the same picture.
 
-    alike: the least cosine of embeddings that are near each other. If A looks like B, and B like C, all three are the
-    same. Raises SameError if what is compared is not there.
+    alike: the least cosine of embeddings that are near each other; bits: by which hashes differ at most. If A looks
+    like B, and B like C, all three are the same. Raises SameError if what is compared is not there.
     """
     # equal bytes first, so that each picture is compared once
     _, firsts, places = np.unique(np.array(hashes.identities(same), object), return_index=True, return_inverse=True)
     parents = np.arange(len(firsts))
-    for one, other in _pairs(hashes.take(firsts), None, same, alike):
+    for one, other in _pairs(hashes.take(firsts), None, same, alike, bits):
         _join(parents, one, other)
     roots = np.array([_root(parents, place) for place in range(len(parents))] or [0], np.int64)
     # the first row of each group of pictures
@@ -95,7 +102,9 @@ def same_pictures(hashes: PictureHashes, same: Same, alike: float | None = None)
     return np.asarray(first_of_root[roots[places]] if len(firsts) else places, np.int64)
 
 
-def found_in(hashes: PictureHashes, others: PictureHashes, same: Same, alike: float | None = None) -> Ints:
+def found_in(
+    hashes: PictureHashes, others: PictureHashes, same: Same, alike: float | None = None, bits: int = MOST_DIFFERENT
+) -> Ints:
     """For each row the index of the first of the other pictures that is the same, -1 for none. Raises SameError.
 
     Each row is compared with the other pictures alone: a row that is like another row that is like one of them stays.
@@ -104,22 +113,25 @@ def found_in(hashes: PictureHashes, others: PictureHashes, same: Same, alike: fl
     found = np.array([known.get(identity, len(known)) for identity in hashes.identities(same)], np.int64)
     last = len(others.sha256)
     found[found == len(known)] = last
-    for other, row in _pairs(others, hashes, same, alike):
+    for other, row in _pairs(others, hashes, same, alike, bits):
         found[row] = min(found[row], other)
     return np.where(found == last, -1, found)
 
 
 def _pairs(
-    queries: PictureHashes, database: PictureHashes | None, same: Same, alike: float | None
+    queries: PictureHashes, database: PictureHashes | None, same: Same, alike: float | None, bits: int
 ) -> Iterator[tuple[int, int]]:
     """Pairs of indices of pictures that are alike, of two tables, or of one with itself; a pair may come twice."""
     if same not in HASHED:
         return
     inside = queries if database is None else database
     asked, known = (np.flatnonzero(one.quality >= LEAST_QUALITY) for one in (queries, inside))
-    for hashes in _turns(queries, same):
-        for one, other in _near(hashes[asked], inside.pdq[known], database is None):
-            yield int(asked[one]), int(known[other])
+    find = _near if bits <= MOST_DIFFERENT else _near_by_all
+    for hashes, others in _turns(queries, inside, same):
+        for ones, twos in find(hashes[asked], others[known], bits):
+            for one, two in zip(asked[ones].tolist(), known[twos].tolist(), strict=True):
+                if database is not None or one != two:
+                    yield one, two
     if same == "embedding":
         if alike is None or queries.vectors is None or inside.vectors is None:
             raise SameError("embeddings are compared only where they are there, and with the least cosine (--alike)")
@@ -128,20 +140,46 @@ def _pairs(
         yield from alike_vectors(queries.vectors, None if database is None else inside.vectors, alike)
 
 
-def _turns(queries: PictureHashes, same: Same) -> Iterator[Hashes]:
-    """The hashes that are looked for: of the pictures, and if these count too of their mirror images."""
-    yield queries.pdq
-    if same != "near":
-        if queries.mirrored is None:
-            raise SameError(f"{same!r} needs the hashes of mirror images, which are not there")
-        yield queries.mirrored
+def _turns(queries: PictureHashes, database: PictureHashes, same: Same) -> Iterator[tuple[Hashes, Hashes]]:
+    """The hashes that are compared: of the pictures, of the mirror images of one side, of windows of either side."""
+    yield queries.pdq, database.pdq
+    if same == "near":
+        return
+    if queries.mirrored is None:
+        raise SameError(f"{same!r} needs the hashes of mirror images, which are not there")
+    yield queries.mirrored, database.pdq
+    if same != "mirrored":
+        if queries.windows is None or database.windows is None:
+            raise SameError(f"{same!r} needs the hashes of windows, which are not there")
+        for window in range(queries.windows.shape[1]):
+            yield queries.windows[:, window], database.pdq
+            if database is not queries:
+                yield queries.pdq, database.windows[:, window]
 
 
-def _near(queries: Hashes, database: Hashes, within: bool) -> Iterator[tuple[int, int]]:
-    """Pairs of indices of hashes that differ in at most MOST_DIFFERENT bits; a pair may come several times.
+def _near_by_all(queries: Hashes, database: Hashes, most: int) -> Iterator[tuple[Ints, Ints]]:
+    """As `_near`, for any number of bits: each hash is compared with all others. Raises SameError without faiss."""
+    if len(database) <= ALL:
+        words, whole = (np.ascontiguousarray(one).view(np.uint64) for one in (queries, database))
+        for start in range(0, len(queries), BLOCK):
+            different = np.bitwise_count(words[start : start + BLOCK, None] ^ whole[None]).sum(axis=2)
+            ones, others = np.nonzero(different <= most)
+            yield ones + start, others
+        return
+    try:
+        import faiss
+    except ImportError:
+        raise SameError("more than 31 bits are compared with faiss: pip install 'strata[curation]'") from None
+    index = faiss.IndexBinaryFlat(256)
+    index.add(np.ascontiguousarray(database).view(np.uint8))
+    for start in range(0, len(queries), ALL):
+        some = np.ascontiguousarray(queries[start : start + ALL]).view(np.uint8)
+        bounds, _, others = index.range_search(some, most + 1)  # those below the radius
+        yield np.repeat(np.arange(len(some)), np.diff(bounds.astype(np.int64))) + start, others.astype(np.int64)
 
-    within: whether both are the same pictures, whose pairs count in one direction only.
-    """
+
+def _near(queries: Hashes, database: Hashes, most: int) -> Iterator[tuple[Ints, Ints]]:
+    """Pairs of indices of hashes that differ in at most `most` bits, up to 31; a pair may come several times."""
     masks = np.array([0, *(1 << bit for bit in range(16))], np.uint16)
     everyone = np.arange(len(queries))
     for band in range(BANDS):
@@ -156,11 +194,8 @@ def _near(queries: Hashes, database: Hashes, within: bool) -> Iterator[tuple[int
                 ones = np.repeat(rows, counts[rows])
                 steps = np.arange(len(ones)) - np.repeat(np.cumsum(counts[rows]) - counts[rows], counts[rows])
                 others = order[np.repeat(starts[rows], counts[rows]) + steps]
-                if within:
-                    ones, others = ones[ones < others], others[ones < others]
-                bits = np.bitwise_count(queries[ones] ^ database[others]).sum(axis=1)
-                near = bits <= MOST_DIFFERENT
-                yield from zip(ones[near].tolist(), others[near].tolist(), strict=True)
+                near = np.bitwise_count(queries[ones] ^ database[others]).sum(axis=1) <= most
+                yield ones[near], others[near]
 
 
 def _portions(rows: Ints, counts: Ints) -> Iterator[Ints]:
