@@ -51,15 +51,15 @@ def plant(
     records: Sequence[Record] | None = None,
     attempt: int = 0,
 ) -> list[Part]:
-    """`llm` parts of a profile, in chunks of its size, whose rows have these images, in one file."""
+    """`llm` parts of a profile, in chunks of its size, whose rows have these images, as files of `folder/images`."""
     keep_profile(store, profile)
-    path, found, offset = folder / "images.bin", [], 0
-    path.write_bytes(b"".join(images))
+    path, found = folder / "images", []
+    path.mkdir(exist_ok=True)
     for number, data in enumerate(images):
-        image = ImageReference(uri=str(path), offset=offset, size=len(data))
+        (path / f"{number}").write_bytes(data)
+        image = ImageReference(uri=str(path / f"{number}"), size=len(data))
         record = records[number] if records else described(f"k{number}")
         found.append(record.model_copy(update={"image": image}))
-        offset += len(data)
     parts, size = [], profile.chunk_size
     for number, start in enumerate(range(0, len(found), size)):
         some = found[start : start + size]

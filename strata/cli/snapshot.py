@@ -67,7 +67,7 @@ FeaturesOf = Annotated[
 ]
 LeaveOut = Annotated[
     list[str] | None,
-    typer.Option("--leave-out", metavar="NAME=FILTER", help="Leave these rows out, and count them; may be repeated."),
+    typer.Option("--leave-out", metavar="NAME=FILTER", help="Leave rows out, and count them; False: none; repeatable."),
 ]
 Method = Literal["random", "balanced", "best"]
 SHOWN = 20  # maximum number of files that `strata clean` lists
@@ -104,14 +104,13 @@ def create(
 ) -> None:
     """Select rows of jobs and store the selection under a name.
 
-    A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint. Images that
-    were sent one by one (POST /v1/captions) are not in it, unless --single-images is given. What the rows' profile
-    leaves out is left out, unless --leave-out has another filter of the name (NAME=False: none).
+    A data set is all rows of one profile, named by it or by the fingerprint, without images that were sent one by one
+    (POST /v1/captions). What the rows' profile leaves out is left out, unless --leave-out has a filter of the name.
     """
     snapshots, own = _snapshots(store), _own_files(scores, exclude, without)
-    given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap}
-    given |= {"alike": alike, "bits": bits, "keep": keep, "same": _same(same, unique, without is not None)}
-    given |= {"ways": _ways(features)} | _axes(method, by or (), target or ())
+    given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap, "bits": bits}
+    given |= {"alike": alike, "keep": keep, "ways": _ways(features)} | _axes(method, by or (), target or ())
+    given |= {"same": same if like else _same(same, unique, without is not None)}
     rules = None if like else _leave_out(snapshots, (sources, single_images), leave_out)
     selection = _asked(snapshots, like, {"method": method, **given}, {"leave_out": rules, **_of(own)})
     _show(_made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant)), as_json)

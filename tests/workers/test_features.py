@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_values_of_images(store: Store, tmp_path: Path) -> None:
     hashes = reader.read(part, "hash", ["pixels", "pdq", "mirrored", "quality"]).to_pylist()
     bits = {turn: np.frombuffer(hashes[0][turn], np.uint8) for turn in ("pdq", "mirrored")}
     other = np.frombuffer(hashes[3]["pdq"], np.uint8)
-    assert np.bitwise_count(bits["mirrored"] ^ other).sum() < 10 < 90 < np.bitwise_count(bits["pdq"] ^ other).sum()
+    assert np.bitwise_count(bits["mirrored"] ^ other).sum() < 20 < 90 < np.bitwise_count(bits["pdq"] ^ other).sum()
     assert hashes[0]["pixels"] != hashes[3]["pixels"] and hashes[2]["quality"] < 50 <= hashes[0]["quality"]
     for stage in ("embedding", "text_embedding"):
         vectors = np.array(reader.read(part, stage, [f"{stage}.list.element"]).column(stage).to_pylist())
@@ -112,11 +113,10 @@ def test_images_without_values_keep_their_neighbours(store: Store, tmp_path: Pat
 def test_a_file_that_is_away_is_no_image_of_fault(store: Store, tmp_path: Path) -> None:
     profile = with_stages("sharpness")
     parts = plant(store, tmp_path, [saved(photograph())] * 3, profile)
-    data = (tmp_path / "images.bin").read_bytes()
-    (tmp_path / "images.bin").unlink()
+    (tmp_path / "images").rename(tmp_path / "away")
     totals = computed(store, parts, profile)
     assert not totals.parts and len(totals.unread) == 1 and "no image can be read" in totals.unread[0]
-    (tmp_path / "images.bin").write_bytes(data)
+    (tmp_path / "away").rename(tmp_path / "images")
     assert computed(store, parts, profile).succeeded == {"sharpness": 3}
 
 
@@ -181,7 +181,7 @@ def test_the_command(
     for more in (["--share", "3/2"], ["--share", "x"], ["--stage", "aesthetic"], ["--profile", "none"]):
         assert code_of("features", "demo", *more) != 0
         assert len(capsys.readouterr().err.splitlines()) == 1
-    (tmp_path / "images.bin").unlink()
+    shutil.rmtree(tmp_path / "images")
     assert code_of("features", "demo", "--stage", "hash") == exits.FAILURE
     shown = capsys.readouterr()
     assert len(shown.err.splitlines()) == 3 and "Traceback" not in shown.err
