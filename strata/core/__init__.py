@@ -94,6 +94,7 @@ from strata.core.profiles import (
     read_profile,
 )
 from strata.core.proofs import Check, Proof, StageFigures
+from strata.core.quotas import NO_QUOTAS, Quotas
 from strata.core.records import (
     RECORD_SCHEMA,
     SCHEMA_VERSION,
@@ -165,6 +166,7 @@ __all__ = [
     "MILLION",
     "MOST",
     "NOTHING_FOUND",
+    "NO_QUOTAS",
     "READS_TEXTS",
     "RECORD_SCHEMA",
     "REVIEWED",
@@ -246,6 +248,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Proof",
+    "Quotas",
     "QwenVLComposerParameters",
     "QwenVLParameters",
     "Record",
