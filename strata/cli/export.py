@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -61,7 +61,7 @@ def export(
     layer = level or layer
     opened = open_store(store, root)
     pinned = Snapshots(opened).open(snapshot)
-    largest = {} if max_pixels is None else {"max_pixels": max_pixels}
+    largest: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
     how = (form, layer_named(layer), instruction, skip_broken, keep_metadata, boxes)
     request = Request(*how, image_root=image_root, blur_faces=blur_faces, **largest)
     # images are read, converted and written one after another

@@ -108,7 +108,7 @@ def test_one_row_of_each_group_stays(numbers: list[int], data: st.DataObject) ->
 
 def unit(rows: int, seed: int = 0) -> np.typing.NDArray[np.float16]:
     found = np.random.default_rng(seed).standard_normal((rows, 32))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float16)
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float16)
 
 
 def test_many_vectors_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,8 @@ def test_embeddings_of_benchmarks_are_those_of_the_rows_profile(store: Store, be
     write_benchmarks(file, embedded)
     again = read_benchmarks(file, file.read_bytes())
     assert again.names == embedded.names and again.way == profile.feature_ways()["embedding"]
-    assert again.hashes.vectors is not None and np.array_equal(again.hashes.vectors, embedded.hashes.vectors)
+    assert again.hashes.vectors is not None and embedded.hashes.vectors is not None
+    assert np.array_equal(again.hashes.vectors, embedded.hashes.vectors)
     assert np.array_equal(again.hashes.pdq, found.hashes.pdq) and again.hashes.pixels == found.hashes.pixels
     hasher = PictureHasher(store, "embedding", tmp_path / "cache")
     selection = Selection.model_validate({"same": "embedding", "alike": 0.999, "files": (("without", "0" * 64),)})

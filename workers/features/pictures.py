@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from models.building import build_stage, load_stages
 from models.items import Failure
@@ -30,7 +31,7 @@ def embed_pictures(benchmarks: Benchmarks, profile: Profile, max_pixels: int) ->
     load_stages({"embedding": stage})
     found: list[np.typing.NDArray[np.float16] | None] = []
     for start in range(0, len(benchmarks.names), AT_ONCE):
-        images = []
+        images: list[Image.Image | None] = []
         for name in benchmarks.names[start : start + AT_ONCE]:
             try:
                 images.append(shrunk(decode(Path(name).read_bytes(), max_pixels)))

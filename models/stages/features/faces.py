@@ -34,7 +34,7 @@ class Faces(Stage[Image.Image, Columns]):
 
     def compute(self, batch: Sequence[Image.Image]) -> list[Columns]:
         """The faces of each image. The images run one by one."""
-        found = []
+        found: list[Columns] = []
         for image in batch:
             boxes = self._boxes(image)
             found.append({"faces": len(boxes), "face_boxes": boxes.flatten()})

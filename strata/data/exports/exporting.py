@@ -77,7 +77,8 @@ class Request:
     def describe(self) -> dict[str, Any]:
         """What the provenance file says of the request."""
         boxes = (self.boxes or self.form) if self.box_form else None
-        asked = {"format": self.form, "layer": self.layer.name, "instruction": self.question, "boxes": boxes}
+        asked: dict[str, Any] = {"format": self.form, "layer": self.layer.name}
+        asked |= {"instruction": self.question, "boxes": boxes}
         asked |= {"blur_faces": True} if self.blur_faces else {}
         return asked | ({"max_pixels": self.max_pixels} if boxes == "qwen2.5" else {})
 
