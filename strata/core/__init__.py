@@ -9,14 +9,6 @@ from __future__ import annotations
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
 from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
-from strata.core.features import (
-    FEATURE_COLUMNS,
-    FEATURE_STAGES,
-    FEATURES,
-    READS_TEXTS,
-    feature_fingerprint,
-    part_schema,
-)
 from strata.core.ids import DEFAULT_TENANT, checked_job_id, created_at, is_hash, is_job_id, is_tenant
 from strata.core.layers import (
     LAYERS,
@@ -38,6 +30,14 @@ from strata.core.layers import (
     head_of,
     kept,
     layer_named,
+)
+from strata.core.layers.features import (
+    FEATURE_COLUMNS,
+    FEATURE_STAGES,
+    FEATURES,
+    READS_TEXTS,
+    feature_fingerprint,
+    part_schema,
 )
 from strata.core.parameters import (
     KINDS,

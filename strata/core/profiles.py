@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from strata.components import components_folder
-from strata.core.features import FEATURE_STAGES, FEATURES, way_of
+from strata.core.layers.features import FEATURE_STAGES, FEATURES, way_of
 from strata.core.parameters import LANGUAGES, LAYERED, PromptParameters, TextSettings, language_asked
 from strata.core.parameters.vllm import LOAD_ONLY
 from strata.core.profile_checks import SECOND_OPINION, Fault, Prompts, combination_faults, shape_faults, stage_faults
@@ -264,7 +264,7 @@ class Profile(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def feature_ways(self) -> dict[str, str]:
-        """How each stage of the group `features` computes, by its name (`strata.core.features.way_of`)."""
+        """How each stage of the group `features` computes, by its name (`strata.core.layers.features.way_of`)."""
         stages = {name: self.stages[name] for name in FEATURE_STAGES if name in self.stages}
         return {
             name: way_of(name, stage.deciding() | installed().deciding(name, stage.backend))

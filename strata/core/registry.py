@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from strata.core import parameters as p
-from strata.core.features import FEATURE_STAGES, FEATURES
 from strata.core.layers import LAYERS
+from strata.core.layers.features import FEATURE_STAGES, FEATURES
 from strata.core.parameters import BUILT_IN, KINDS, BackEnd
 from strata.errors import InvalidInput
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from strata.cli import exits
-from strata.core.features import part_schema
 from strata.core.layers import LAYERS
+from strata.core.layers.features import part_schema
 from strata.core.profiles import Profile
 from strata.core.records import Status
 from strata.data.exports import PROVENANCE, Request, export
