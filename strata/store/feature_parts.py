@@ -30,7 +30,7 @@ _NAME = re.compile(r"[0-9a-f]{16}\.json")
 class FeatureKind(BaseModel):
     """What the parts of a fingerprint of the group `features` are.
 
-    way: how the stage computes (`strata.core.layers.features.way_of`); profile: the first that asked for it; chunk_size:
+    way: how the stage computes (`strata.core.layers.features.way_of`); profile: who first asked for it; chunk_size:
     of the chunks whose rows the parts have; before: the fingerprint of the `llm` parts whose texts were read, or empty;
     settings: of the stage.
     """
