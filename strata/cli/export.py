@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,9 @@ SkipBroken = Annotated[
 ]
 KeepMetadata = Annotated[
     bool, typer.Option("--keep-metadata", help="Leave EXIF, places and comments in images that need no change.")
+]
+BlurFaces = Annotated[
+    bool, typer.Option("--blur-faces", help="Blur the faces that the stage `faces` of `strata features` has found.")
 ]
 Boxes = Annotated[
     BoxName | None, typer.Option("--boxes", help="How the text tells where things are; none given: the format's.")
@@ -41,6 +44,7 @@ def export(
     instruction: Instruction = None,
     skip_broken: SkipBroken = False,
     keep_metadata: KeepMetadata = False,
+    blur_faces: BlurFaces = False,
     boxes: Boxes = None,
     max_pixels: MaxPixels = None,
     image_root: ImageRoot = None,
@@ -57,10 +61,9 @@ def export(
     layer = level or layer
     opened = open_store(store, root)
     pinned = Snapshots(opened).open(snapshot)
-    largest = {} if max_pixels is None else {"max_pixels": max_pixels}
-    request = Request(
-        form, layer_named(layer), instruction, skip_broken, keep_metadata, boxes, image_root=image_root, **largest
-    )
+    largest: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
+    how = (form, layer_named(layer), instruction, skip_broken, keep_metadata, boxes)
+    request = Request(*how, image_root=image_root, blur_faces=blur_faces, **largest)
     # images are read, converted and written one after another
     with progress() as bar:
         task = bar.add_task("images", total=pinned.manifest.counts.selected)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from strata.addresses import without_secrets
 from strata.components import components_folder
 from strata.core import (
+    FEATURES,
     FINAL_GROUP,
     GROUPS,
     LAYERS,
@@ -135,7 +136,7 @@ def view_of(profile: Profile, default: bool = False, proof_of: ProofOf = lambda 
                 model=without_secrets(profile.stages[name].model),
                 revision=profile.stages[name].revision,
             )
-            for group in GROUPS
+            for group in (*GROUPS, FEATURES)
             for name in STAGES_OF[group]
             if name in profile.stages
         ],
@@ -157,7 +158,7 @@ def _names(profile: Profile, group: str) -> list[str]:
 def _weights(profile: Profile) -> list[WeightsView]:
     """The weights of a profile, each once, in the order of the stages that use them."""
     stages: dict[tuple[str, str], list[str]] = {}
-    for group in GROUPS:
+    for group in (*GROUPS, FEATURES):
         for name in _names(profile, group):
             chosen = profile.stages[name]
             stages.setdefault((chosen.model, chosen.revision), []).append(name)

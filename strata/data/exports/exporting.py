@@ -23,7 +23,7 @@ from strata.data.sources.samples import ImageFiles, SampleError
 from strata.data.sources.snapshots import sample_row, snapshot_rows
 from strata.data.sources.tables import SampleRow
 from strata.errors import RequestRefused, StrataError
-from strata.images import ImageError, as_jpeg
+from strata.images import ImageError, as_jpeg, blurred_jpeg
 from strata.snapshots import Snapshot
 from strata.store import Store
 
@@ -44,7 +44,8 @@ class Request:
     skip_broken: leave out images that cannot be read; keep_metadata: leave EXIF and the like in JPEGs that are upright.
     boxes: the form of boxes in the texts of layers that have some: None for the format's own, "none" for no boxes.
     max_pixels: width × height of the largest image that Qwen2.5-VL's processor makes, on which its boxes depend.
-    image_root: what stands before the paths of images, None for the format's own.
+    image_root: what stands before the paths of images, None for the format's own. blur_faces: whether the faces that
+    the stage `faces` has found are blurred; an image that it could not see counts as one that cannot be read.
     """
 
     form: Form
@@ -55,6 +56,7 @@ class Request:
     boxes: BoxName | Literal["none"] | None = None
     max_pixels: int = QWEN_PIXELS
     image_root: str | None = None
+    blur_faces: bool = False
 
     @property
     def box_form(self) -> BoxForm | None:
@@ -75,7 +77,9 @@ class Request:
     def describe(self) -> dict[str, Any]:
         """What the provenance file says of the request."""
         boxes = (self.boxes or self.form) if self.box_form else None
-        asked = {"format": self.form, "layer": self.layer.name, "instruction": self.question, "boxes": boxes}
+        asked: dict[str, Any] = {"format": self.form, "layer": self.layer.name}
+        asked |= {"instruction": self.question, "boxes": boxes}
+        asked |= {"blur_faces": True} if self.blur_faces else {}
         return asked | ({"max_pixels": self.max_pixels} if boxes == "qwen2.5" else {})
 
 
@@ -118,7 +122,8 @@ class ExportSamples:
             file.write(json.dumps(broken._asdict(), ensure_ascii=False) + "\n")
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], SampleRow]]:
-        for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._layer.column]):
+        columns = ["key", "image", self._layer.column]
+        for identity, row in snapshot_rows(self._store, self._snapshot, columns, self._request.blur_faces):
             text = text_of(self._layer, row)
             if text is None:
                 self.skipped += 1
@@ -137,10 +142,22 @@ class ExportSamples:
         # find those that are broken, one by one
         return [one for pair in run for one in self._read([pair])]
 
+    def _faces(self, row: dict[str, Any], sample: SampleRow) -> list[list[float]]:
+        """The boxes of the faces to be blurred. Raises SampleError if nobody has looked for them in this image."""
+        if not self._request.blur_faces:
+            return []
+        sides = row["face_boxes"]
+        if sides is None:
+            raise SampleError(f"{sample.uri}, image {sample.key}: faces could not be looked for in it")
+        return [sides[start : start + 4] for start in range(0, len(sides), 4)]
+
     def _sample(self, row: dict[str, Any], sample: SampleRow, data: bytes) -> ExportSample:
         # the training tools ignore EXIF, so images are made upright
         try:
-            jpeg, (width, height) = as_jpeg(data, MAX_PIXELS, self._request.keep_metadata)
+            if faces := self._faces(row, sample):
+                jpeg, (width, height) = blurred_jpeg(data, MAX_PIXELS, faces)
+            else:
+                jpeg, (width, height) = as_jpeg(data, MAX_PIXELS, self._request.keep_metadata)
         except ImageError as error:
             raise SampleError(f"{sample.uri}, image {sample.key}: {error}") from None
         boxes = boxes_of(self._layer, self._layer.value_of(row))
