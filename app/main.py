@@ -16,6 +16,8 @@ import strata
 from app import problems
 from app.deletion import JobDeletion
 from app.dependencies import Services
+from app.http.access.links import Links
+from app.http.access.sessions import Sessions
 from app.http.audit import AuditTrail
 from app.http.browsers import BrowserGuard
 from app.http.document import complete, operation_id
@@ -40,7 +42,6 @@ from app.routes import (
     health,
     jobs,
     judgments,
-    pages,
     profiles,
     records,
     rows,
@@ -48,6 +49,7 @@ from app.routes import (
     uploads,
     webhooks,
 )
+from app.routes.studio import pages, session
 from app.searches import Searches
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
@@ -55,7 +57,7 @@ from app.tenants import Tenants
 from strata.core import Settings, load_profile
 from strata.errors import InvalidInput
 from strata.jobs import Jobs, Listing, Scheduler
-from strata.keys import KeyRing, StoredKeys
+from strata.keys import KeyRing, StoredKeys, StoredSessions
 from strata.queue import Queue
 from strata.search import SearchIndex
 from strata.shards import ImageReader
@@ -105,7 +107,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     v1 = APIRouter(prefix=V1, dependencies=[Depends(known_parameters)])
     # the routes are tried in this order, so that those that are asked for most come first
     resources = (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows)
-    for resource in (*resources, webhooks, backlog):
+    for resource in (*resources, webhooks, backlog, session):
         v1.include_router(resource.router, tags=[resource.__name__.rpartition(".")[2]])
     app.include_router(v1)
     app.include_router(health.router, tags=["health"])
@@ -146,11 +148,14 @@ def _tell_counts(jobs: Jobs, stop: threading.Event) -> None:
 def _services(settings: Settings, queue: Queue, store: Store) -> Services:
     """What routes and dependencies use."""
     all_jobs, images, probe = Jobs(queue, store), ImageReader(store), StoreProbe(store)
+    keys = _keys(settings, store)
     tenants = Tenants(all_jobs)
     searches = Searches(all_jobs, SearchIndex(store, settings.data_dir / "search"), tenants)
     return Services(
         settings=settings,
-        keys=_keys(settings, store),
+        keys=keys,
+        sessions=Sessions(keys, StoredSessions(store)),
+        links=Links(keys),
         queue=queue,
         store=store,
         jobs=all_jobs,
@@ -187,7 +192,7 @@ def _add_layers(app: FastAPI, given: Services) -> None:
     of another origin may send a request has no key.
     """
     app.add_middleware(RequestLimits, most=given.settings.max_body_bytes)
-    app.add_middleware(KeyCheck, keys=given.keys)
+    app.add_middleware(KeyCheck, keys=given.keys, sessions=given.sessions, links=given.links)
     app.add_middleware(AuditTrail, reads=given.settings.audit_reads)
     if given.settings.cors_origins:
         methods, origins = ("GET", "POST", "PUT", "DELETE"), given.settings.cors_origins

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from strata.core import DEFAULT_TENANT
 from strata.errors import StrataError
@@ -55,6 +55,14 @@ OPEN = Access("", DEFAULT_TENANT, frozenset(Scope))
 _OPERATOR = Access("operator", DEFAULT_TENANT, frozenset(Scope))
 
 
+class KeyFacts(NamedTuple):
+    """What sessions and links need of a key. digest: the SHA-256 of its secret."""
+
+    digest: str
+    name: str
+    expires_at: datetime | None
+
+
 class KeyRefused(StrataError):
     """A request has no key, or one that may not be used. reason: the name of its problem; key_id: of
     the key, if there is one.
@@ -85,21 +93,24 @@ class KeyRing:
         self.keys = keys
         self._operator = digest_of(operator.encode()) if operator is not None else None
         self._closed = closed or operator is not None
+        self._own = {_OPERATOR.key_id: KeyFacts(self._operator, "operator", None)} if self._operator else {}
         self._clock = clock
         self._reading = threading.Lock()
-        self._found: dict[str, ApiKey] = {}
+        self._found: dict[str, ApiKey] = {}  # by the hash of the secret
+        self._facts: dict[str, KeyFacts] = {}  # by the id
         # when the list was read, and when that was tried last, with the error
         self._read_at: float | None = None
         self._tried_at: float | None = None
         self._error: OSError | None = None
         self._told: set[str] = set()
 
-    def known(self, secrets: Iterable[bytes]) -> Access | None:
+    def known(self, secrets: Iterable[bytes], digests: Sequence[str] = ()) -> Access | None:
         """The access by the list as it is in memory; None if the store is to be asked. It does not wait.
 
-        Raises KeyRefused, and OSError if the list could not be read lately.
+        digests: the hashes of further secrets, as `facts` tells them of the key of a session. Raises KeyRefused, and
+        OSError if the list could not be read lately.
         """
-        digests = [digest_of(secret) for secret in secrets if secret]
+        digests = [*digests, *(digest_of(secret) for secret in secrets if secret)]
         if self._operator in digests:
             return _OPERATOR
         if self._tried_at is None or self._age(self._tried_at) >= FRESH_SECONDS:
@@ -109,21 +120,28 @@ class KeyRing:
             return None
         return self._by_list(digests)
 
-    def find(self, secrets: Iterable[bytes]) -> Access:
+    def find(self, secrets: Iterable[bytes], digests: Sequence[str] = ()) -> Access:
         """The access of a request with these secrets. Raises KeyRefused, and OSError if the list cannot be read.
 
         While the store cannot be read, the list of the last minute is believed. Of the requests that come while the
         list is read, those with a key of the last list do not wait for it.
         """
-        digests = [digest_of(secret) for secret in secrets if secret]
-        hit = self._read_at is not None and any(digest in self._found for digest in digests)
-        if self._reading.acquire(blocking=not hit):
+        digests = [*digests, *(digest_of(secret) for secret in secrets if secret)]
+        self.refresh(wait=self._read_at is None or not any(digest in self._found for digest in digests))
+        return _OPERATOR if self._operator in digests else self._by_list(digests)
+
+    def facts(self, key_id: str) -> KeyFacts | None:
+        """What is known of a key by the list as it is in memory; None if it has no such key. It does not wait."""
+        return self._own.get(key_id) or self._facts.get(key_id)
+
+    def refresh(self, wait: bool = True) -> None:
+        """Read the list, unless that was tried just now. wait: also for another thread that reads it."""
+        if self._reading.acquire(blocking=wait):
             try:
                 if self._tried_at is None or self._age(self._tried_at) >= MISS_SECONDS:
                     self._read()
             finally:
                 self._reading.release()
-        return _OPERATOR if self._operator in digests else self._by_list(digests)
 
     def _by_list(self, digests: Sequence[str]) -> Access:
         stale = self._read_at is None or (self._closed and self._age(self._read_at) >= STALE_SECONDS)
@@ -148,6 +166,7 @@ class KeyRing:
             # a damaged key is one, too: the service does not open because of it
             self._closed = self._closed or bool(keys or faults)
             self._found = {key.sha256: key for key in keys}
+            self._facts = {key.id: KeyFacts(key.sha256, key.name, key.expires_at) for key in keys}
             self._read_at, self._error = self._clock(), None
         self._tried_at = self._clock()
 

@@ -1,11 +1,13 @@
 """The keys in the store: `keys/ID.json`, which never changes, and `keys/ID.revoked` once a key was revoked.
 
 So no file is read, changed and written again: two processes cannot undo each other's work, and one listing tells
-everything that is new. Removing both files removes a key from the list.
+everything that is new. Removing both files removes a key from the list. `keys/link-secret` has the secret by which
+links are signed.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +22,7 @@ from strata.store import Store
 
 FOLDER = "keys"
 _KEY, _REVOKED = ".json", ".revoked"
+_LINK_SECRET = "link-secret"
 
 
 class UnknownKey(NotFound):
@@ -42,6 +45,7 @@ class StoredKeys:
         self.store = store
         self._lock = threading.Lock()
         self._read: dict[str, ApiKey] = {}  # by the id: the files never change
+        self._link_secret: bytes | None = None
 
     def create(
         self,
@@ -99,6 +103,24 @@ class StoredKeys:
     def exist(self) -> bool:
         """Whether there is a key, of whatever kind. It takes one listing."""
         return any(name.endswith(_KEY) for name in self.store.names(FOLDER))
+
+    def link_secret(self) -> bytes:
+        """The secret by which links are signed: 32 random bytes in hexadecimal digits. The first one who asks makes it.
+
+        All processes of a store have the same one. Raises DamagedFile.
+        """
+        if self._link_secret is None:
+            path = self._path(_LINK_SECRET, "")
+            try:
+                found = self.store.get(path)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    self.store.put_new(path, secrets.token_hex(32).encode())
+                found = self.store.get(path)
+            if len(found) != 64:  # with an empty one anybody could sign
+                raise DamagedFile(f"{FOLDER}/{_LINK_SECRET}", "it has not 64 characters; without it a new one is made")
+            self._link_secret = found
+        return self._link_secret
 
     def _key(self, key_id: str, revoked: bool) -> ApiKey:
         key = self._read.get(key_id)

@@ -16,6 +16,9 @@ from tests.service import Service
 
 EXAMPLES = 15
 OPERATIONS = [
+    ("GET", "/v1/session"),
+    ("POST", "/v1/session"),
+    ("DELETE", "/v1/session"),
     ("POST", "/v1/captions"),
     ("POST", "/v1/batches"),
     ("POST", "/v1/batches/preview"),
@@ -41,6 +44,7 @@ OPERATIONS = [
     ("GET", "/v1/records/{job_id}/{key}"),
     ("GET", "/v1/records/{job_id}/{key}/image"),
     ("GET", "/v1/records/{job_id}/{key}/overlay.png"),
+    ("POST", "/v1/records/{job_id}/{key}/links"),
     ("GET", "/v1/search"),
     ("GET", "/v1/search/facets"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}"),
