@@ -154,7 +154,7 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
     return Services(
         settings=settings,
         keys=keys,
-        sessions=Sessions(keys, StoredSessions(store)),
+        sessions=Sessions(keys, StoredSessions(store, keys.keys.signing_secret)),
         links=Links(keys),
         queue=queue,
         store=store,

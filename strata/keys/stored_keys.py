@@ -1,8 +1,8 @@
 """The keys in the store: `keys/ID.json`, which never changes, and `keys/ID.revoked` once a key was revoked.
 
 So no file is read, changed and written again: two processes cannot undo each other's work, and one listing tells
-everything that is new. Removing both files removes a key from the list. `keys/link-secret` has the secret by which
-links are signed.
+everything that is new. Removing both files removes a key from the list. `keys/signing-secret` has the secret by which
+links and sessions are signed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from strata.store import Store
 
 FOLDER = "keys"
 _KEY, _REVOKED = ".json", ".revoked"
-_LINK_SECRET = "link-secret"
+_SECRET = "signing-secret"
 
 
 class UnknownKey(NotFound):
@@ -45,7 +45,7 @@ class StoredKeys:
         self.store = store
         self._lock = threading.Lock()
         self._read: dict[str, ApiKey] = {}  # by the id: the files never change
-        self._link_secret: bytes | None = None
+        self._signing_secret: bytes | None = None
 
     def create(
         self,
@@ -104,13 +104,13 @@ class StoredKeys:
         """Whether there is a key, of whatever kind. It takes one listing."""
         return any(name.endswith(_KEY) for name in self.store.names(FOLDER))
 
-    def link_secret(self) -> bytes:
-        """The secret by which links are signed: 32 random bytes in hexadecimal digits. The first one who asks makes it.
+    def signing_secret(self) -> bytes:
+        """The secret by which links and sessions are signed: 32 random bytes in hexadecimal digits.
 
-        All processes of a store have the same one. Raises DamagedFile.
+        It is made when it is first asked for; all processes of a store have the same one. Raises DamagedFile.
         """
-        if self._link_secret is None:
-            path = self._path(_LINK_SECRET, "")
+        if self._signing_secret is None:
+            path = self._path(_SECRET, "")
             try:
                 found = self.store.get(path)
             except FileNotFoundError:
@@ -118,9 +118,9 @@ class StoredKeys:
                     self.store.put_new(path, secrets.token_hex(32).encode())
                 found = self.store.get(path)
             if len(found) != 64:  # with an empty one anybody could sign
-                raise DamagedFile(f"{FOLDER}/{_LINK_SECRET}", "it has not 64 characters; without it a new one is made")
-            self._link_secret = found
-        return self._link_secret
+                raise DamagedFile(f"{FOLDER}/{_SECRET}", "it has not 64 characters; without it a new one is made")
+            self._signing_secret = found
+        return self._signing_secret
 
     def _key(self, key_id: str, revoked: bool) -> ApiKey:
         key = self._read.get(key_id)

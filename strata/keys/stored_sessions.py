@@ -1,7 +1,8 @@
 """The sessions of people who have signed in with a key: `sessions/END-ID.json` in the store, END in seconds of Unix.
 
 A browser holds a token, as a program holds a key. The file has a hash of the token and of its key's own hash: reading
-the store gives nobody a session, and another key of the same name (as when STRATA_API_KEY is changed) ends it.
+the store gives nobody a session, and another key of the same name (as when STRATA_API_KEY is changed) ends it. The
+end of a token follows from the rest and a secret, so that the store is not asked for tokens that somebody made up.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FOLDER = "sessions"
 SESSION_TIME = timedelta(hours=12)
 _SUFFIX = ".json"
 _NAME = re.compile(r"[0-9]{10}-[0-9a-f]{16}")
-_TOKEN = re.compile(rf"({_NAME.pattern})\.[A-Za-z0-9_-]{{43}}")
+_TOKEN = re.compile(rf"(({_NAME.pattern})\.[A-Za-z0-9_-]{{43}})\.([0-9a-f]{{32}})")
 
 
 class Session(BaseModel):
@@ -58,10 +59,13 @@ class _Kept:
 
 
 class StoredSessions:
-    """The sessions of one store. Thread-safe. What the store has to be asked for raises OSError if it is away."""
+    """The sessions of one store. Thread-safe. secret: that of `StoredKeys`, which all processes share.
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
-        self.store = store
+    What the store has to be asked for raises OSError if it is away, and DamagedFile if the secret cannot be used.
+    """
+
+    def __init__(self, store: Store, secret: Callable[[], bytes], clock: Callable[[], float] = time.monotonic) -> None:
+        self.store, self._secret = store, secret
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
@@ -71,7 +75,8 @@ class StoredSessions:
         now = datetime.now(UTC)
         end = min(now + SESSION_TIME, key_expires_at or datetime.max.replace(tzinfo=UTC)).replace(microsecond=0)
         name = f"{int(end.timestamp()):010d}-{secrets.token_hex(8)}"
-        token = f"{name}.{secrets.token_urlsafe(32)}"
+        start = f"{name}.{secrets.token_urlsafe(32)}"
+        token = f"{start}.{self._check(start)}"
         session = Session(key=key, created_at=now, expires_at=end, sha256=_digest(token, key_digest))
         self.store.put_new(self._path(name), session.model_dump_json().encode())
         self._keep(name, session)
@@ -91,9 +96,10 @@ class StoredSessions:
 
         While the store cannot be read, what was read in the last minute is believed.
         """
-        name = _name_of(token)
-        if not name or int(name[:10]) <= time.time():
+        found = _TOKEN.fullmatch(token)
+        if found is None or int(token[:10]) <= time.time() or not hmac.compare_digest(self._check(found[1]), found[3]):
             return None
+        name = found[2]
         try:
             session = self.store.parse(f"{FOLDER}/{name}{_SUFFIX}", Session)
         except (FileNotFoundError, DamagedFile) as error:
@@ -116,6 +122,10 @@ class StoredSessions:
         if name:
             self._forget(name)
             self.store.remove(self._path(name))
+
+    def _check(self, start: str) -> str:
+        """The end of a token that begins so: 128 bits as hexadecimal digits."""
+        return hmac.digest(self._secret(), b"session " + start.encode(), "sha256").hex()[:32]
 
     def _keep(self, name: str, session: Session) -> None:
         now = self._clock()
@@ -141,7 +151,7 @@ class StoredSessions:
 def _name_of(token: str) -> str:
     """The name of a token's session, which may become part of a path; empty if the text has not the form of a token."""
     found = _TOKEN.fullmatch(token)
-    return found[1] if found else ""
+    return found[2] if found else ""
 
 
 def _digest(token: str, key_digest: str) -> str:

@@ -85,7 +85,7 @@ class Links:
     def _signature(self, path: str, pairs: Pairs, key_digest: str) -> str:
         """The signature of a path and its parameters, in whatever order and form of encoding a client sends them."""
         salt = f"strata link {key_digest}"
-        signer = Signer(self.keys.keys.link_secret(), salt, key_derivation="hmac", digest_method=hashlib.sha256)
+        signer = Signer(self.keys.keys.signing_secret(), salt, key_derivation="hmac", digest_method=hashlib.sha256)
         return signer.get_signature(json.dumps([path, sorted(pairs)])).decode()
 
 
