@@ -6,7 +6,7 @@ import io
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
@@ -129,6 +129,7 @@ def _drawn(image: Image.Image, record: Record) -> bytes:
 
 @router.post("/{key:path}/links", status_code=201)
 def make_links(
+    request: Request,
     job: KnownJob,
     key: KeyPath,
     given: ServicesDep,
@@ -146,7 +147,8 @@ def make_links(
     end = given.links.end_of(access, expires_in)
 
     def link(name: str, **more: str) -> str:
-        return given.links.make(access, job.id, key, name, query | more, end)
+        root = str(request.scope.get("root_path", ""))
+        return root + given.links.make(access, job.id, key, name, query | more, end)
 
     return ImageLinks(
         image=link("image"),

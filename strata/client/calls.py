@@ -182,7 +182,11 @@ class Calls:
         params = {"expires_in": expires_in, "side": side} | ({"identity": identity} if identity is not None else {})
         path = f"/v1/records/{_quote(job)}/{_quote(key)}/links"
         made = yield from self._fetch(ImageLinks, "POST", path, params=params)
-        whole = {name: self.url + getattr(made, name) for name in ("image", "preview", "overlay")}
+        # below the address by which this client calls the service, whether or not the service knows its prefix
+        whole = {
+            name: f"{self.url}/v1/{getattr(made, name).partition('/v1/')[2]}"
+            for name in ("image", "preview", "overlay")
+        }
         return made.model_copy(update=whole)
 
     # profiles

@@ -91,7 +91,7 @@ class UploadsBody(BaseModel):
 
 
 class ImageLinks(BaseModel):
-    """Signed links to a record's image, relative to the address of the service. They need no key until they expire."""
+    """Signed links to a record's image: paths at the host of the service. They need no key until they expire."""
 
     image: str
     preview: str

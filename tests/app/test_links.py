@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -205,6 +207,17 @@ def test_a_service_that_needs_no_key_makes_links_too(queue: Queue, tmp_path: Pat
         forget_keys(service.client)
         assert service.client.get("/v1/jobs", headers={"X-API-Key": secret}).status_code == 200
         problem(service.client.get(made["image"]), 403, "link-invalid")
+
+
+def test_links_below_a_prefix_that_the_server_knows(shown: Shown) -> None:
+    outer = FastAPI()
+    outer.mount("/tools/strata", cast(Any, shown.service.client.app))
+    client = TestClient(outer)
+    made = client.post(f"/tools/strata{shown.places[0]}/links", headers={"X-API-Key": shown.secret}).json()
+    assert made["image"].startswith("/tools/strata/v1/records/")
+    assert client.get(made["image"], headers=FOREIGN).status_code == 200
+    # a proxy may strip the prefix
+    assert shown.get(made["image"].removeprefix("/tools/strata"), **FOREIGN).status_code == 200
 
 
 def test_the_client_gives_whole_addresses(shown: Shown) -> None:

@@ -253,7 +253,7 @@ def test_an_open_service_needs_no_session(idle_service: Service) -> None:
     assert idle_service.client.get("/v1/session").json()["state"] == "open"
     answer = idle_service.client.post("/v1/session", json={"key": "anything"})
     assert answer.json()["state"] == "open" and "set-cookie" not in answer.headers
-    stale = {"Cookie": f"strata_session={'9' * 10}-{'0' * 16}.{'a' * 43}"}
+    stale = {"Cookie": f"strata_session={'9' * 10}-{'0' * 16}.{'a' * 43}.{'0' * 32}"}
     assert idle_service.client.post("/v1/jobs/none/cancel", headers=stale).status_code == 404
 
 

@@ -39,7 +39,7 @@ class Links:
         self.keys = keys
 
     def make(self, access: Access, job: str, key: str, file: str, query: Mapping[str, str], expires: int) -> str:
-        """A link to a file of a record, relative to the service, for the key of an access.
+        """A link to a file of a record, below the prefix of the service, for the key of an access.
 
         file: `image`, `preview.jpg` or `overlay.png`; expires: in seconds of Unix. Raises OSError and DamagedFile if
         the secret cannot be read or made.
