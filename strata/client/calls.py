@@ -180,13 +180,11 @@ class Calls:
         shard, if several of the job have the key. The links are whole addresses.
         """
         params = {"expires_in": expires_in, "side": side} | ({"identity": identity} if identity is not None else {})
-        path = f"/v1/records/{_quote(job)}/{_quote(key)}/links"
-        made = yield from self._fetch(ImageLinks, "POST", path, params=params)
+        place = f"/v1/records/{_quote(job)}/{_quote(key)}/"
+        made = yield from self._fetch(ImageLinks, "POST", f"{place}links", params=params)
         # below the address by which this client calls the service, whether or not the service knows its prefix
-        whole = {
-            name: f"{self.url}/v1/{getattr(made, name).partition('/v1/')[2]}"
-            for name in ("image", "preview", "overlay")
-        }
+        names = ("image", "preview", "overlay")
+        whole = {name: self.url + place + getattr(made, name).rpartition("/")[2] for name in names}
         return made.model_copy(update=whole)
 
     # profiles
