@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -35,12 +34,13 @@ FOREIGN = {"Origin": "https://wiki.example", "Sec-Fetch-Site": "cross-site", "Se
 
 @dataclass
 class Shown:
-    """A service with two described images of the tenant `a`. secret: of a key of `a` that reads."""
+    """A service with two described images of the tenant `a`. secret: of a key of `a` that reads; made: its links."""
 
     service: Service
     keys: StoredKeys
     places: list[str]
     secret: str
+    made: list[str] = field(default_factory=list)
 
     def links(self, place: int = 0, secret: str | None = None, **query: Any) -> Any:
         """The links to an image, for a key."""
@@ -66,7 +66,9 @@ def shown(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             answer = service.client.post("/v1/captions", files={"file": ("a.jpg", jpeg(seed))}, headers=headers)
             assert answer.status_code == 200, answer.text
             places.append(answer.headers["Content-Location"])
-        yield Shown(service, keys, places, secret)
+        found = Shown(service, keys, places, secret)
+        found.made = [found.links()[name] for name in FILES]
+        yield found
 
 
 def audited(shown: Shown) -> dict[str, Any]:
@@ -148,9 +150,9 @@ def test_a_link_may_be_encoded_in_another_way(shown: Shown) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_altered_link_shows_nothing(shown: Shown, data: st.DataObject) -> None:
-    link = shown.links()[data.draw(st.sampled_from(FILES))]
+    link = data.draw(st.sampled_from(shown.made))
     place = data.draw(st.integers(len("/v1/"), len(link)))
     kind = data.draw(st.sampled_from(["replace", "insert", "delete", "swap"]))
     new = data.draw(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"))
@@ -194,19 +196,6 @@ def test_only_who_sees_a_record_makes_links_to_it(shown: Shown) -> None:
     problem(shown.service.client.post(absent, headers={"X-API-Key": shown.secret}), 404, "unknown-record")
     # the operator sees all tenants, and so do the operator's links
     assert shown.get(shown.links(secret=OPERATOR)["overlay"]).status_code == 200
-
-
-def test_a_service_that_needs_no_key_makes_links_too(queue: Queue, tmp_path: Path) -> None:
-    with running_service(queue, tmp_path) as service:
-        place = service.caption(jpeg(43)).headers["Content-Location"]
-        made = service.client.post(f"{place}/links").json()
-        assert service.client.get(made["image"], headers=FOREIGN).status_code == 200
-        # a link that is none is none here too: for pages of other sites it is the only way
-        problem(service.client.get(f"{place}/image?signature=x", headers=FOREIGN), 403, "link-invalid")
-        _, secret = StoredKeys(service.jobs.store).create("first", [Scope.ADMIN])
-        forget_keys(service.client)
-        assert service.client.get("/v1/jobs", headers={"X-API-Key": secret}).status_code == 200
-        problem(service.client.get(made["image"]), 403, "link-invalid")
 
 
 def test_links_below_a_prefix_that_the_server_knows(shown: Shown) -> None:

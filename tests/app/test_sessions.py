@@ -257,6 +257,20 @@ def test_an_open_service_needs_no_session(idle_service: Service) -> None:
     assert idle_service.client.post("/v1/jobs/none/cancel", headers=stale).status_code == 404
 
 
+def test_a_service_that_needs_no_key_makes_links_too(queue: Queue, tmp_path: Path) -> None:
+    foreign = {"Origin": "https://wiki.example", "Sec-Fetch-Site": "cross-site"}
+    with running_service(queue, tmp_path) as service:
+        place = service.caption(jpeg(43)).headers["Content-Location"]
+        made = service.client.post(f"{place}/links").json()
+        assert service.client.get(made["image"], headers=foreign).status_code == 200
+        # a link that is none is none here too: for pages of other sites it is the only way
+        problem(service.client.get(f"{place}/image?signature=x", headers=foreign), 403, "link-invalid")
+        _, secret = StoredKeys(service.jobs.store).create("first", [Scope.ADMIN])
+        forget_keys(service.client)
+        assert service.client.get("/v1/jobs", headers={"X-API-Key": secret}).status_code == 200
+        problem(service.client.get(made["image"]), 403, "link-invalid")
+
+
 @given(text=st.text(st.characters(codec="latin-1", categories=("L", "N", "P", "S", "Zs")), max_size=90))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_other_cookie_is_none(service: Service, text: str) -> None:

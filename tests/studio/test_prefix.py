@@ -32,7 +32,7 @@ def below_prefix(url: str) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             target = url + self.path.removeprefix(PREFIX)
             headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-            with httpx.stream(self.command, target, headers=headers, content=body, timeout=120) as answer:
+            with client.stream(self.command, target, headers=headers, content=body) as answer:
                 self.send_response(answer.status_code)
                 for name, value in answer.headers.items():
                     if name not in ("transfer-encoding", "connection"):
@@ -49,7 +49,8 @@ def below_prefix(url: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+    # one client: each makes a context for TLS, which takes longer than all else here
+    with httpx.Client(timeout=120) as client, ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}{PREFIX}/"
