@@ -16,9 +16,6 @@ from tests.service import Service
 
 EXAMPLES = 15
 OPERATIONS = [
-    ("GET", "/v1/session"),
-    ("POST", "/v1/session"),
-    ("DELETE", "/v1/session"),
     ("POST", "/v1/captions"),
     ("POST", "/v1/batches"),
     ("POST", "/v1/batches/preview"),
@@ -51,6 +48,9 @@ OPERATIONS = [
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/image"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/preview.jpg"),
     ("GET", "/v1/records/{job_id}/{key}/preview.jpg"),
+    ("GET", "/v1/session"),
+    ("POST", "/v1/session"),
+    ("DELETE", "/v1/session"),
 ]
 
 
