@@ -98,9 +98,15 @@ _TYPES = (
         "unknown-snapshot",
         404,
         "Unknown snapshot",
-        "No snapshot has this name or id. The detail names some; `strata snapshot list` lists all.",
+        "No snapshot of the key's tenant has this name or id. The operator is told some names; `strata snapshot list` "
+        "lists all.",
     ),
-    ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists all jobs."),
+    ProblemType(
+        "unknown-job",
+        404,
+        "Unknown job",
+        "No job of the key's tenant has this id. `GET /v1/jobs` lists its jobs; without keys there is one tenant.",
+    ),
     ProblemType(
         "unknown-record",
         404,
@@ -188,7 +194,8 @@ _TYPES = (
         "unsupported-media-type",
         415,
         "Unsupported media type",
-        "Send `multipart/form-data` with a field `file`, or `application/json`.",
+        "Send the image as `multipart/form-data` with a field `file`, or `application/json` with `image_url` or "
+        "`image_base64`.",
     ),
     ProblemType(
         "host-not-allowed",
@@ -401,7 +408,9 @@ _TYPES = (
         "not-ready",
         503,
         "Not ready",
-        "`/readyz` says what is missing: Redis, a store that can be written, or a ready worker for each group.",
+        "`/readyz` says what is missing: Redis, the store, or a ready worker for each group. A job is not deleted "
+        "while the list of jobs is rebuilt, after Redis has lost it: send the request again after `Retry-After` "
+        "seconds.",
     ),
     ProblemType(
         "storage-full",
