@@ -318,8 +318,18 @@ _TYPES = (
         "Your share of the queue is used",
         "So much of what you have sent has not been described yet that no more is taken: one caller may use "
         "`STRATA_CALLER_SHARE` of `STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS`. A caller is an "
-        "API key and an address. Nothing of the request was kept. Send it again after `Retry-After` seconds, which "
-        "follow from how much was described in the last minute.",
+        "API key and an address; a key may have a smaller share (`--chunks-queued`), for all its addresses. Nothing of "
+        "the request was kept. Send it again after `Retry-After` seconds, which follow from how much was described in "
+        "the last minute.",
+    ),
+    ProblemType(
+        "quota-exceeded",
+        429,
+        "Quota exceeded",
+        "The API key has used what it may in this time: requests a minute, images a day, or bytes stored; the detail "
+        "says which, and the header `RateLimit` how much is left. Nothing of the request was kept or counted. Send it "
+        "again after `Retry-After` seconds; of stored bytes, delete jobs or wait until uploads are removed "
+        "(`STRATA_UPLOAD_DAYS`). The operator can raise quotas: `strata keys limit`.",
     ),
     ProblemType(
         "headers-too-large",

@@ -81,6 +81,10 @@ class QueueUnavailable(RedisUnavailable):
     """Redis cannot execute commands now. Retry later; nothing in the store is lost."""
 
 
+class NoWorker(StrataError):
+    """No worker of this machine is ready: `strata worker --check` has found none."""
+
+
 class UnsafeBind(StrataError):
     """The service would listen beyond loopback, and no API key is set or stored."""
 
@@ -111,6 +115,14 @@ class QueueFull(ServiceUnavailable):
         whose = "of yours" if own else "of all callers"
         super().__init__(f"{number:,} {what} {whose} have not ended; at most {most:,} may be open at a time")
         self.own, self.seconds = own, seconds
+
+
+class QuotaExceeded(ServiceUnavailable):
+    """An API key has used what it may. quota: its name; seconds: when to try again, None if waiting does not help."""
+
+    def __init__(self, quota: str, message: str, seconds: int | None) -> None:
+        super().__init__(message)
+        self.quota, self.seconds = quota, seconds
 
 
 class RequestRefused(StrataError):

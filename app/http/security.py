@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -100,20 +101,30 @@ def _as_problems() -> Iterator[None]:
         raise ProblemError("damaged-file", str(error)) from error
 
 
+def found_access(scope: Scope) -> Access | None:
+    """What the key of a request may do; None if it was not asked for one, or refused."""
+    access = scope.get(_ACCESS)
+    return access if isinstance(access, Access) else None
+
+
 def key_id_of(scope: Scope) -> str:
     """The id of the key of a request; empty if it has none, or needs none."""
-    access = scope.get(_ACCESS)
-    return access.key_id if isinstance(access, Access) else ""
+    access = found_access(scope)
+    return access.key_id if access is not None else ""
+
+
+async def still_holds(keys: KeyRing, access: Access) -> bool:
+    """Whether an access may still be used: its key may have been revoked, or have expired. Raises OSError."""
+    held = keys.holds(access)
+    if held is None:
+        await run_in_threadpool(keys.renew)
+        held = keys.holds(access)
+    return bool(held)
 
 
 def access_of(request: Request) -> Access:
     """What the key of a request below V1 may do."""
     return cast(Access, request.scope[_ACCESS])
-
-
-def found_access(scope: Scope) -> Access | None:
-    """As `access_of`; None for a request of the session without a key."""
-    return cast("Access | None", scope.get(_ACCESS))
 
 
 def refusal_of(scope: Scope) -> str | None:
