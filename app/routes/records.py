@@ -10,9 +10,12 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
+from app.answers.ranges import send_file
+from app.answers.tags import ASKED, is_known, tag_of, tagged_json, unchanged
 from app.dependencies import AccessDep, KnownJob, Services, ServicesDep, repairs
 from app.http.access.links import LONGEST_SECONDS, LinkHeaders
 from app.http.document import BYTES
+from app.http.prefix import PrefixDep
 from app.http.scopes import ScopedRoute
 from app.images.originals import media_type
 from app.images.overlay import draw_overlay
@@ -44,20 +47,30 @@ ShardQuery = Annotated[_Shard, Depends(_Shard)]
 SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
+async def _kept(link: LinkHeaders) -> dict[str, str]:
+    """How long the answer with an image may be kept: the headers for a link, or those for all others."""
+    return link or ASKED
+
+
+Kept = Annotated[dict[str, str], Depends(_kept)]
+
+
 @router.get(
     "/{key:path}/image",
     response_class=Response,
     responses={200: {"content": {"image/*": BYTES}, "description": "Bytes"}},
 )
-async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery, link: LinkHeaders) -> Response:
-    """The image as it is in its shard, without EXIF, places and comments."""
+async def show_image(
+    request: Request, job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery, kept: Kept
+) -> Response:
+    """The image as it is in its shard, without EXIF, places and comments; or a range of its bytes."""
     async with given.large_answers:
         data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key, shard)[1]))
         try:
             data = await given.decoder.shown(data)
         except ImageError as error:
             raise ProblemError("image-unavailable", f"its metadata cannot be removed: {error}") from error
-    return Response(data, media_type=media_type(data), headers=SAFE | link)
+    return send_file(request, data, media_type(data), SAFE | kept)
 
 
 @router.get(
@@ -66,11 +79,12 @@ async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: Sha
     responses={200: {"content": {"image/jpeg": BYTES}, "description": "A picture"}},
 )
 async def show_preview(
+    request: Request,
     job: KnownJob,
     key: KeyPath,
     given: ServicesDep,
     shard: ShardQuery,
-    link: LinkHeaders,
+    kept: Kept,
     side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 1024,
 ) -> Response:
     """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked.
@@ -79,11 +93,14 @@ async def show_preview(
     """
     async with given.large_answers:
         data = await run_in_threadpool(_any_bytes, given, job, key, shard)
+        tag = tag_of(data, str(side))
+        if is_known(request, tag):  # before the image is decoded
+            return unchanged(tag, kept)
         try:
             content = await given.decoder.use(data, lambda image: preview(image, side))
         except ImageError as error:
             raise ProblemError("invalid-image", str(error)) from error
-    return Response(content, media_type="image/jpeg", headers=link)
+    return Response(content, media_type="image/jpeg", headers={**kept, "ETag": tag})
 
 
 def _any_bytes(given: Services, job: JobView, key: str, shard: _Shard) -> bytes:
@@ -108,17 +125,20 @@ def _is_key_of(uri: str, key: str) -> bool:
     responses={200: {"content": {"image/png": BYTES}, "description": "A picture"}},
 )
 async def show_overlay(
-    job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery, link: LinkHeaders
+    request: Request, job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery, kept: Kept
 ) -> Response:
     """The image with its layers drawn on it, as a PNG."""
     record, found = await run_in_threadpool(_record, given, job, key, shard)
     async with given.large_answers:
         data = await run_in_threadpool(_bytes_of, given, found)
+        tag = tag_of(data, record.model_dump_json())
+        if is_known(request, tag):
+            return unchanged(tag, kept)
         try:
             content = await given.decoder.use(data, lambda image: _drawn(image, record))
         except ImageError as error:
             raise ProblemError("invalid-image", str(error)) from error
-    return Response(content, media_type="image/png", headers=link)
+    return Response(content, media_type="image/png", headers={**kept, "ETag": tag})
 
 
 def _drawn(image: Image.Image, record: Record) -> bytes:
@@ -129,7 +149,7 @@ def _drawn(image: Image.Image, record: Record) -> bytes:
 
 @router.post("/{key:path}/links", status_code=201)
 def make_links(
-    request: Request,
+    prefix: PrefixDep,
     job: KnownJob,
     key: KeyPath,
     given: ServicesDep,
@@ -147,8 +167,7 @@ def make_links(
     end = given.links.end_of(access, expires_in)
 
     def link(name: str, **more: str) -> str:
-        root = str(request.scope.get("root_path", ""))
-        return root + given.links.make(access, job.id, key, name, query | more, end)
+        return prefix + given.links.make(access, job.id, key, name, query | more, end)
 
     return ImageLinks(
         image=link("image"),
@@ -158,10 +177,10 @@ def make_links(
     )
 
 
-@router.get("/{key:path}")
-def show_record(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Record:
+@router.get("/{key:path}", response_model=Record)
+def show_record(request: Request, job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
     """The record of one image."""
-    return _record(given, job, key, shard)[0]
+    return tagged_json(request, _record(given, job, key, shard)[0].model_dump_json())
 
 
 def _record(given: Services, job: JobView, key: str, shard: _Shard) -> tuple[Record, Found]:

@@ -86,7 +86,7 @@ def test_a_link_shows_what_a_key_shows_and_other_sites_may_too(shown: Shown) -> 
             assert answer.status_code == 200 and answer.content == own.content, answer.text
             assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
             assert answer.headers["cache-control"] == f"private, max-age={KEPT_SECONDS}"
-        assert own.headers["cache-control"] == "no-store"
+        assert own.headers["cache-control"] == "private, no-cache"
         assert own.headers["cross-origin-resource-policy"] == "same-origin"
     # without the signature such a page gets nothing, whatever key the browser may have
     problem(shown.get(made["image"].partition("&signature")[0], **FOREIGN), 403, "origin-not-allowed")
