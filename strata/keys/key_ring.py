@@ -170,7 +170,9 @@ class KeyRing:
     def facts(self, key_id: str) -> KeyFacts | None:
         """What is known of a key by the list as it is in memory; None if it has no such key. It does not wait."""
         key = self._by_id.get(key_id)
-        return self._own.get(key_id) or (key and KeyFacts(key.sha256, key.name, key.expires_at))
+        if key is None:
+            return self._own.get(key_id)
+        return KeyFacts(key.sha256, key.name, key.expires_at)
 
     def refresh(self, wait: bool = True) -> None:
         """Read the list, unless that was tried just now. wait: also for another thread that reads it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from strata.errors import DamagedFile
-from strata.keys import StoredKeys, StoredSessions
+from strata.keys import Session, StoredKeys, StoredSessions
 from strata.keys.key_ring import FRESH_SECONDS, STALE_SECONDS
 from strata.keys.stored_sessions import SESSION_TIME
 from strata.store.store import Store
@@ -101,7 +101,12 @@ def test_the_store_is_not_asked_for_a_token_that_was_made_up(store: Store, monke
     _, token = sessions.create(KEY, DIGEST, None)
     asked: list[str] = []
     real = store.parse
-    monkeypatch.setattr(store, "parse", lambda path, model: asked.append(path) or real(path, model))
+
+    def counted(path: str, model: type[Session]) -> Session:
+        asked.append(path)
+        return real(path, model)
+
+    monkeypatch.setattr(store, "parse", counted)
     assert sessions.find(token) is not None and len(asked) == 1
     for place, letter in enumerate(token):
         other = "1" if letter == "0" else "0"
