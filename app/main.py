@@ -18,6 +18,8 @@ from app.answers.compression import Compression
 from app.answers.heads import Heads
 from app.deletion import JobDeletion
 from app.dependencies import Services
+from app.http.access.links import Links
+from app.http.access.sessions import Sessions
 from app.http.audit import AuditTrail
 from app.http.browsers import BrowserGuard
 from app.http.document import complete, operation_id
@@ -43,7 +45,6 @@ from app.routes import (
     health,
     jobs,
     judgments,
-    pages,
     profiles,
     records,
     rows,
@@ -51,6 +52,7 @@ from app.routes import (
     uploads,
     webhooks,
 )
+from app.routes.studio import pages, session
 from app.searches import Searches
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
@@ -58,7 +60,7 @@ from app.tenants import Tenants
 from strata.core import Settings, load_profile
 from strata.errors import InvalidInput
 from strata.jobs import Jobs, Listing, Scheduler
-from strata.keys import KeyRing, StoredKeys
+from strata.keys import KeyRing, StoredKeys, StoredSessions
 from strata.queue import Queue
 from strata.search import SearchIndex
 from strata.shards import ImageReader
@@ -118,7 +120,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     v1 = APIRouter(prefix=V1, dependencies=[Depends(known_parameters)])
     # the routes are tried in this order, so that those that are asked for most come first
     resources = (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows)
-    for resource in (*resources, webhooks, backlog):
+    for resource in (*resources, webhooks, backlog, session):
         v1.include_router(resource.router, tags=[resource.__name__.rpartition(".")[2]])
     app.include_router(v1)
     app.include_router(health.router, tags=["health"])
@@ -164,6 +166,8 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
     return Services(
         settings=settings,
         keys=keys,
+        sessions=Sessions(keys, StoredSessions(store, keys.keys.signing_secret)),
+        links=Links(keys),
         queue=queue,
         store=store,
         jobs=all_jobs,
@@ -203,7 +207,7 @@ def _add_layers(app: FastAPI, given: Services) -> None:
     app.add_middleware(Heads)
     app.add_middleware(RequestLimits, most=given.settings.max_body_bytes)
     app.add_middleware(QuotaCheck, windows=given.queue.windows, upload_days=given.settings.upload_days)
-    app.add_middleware(KeyCheck, keys=given.keys)
+    app.add_middleware(KeyCheck, keys=given.keys, sessions=given.sessions, links=given.links)
     app.add_middleware(AuditTrail, reads=given.settings.audit_reads)
     if given.settings.cors_origins:
         methods, origins = ("GET", "POST", "PUT", "DELETE"), given.settings.cors_origins

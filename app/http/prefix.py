@@ -2,6 +2,7 @@
 
 Whether the proxy strips the prefix or not, the application sees paths with it and `root_path`, as ASGI has it. Routes
 write addresses without it. The headers of answers get it here, and the links of jobs by `linked`.
+What needs no key is here too: signing in, and images by signed links.
 """
 
 from __future__ import annotations
@@ -17,11 +18,37 @@ from strata.core import JobView
 V1 = "/v1"
 _ADDRESSES = frozenset({b"location", b"content-location", b"link"})
 _OWN = re.compile(rb"(?:^|(?<=<))(?=/v1/)")  # where an address of ours begins, in a header of its own or in a link
+SESSION = "/session"  # below V1: how people sign in, for which no key is needed
+SIGNATURE = "signature"  # the parameter by which a link to an image is known
+_IMAGE = re.compile(rf"{V1}/records/.+/(image|preview\.jpg|overlay\.png)", re.DOTALL)
+_SIGNED = re.compile(rf"(^|&){SIGNATURE}=".encode())
+
+
+def path_of(scope: Scope) -> str:
+    """The decoded path of a request, without the prefix."""
+    return str(scope["path"]).removeprefix(str(scope.get("root_path", "")))
 
 
 def is_below_v1(scope: Scope) -> bool:
     """Whether a connection is a request below V1."""
-    return scope["type"] == "http" and f"{scope['path']}/".startswith(f"{scope.get('root_path', '')}{V1}/")
+    return scope["type"] == "http" and f"{path_of(scope)}/".startswith(f"{V1}/")
+
+
+def is_session(scope: Scope) -> bool:
+    """Whether a request concerns the session of a person."""
+    return path_of(scope) == V1 + SESSION
+
+
+def is_link(scope: Scope) -> bool:
+    """Whether a request is for an image by a signed link. Then the link alone decides, whatever else the request has.
+
+    So a page of another site may show such an image, and gets nothing by a link that is none.
+    """
+    return (
+        scope["method"] in ("GET", "HEAD")
+        and _SIGNED.search(scope["query_string"]) is not None
+        and _IMAGE.fullmatch(path_of(scope)) is not None
+    )
 
 
 def enter_prefix(scope: Scope, default: str, send: Send) -> Send:

@@ -30,7 +30,7 @@ Name = Annotated[str, Path(pattern=r"^[0-9]{5,9}(\.[0-9]{1,9})?$")]
 Row = Annotated[int, Path(ge=0, le=2**31 - 1)]
 _IMAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": BYTES}, "description": "Bytes"}}
 # a row never changes, but it may be deleted
-_KEPT = {"Cache-Control": "private, max-age=600", "Vary": "Authorization, X-API-Key"}
+_KEPT = {"Cache-Control": "private, max-age=600", "Vary": "Authorization, X-API-Key, Cookie"}
 _NO_PART = "there is no such part in the store; it may have been deleted"
 
 

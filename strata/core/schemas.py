@@ -92,6 +92,15 @@ class UploadsBody(BaseModel):
         return self
 
 
+class ImageLinks(BaseModel):
+    """Signed links to a record's image: paths at the host of the service. They need no key until they expire."""
+
+    image: str
+    preview: str
+    overlay: str
+    expires_at: datetime
+
+
 class UploadsView(BaseModel):
     """Which files are to be sent (`missing`), and which are refused because they are too large; each once."""
 

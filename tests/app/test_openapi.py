@@ -43,12 +43,16 @@ OPERATIONS = [
     ("GET", "/v1/records/{job_id}/{key}"),
     ("GET", "/v1/records/{job_id}/{key}/image"),
     ("GET", "/v1/records/{job_id}/{key}/overlay.png"),
+    ("POST", "/v1/records/{job_id}/{key}/links"),
     ("GET", "/v1/search"),
     ("GET", "/v1/search/facets"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/image"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/preview.jpg"),
     ("GET", "/v1/records/{job_id}/{key}/preview.jpg"),
+    ("GET", "/v1/session"),
+    ("POST", "/v1/session"),
+    ("DELETE", "/v1/session"),
 ]
 
 
