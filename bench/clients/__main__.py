@@ -92,7 +92,9 @@ def of_openapi_typescript(place: Place) -> list[str | Path] | None:
     (place.folder / "node_modules").symlink_to(place.node.resolve() / "node_modules")
     shutil.copy(HERE / "package.json", place.folder)
     shutil.copy(SCRIPTS / "openapi_typescript.mts", place.folder)
-    run([tools.resolve() / "openapi-typescript", place.document, "--output", "strata.d.ts"], place.folder)
+    # a field with a default need not be sent
+    made = ["--default-non-nullable=false", "--output", "strata.d.ts"]
+    run([tools.resolve() / "openapi-typescript", place.document, *made], place.folder)
     options = ["--strict", "--target", "es2022", "--module", "nodenext", "--types", "node"]
     run([tools.resolve() / "tsc", *options, "openapi_typescript.mts"], place.folder)
     return ["node", "openapi_typescript.mjs"]

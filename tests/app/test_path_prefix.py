@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
 
 from app.http.browsers import HEADERS
+from app.http.serving import Proxies
 from strata.addresses import AddressError, path_prefix
 from strata.core import Settings
 from strata.queue import Queue
@@ -136,19 +140,33 @@ def test_the_key_is_needed_below_the_prefix_too(queue: Queue, tmp_path: Path) ->
         ("127.0.0.1", "/a/../b", ""),
         ("127.0.0.1", "/v1", ""),
         ("127.0.0.1", "/a>; rel=x", ""),
+        ("127.0.0.1", "/\xe9", ""),
         ("10.0.0.1", "/strata", ""),
-        (None, "/strata", ""),
     ],
 )
-def test_only_a_trusted_proxy_tells_the_prefix(
-    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: str | None, told: str, root: str
+def test_only_a_path_of_a_trusted_proxy_is_the_prefix(trusted: str, told: str, root: str) -> None:
+    seen: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["root_path"])
+
+    headers = [(b"x-forwarded-prefix", told.encode("latin-1")), (b"x-forwarded-for", b"10.9.8.7")]
+    scope: Scope = {"type": "http", "client": ("127.0.0.1", 1), "headers": headers, "root_path": ""}
+    asyncio.run(Proxies(cast(Any, application), trusted)(scope, None, None))
+    assert seen == [root] and (scope["client"][0] == "10.9.8.7") == (trusted == "127.0.0.1")
+
+
+@pytest.mark.parametrize("trusted", ["127.0.0.1", None])
+def test_a_proxy_tells_the_prefix_of_each_request(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: str | None
 ) -> None:
-    if trusted is None:
-        monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
-    else:
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    if trusted is not None:
         monkeypatch.setenv("FORWARDED_ALLOW_IPS", trusted)
+    root = "/strata" if trusted else ""
     with listening_service(queue, tmp_path) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-        headers = {"X-Forwarded-Prefix": told}
+        client.timeout = httpx.Timeout(120)
+        headers = {"X-Forwarded-Prefix": "/strata"}
         accepted = client.post("/v1/captions", files={"file": ("a.jpg", jpeg())}, headers=headers)
         job = accepted.json()
         assert accepted.headers["location"] == job["links"]["self"] == f"{root}/v1/jobs/{job['id']}"

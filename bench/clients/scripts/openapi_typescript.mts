@@ -13,9 +13,9 @@ const body: Schemas["CaptionBody"] = { image_base64: readFileSync(image).toStrin
 const described = await client.POST("/v1/captions", { body, params: { header: { prefer: "wait=60" } } });
 if (described.error) throw new Error(described.error.detail);
 if (!described.data || !("key" in described.data)) throw new Error("no record");
-const record: Schemas["Record"] = described.data;
+const record = described.data;
 
-const sent = await client.POST("/v1/batches", { body: { input: { shards: [shard] } } as Schemas["BatchRequest"] });
+const sent = await client.POST("/v1/batches", { body: { input: { shards: [shard] } } });
 if (sent.error) throw new Error(sent.error.detail);
 let job: Schemas["JobView"] = sent.data;
 while (!FINAL.includes(job.status)) {
