@@ -24,6 +24,7 @@ from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
 from strata.cli.operations import keys, webhooks
 from strata.cli.operations.top import top
+from strata.cli.publishing.card import card
 from strata.cli.running import command as running
 
 app = typer.Typer(
@@ -122,6 +123,7 @@ app.command()(evaluation.evaluate)
 app.command()(evaluation.report)
 app.add_typer(review.app)
 app.command()(samples.samples)
+snapshot.app.command()(card)
 app.add_typer(snapshot.app)
 app.command()(snapshot.clean)
 app.command()(snapshot.verify)
