@@ -24,6 +24,7 @@ from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
 from strata.cli.operations import keys, webhooks
 from strata.cli.operations.top import top
+from strata.cli.publishing import push as publishing
 from strata.cli.publishing.card import card
 from strata.cli.running import command as running
 
@@ -130,6 +131,8 @@ app.command()(snapshot.verify)
 app.command()(snapshot.compact)
 app.add_typer(training.app)
 app.command()(export)
+app.command()(publishing.push)
+app.command()(publishing.pull)
 app.command()(training.train)
 
 
