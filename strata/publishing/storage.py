@@ -22,7 +22,7 @@ from strata.store.filesystem import Files
 from strata.store.storages import write_limit
 
 NOTES = ".strata-push"
-BEFORE = "before"  # the note with the SHA256SUMS of the export that is replaced
+BEFORE = "before"  # the note that is written first: the files that lie there, and those that will be sent
 THREADS = 8  # files that are sent at a time
 Advance = Callable[[int], object]
 
@@ -67,6 +67,7 @@ class Storage:
         """
         there = self.sums()
         if there == contents.text:
+            self._remove_notes()
             advance(contents.bytes)
             return Pushed(self.name, len(contents.sums), 0, 0)
         before = self._begun(contents, there)
@@ -85,9 +86,9 @@ class Storage:
         notes = self.files.find(NOTES)
         if there is None and not notes and set(self.files.names("")) - {"", "tmp"}:
             raise Conflict(f"{self.name} has other files; name an empty place, or one with an export")
-        # what this push and others that have not ended have replaced or sent
+        # what this push and others that have not ended may have replaced or sent
         before = {name for note in notes for name in self._listed(note)} | parse_sums(there or "").keys()
-        self._put(f"{self._notes(contents)}/{BEFORE}", json.dumps(sorted(before)))
+        self._put(f"{self._notes(contents)}/{BEFORE}", json.dumps(sorted(before | contents.sums.keys())))
         for note in notes:
             if note.split("/")[1] != contents.digest:
                 self.files.remove(self.files.path(note))
@@ -130,12 +131,16 @@ class Storage:
         for name in stale:
             self.files.remove(self.files.path(name))
         self._put(SUMS, contents.text)
-        for path in self.files.find(NOTES):
+        self._remove_notes()
+
+    def _remove_notes(self) -> None:
+        notes = self.files.find(NOTES)
+        for path in notes:
             self.files.remove(self.files.path(path))
         if self.files.local:
-            for folder in (self.files.path(self._notes(contents)), self.files.path(NOTES), self.files.path("tmp")):
+            for folder in (*{path.rpartition("/")[0] for path in notes}, NOTES, "tmp"):
                 with suppress(OSError):
-                    Path(folder).rmdir()
+                    Path(self.files.path(folder)).rmdir()
 
     def _put(self, name: str, text: str) -> None:
         self.files.put(self.files.path(name), text.encode())
