@@ -61,7 +61,8 @@ class Checks:
             self.dropped.update((name, reason) for reason in reasons.to_pylist())
         found = table.column("verification").combine_chunks().drop_null()
         self.verified += len(found)
-        self.origins.update(pc.struct_field(found, "origin").to_pylist())
+        if found.type.get_field_index("origin") >= 0:  # parts of earlier versions have none
+            self.origins.update(pc.struct_field(found, "origin").to_pylist())
         sentences = pc.list_flatten(pc.struct_field(found, "sentences"))
         self.sentences += len(sentences)
         self.cut.update(pc.struct_field(sentences, "reason").drop_null().to_pylist())

@@ -16,8 +16,8 @@ from strata.core import JobRequest, LayerSpec
 from strata.data import Request
 from strata.data.exports import Form
 from strata.errors import DamagedFile
-from strata.evaluation.truth_rates import TruthRates, truth_rates
-from strata.judgments import LostJudgments
+from strata.evaluation.truth_rates import TruthRates, rates_of, truth_rates
+from strata.judgments import Judgments, LostJudgments
 from strata.profiles import licence_of
 from strata.publishing.about import About
 from strata.publishing.checks import Checks, checks_of
@@ -136,11 +136,18 @@ def facts_of(store: Store, snapshot: Snapshot, about: About, export: Exported | 
     """Gather what is known of a snapshot. It reads some columns of all its parts. Raises LostRows and OSError."""
     truth, fault = None, ""
     try:
-        truth = truth_rates(store, snapshot.name)
+        truth = _truth(store, snapshot)
     except LostJudgments as error:
         fault = str(error)
     sources = [_source(store, name) for name in snapshot.manifest.sources]
     return Facts(snapshot, about, checks_of(store, snapshot), sources, truth, fault, export)
+
+
+def _truth(store: Store, snapshot: Snapshot) -> TruthRates:
+    """What people said of the rows, which are read only if somebody has judged rows of these profiles."""
+    fingerprints = {one.fingerprint for one in snapshot.provenance}
+    judged = Judgments(store).of_fingerprints(fingerprints).whole()
+    return truth_rates(store, snapshot.name) if judged else rates_of((), {})
 
 
 def exported(request: Request, counts: Mapping[str, int]) -> Exported:

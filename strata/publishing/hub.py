@@ -39,14 +39,15 @@ class HubDataset:
         if found is None:
             raise InvalidInput(f"{PREFIX}{name[:120]} is not {PREFIX}OWNER/NAME, or {PREFIX}OWNER/NAME@REVISION")
         try:
-            import huggingface_hub
+            from huggingface_hub import HfApi
+            from huggingface_hub.utils import disable_progress_bars
         except ImportError:
             raise InvalidInput("the hub needs huggingface_hub: pip install 'strata[hub]'") from None
-        huggingface_hub.utils.disable_progress_bars()
+        disable_progress_bars()
         self.id, self._asked, self._public = found[1], found[2], public
         self.endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
         self.name = f"{PREFIX}{name}"
-        self._api: Any = huggingface_hub.HfApi(endpoint=self.endpoint)
+        self._api: Any = HfApi(endpoint=self.endpoint)
 
     @functools.cached_property
     def _commit(self) -> str:
@@ -137,7 +138,7 @@ class HubDataset:
         )
 
     def _headers(self) -> dict[str, str]:
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         return dict(build_hf_headers())
 
