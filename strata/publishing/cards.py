@@ -36,7 +36,7 @@ def card_of(facts: Facts, plot: bool = False) -> str:
         ("Composition", _composition(facts, plot)),
         ("How the texts were made", _models(facts)),
         ("How the texts were checked", _checks(facts.checks)),
-        ("What people found", truth_lines(facts)),
+        ("What people found", _truth(facts)),
         ("Known limits", [f"- {inline(line)}" for line in limits_of(facts)]),
         ("Sources and licences", _sources(facts)),
         ("How to repeat it", _repeat(facts)),
@@ -186,15 +186,12 @@ def _dropped(checks: Checks, layer: str) -> str:
     return ", ".join(f"{reason or 'unknown'} {count:,}" for reason, count in reasons.most_common(SHOWN)) or "none"
 
 
-def truth_lines(facts: Facts) -> Iterator[str]:
+def _truth(facts: Facts) -> Iterator[str]:
     """What reviewers said, with intervals; that nobody reviewed it, if so."""
-    if facts.truth is None:
-        yield inline(f"The judgments of reviewers cannot be read whole, so no rate is given: {facts.truth_fault}.")
-        return
-    if not facts.truth.records:
-        yield "Nobody reviewed it: how many of the texts are true is unknown."
-        return
     truth = facts.truth
+    if truth is None or not truth.records:
+        yield inline(facts.unjudged)
+        return
     people = counted(len(truth.reviewers), "reviewer")
     yield (
         f"{people} judged {counted(truth.records, 'record')} of {facts.snapshot.manifest.counts.selected:,}. They may "

@@ -13,7 +13,6 @@ from typing import Any
 
 import strata
 from strata.counts import counted
-from strata.publishing.cards import truth_lines
 from strata.publishing.facts import Exported, Facts, Source
 from strata.publishing.heads import UNKNOWN, head_of
 from strata.publishing.limits import limits_of, personal
@@ -132,7 +131,7 @@ def _analysis(facts: Facts) -> Iterator[str]:
             yield f"{counted(count, 'sentence')} cut or shortened: {reason}"
     truth = facts.truth
     if truth is None or not truth.records:
-        yield from truth_lines(facts)
+        yield facts.unjudged
         return
     for name, rate in (("descriptions accepted", truth.accepted), ("sentences right", truth.sentences)):
         if rate.rate is not None:

@@ -95,6 +95,13 @@ class Facts:
         return self.snapshot.manifest.counts.selected if self.export is None else self.export.counts["exported"]
 
     @property
+    def unjudged(self) -> str:
+        """Why there is no rate of true texts; empty if there is one."""
+        if self.truth is None:
+            return f"The judgments of reviewers cannot be read whole, so no rate is given: {self.truth_fault}."
+        return "" if self.truth.records else "Nobody reviewed it: how many of the texts are true is unknown."
+
+    @property
     def settings(self) -> list[dict[str, Any]]:
         """The settings of the profiles, of those that the store has kept."""
         return [one.settings for one in self.snapshot.provenance if one.settings]
