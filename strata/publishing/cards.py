@@ -151,7 +151,7 @@ def _prompts(settings: Mapping[str, Any], prompts: Mapping[str, str]) -> dict[st
 def _checks(checks: Checks) -> Iterator[str]:
     yield (
         "Each text of a model passes guards, which clean it, cut it back to whole sentences, or reject it (a refusal, "
-        "a loop, another language, …). Rows whose text was rejected twice are filtered; the table above has them."
+        "a loop, another language, …). Rows whose text was rejected twice are filtered."
     )
     if checks.kept.total() + checks.dropped.total():
         layers = sorted({*checks.kept, *(layer for layer, _ in checks.dropped)})

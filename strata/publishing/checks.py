@@ -58,14 +58,18 @@ class Checks:
             kept = pc.fill_null(pc.struct_field(entries, "kept"), False)
             reasons = pc.fill_null(pc.struct_field(entries, "reason").filter(pc.invert(kept)), "")
             self.kept[name] += pc.sum(kept).as_py() or 0
-            self.dropped.update((name, reason) for reason in reasons.to_pylist())
+            self.dropped.update({(name, reason): count for reason, count in _counts(reasons).items()})
         found = table.column("verification").combine_chunks().drop_null()
         self.verified += len(found)
         if found.type.get_field_index("origin") >= 0:  # parts of earlier versions have none
-            self.origins.update(pc.struct_field(found, "origin").to_pylist())
+            self.origins.update(_counts(pc.struct_field(found, "origin")))
         sentences = pc.list_flatten(pc.struct_field(found, "sentences"))
         self.sentences += len(sentences)
-        self.cut.update(pc.struct_field(sentences, "reason").drop_null().to_pylist())
+        self.cut.update(_counts(pc.struct_field(sentences, "reason").drop_null()))
+
+
+def _counts(values: pa.Array) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
 
 
 def checks_of(store: Store, snapshot: Snapshot) -> Checks:
