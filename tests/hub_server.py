@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif found[2] == "info":
             self._tell_uploads(json.loads(body)["objects"])
         elif found[2] == "commit":
-            self._commit(self.server.datasets[found[1]], [json.loads(line) for line in body.splitlines()])
+            self._commit(found[1], [json.loads(line) for line in body.splitlines()])
 
     def do_PUT(self) -> None:
         server, digest = self.server, self.path.rpartition("/")[2]
@@ -199,7 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
             told.append({**one, **({} if one["oid"] in self.server.contents else {"actions": upload})})
         self._answer({"transfer": "basic", "objects": told})
 
-    def _commit(self, dataset: DataSet, lines: list[dict[str, Any]]) -> None:
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        dataset = self.server.datasets[name]
         header, files = lines[0]["value"], dict(dataset.files)
         if header.get("parentCommit") not in (None, dataset.commit):
             self._answer({"error": "The branch has moved"}, 412)
@@ -214,7 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
                 del files[value["path"]]
         dataset.files = files
         dataset.messages.append(header["summary"])
-        self._answer({"commitUrl": f"{self.server.url}/commit/{dataset.commit}", "commitOid": dataset.commit})
+        place = f"{self.server.url}/datasets/{name}/commit/{dataset.commit}"
+        self._answer({"commitUrl": place, "commitOid": dataset.commit})
 
     def _answer(self, content: object, status: int = 200) -> None:
         body = json.dumps(content).encode()

@@ -22,8 +22,8 @@ from strata.errors import InvalidInput
 from strata.judgments import Judgments
 from strata.publishing import About, BadSums, card_of, export, facts_of
 from strata.publishing.checksums import SUMS, parse_sums
-from strata.publishing.heads import size_of, yaml_of
-from strata.publishing.markdown import fenced, inline, table
+from strata.publishing.papers.heads import size_of, yaml_of
+from strata.publishing.papers.markdown import fenced, inline, table
 from strata.snapshots import Selection, Snapshot, Snapshots
 from strata.store import Store
 from tests.cli.test_cli import code_of

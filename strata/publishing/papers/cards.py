@@ -13,14 +13,14 @@ import strata
 from strata.counts import counted
 from strata.data.exports import PROVENANCE
 from strata.evaluation.intervals import Rate
-from strata.publishing.checks import Checks
-from strata.publishing.commands import export_command, snapshot_commands
-from strata.publishing.facts import Facts, Source
-from strata.publishing.heads import head_of, yaml_of
-from strata.publishing.limits import limits_of
-from strata.publishing.loading import loading_of
-from strata.publishing.markdown import fenced, folded, inline, table
-from strata.publishing.rules import rules_of
+from strata.publishing.papers.checks import Checks
+from strata.publishing.papers.commands import export_command, snapshot_commands
+from strata.publishing.papers.facts import Facts, Source
+from strata.publishing.papers.heads import head_of, yaml_of
+from strata.publishing.papers.limits import limits_of
+from strata.publishing.papers.loading import loading_of
+from strata.publishing.papers.markdown import fenced, folded, inline, table
+from strata.publishing.papers.rules import rules_of
 from strata.snapshots import moved_away, shares_of
 
 CARD = "README.md"

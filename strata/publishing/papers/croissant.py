@@ -13,11 +13,11 @@ from typing import Any
 
 import strata
 from strata.counts import counted
-from strata.publishing.facts import Exported, Facts, Source
-from strata.publishing.heads import UNKNOWN, head_of
-from strata.publishing.limits import limits_of, personal
-from strata.publishing.record_sets import distribution_of, record_sets_of
-from strata.publishing.rules import rules_of
+from strata.publishing.papers.facts import Exported, Facts, Source
+from strata.publishing.papers.heads import UNKNOWN, head_of
+from strata.publishing.papers.limits import limits_of, personal
+from strata.publishing.papers.record_sets import distribution_of, record_sets_of
+from strata.publishing.papers.rules import rules_of
 
 METADATA = "croissant.json"
 CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]

@@ -19,8 +19,8 @@ from strata.errors import DamagedFile
 from strata.evaluation.truth_rates import TruthRates, rates_of, truth_rates
 from strata.judgments import Judgments, LostJudgments
 from strata.profiles import licence_of
-from strata.publishing.about import About
-from strata.publishing.checks import Checks, checks_of
+from strata.publishing.papers.about import About
+from strata.publishing.papers.checks import Checks, checks_of
 from strata.snapshots import Snapshot
 from strata.store import PartsOf, Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from strata.counts import counted
-from strata.publishing.facts import Facts
+from strata.publishing.papers.facts import Facts
 
 
 def limits_of(facts: Facts) -> list[str]:

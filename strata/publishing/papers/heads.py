@@ -14,7 +14,7 @@ from typing import Any
 
 from strata.core import LayerSpec
 from strata.data.exports import DATA, Form
-from strata.publishing.facts import Facts
+from strata.publishing.papers.facts import Facts
 
 UNKNOWN = "unknown"  # the Hub's identifier of a licence that nobody has named
 # the files that the Hub's viewer and `datasets.load_dataset` take; the other formats are not loaded by them
