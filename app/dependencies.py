@@ -118,10 +118,14 @@ ServicesDep = Annotated[Services, Depends(_services)]
 
 
 async def caller_of(request: Request) -> str:
-    """Whose turns a request takes in the queue: an opaque text for its API key and its client's network."""
-    network = network_of(request.client.host if request.client else "")
+    """Whose turns a request takes in the queue: an opaque text for its API key and its client's network.
+
+    A key that may have so many chunks queued only is one caller, whatever its addresses.
+    """
     # the key is one that was checked: any other text would let a client be as many callers as it likes
-    return hashlib.sha256(f"{access_of(request).key_id}\0{network}".encode()).hexdigest()[:16]
+    access = access_of(request)
+    host = request.client.host if request.client and access.quotas.chunks_queued is None else ""
+    return hashlib.sha256(f"{access.key_id}\0{network_of(host)}".encode()).hexdigest()[:16]
 
 
 async def _settings(given: ServicesDep) -> Settings:

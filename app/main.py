@@ -22,6 +22,7 @@ from app.http.document import complete, operation_id
 from app.http.networks import is_loopback
 from app.http.parameters import known_parameters
 from app.http.prefix import V1
+from app.http.quotas import QuotaCheck
 from app.http.request_limits import RequestLimits
 from app.http.security import KeyCheck
 from app.images.decoding import Decoder
@@ -66,7 +67,16 @@ COUNT_SECONDS = 5.0  # between two additions of what this process has counted to
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
 # what pages of the origins in STRATA_CORS_ORIGINS may send and read
 _SENT = ("Authorization", "X-API-Key", "Content-Type", "Prefer", "Idempotency-Key", "Last-Event-ID")
-_READ = ("Link", "Location", "Content-Location", "Preference-Applied", "Idempotency-Replayed", "Retry-After")
+_READ = (
+    "Link",
+    "Location",
+    "Content-Location",
+    "Preference-Applied",
+    "Idempotency-Replayed",
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+)
 
 
 class _Application(FastAPI):
@@ -146,11 +156,11 @@ def _tell_counts(jobs: Jobs, stop: threading.Event) -> None:
 def _services(settings: Settings, queue: Queue, store: Store) -> Services:
     """What routes and dependencies use."""
     all_jobs, images, probe = Jobs(queue, store), ImageReader(store), StoreProbe(store)
-    tenants = Tenants(all_jobs)
+    tenants, keys = Tenants(all_jobs), _keys(settings, store)
     searches = Searches(all_jobs, SearchIndex(store, settings.data_dir / "search"), tenants)
     return Services(
         settings=settings,
-        keys=_keys(settings, store),
+        keys=keys,
         queue=queue,
         store=store,
         jobs=all_jobs,
@@ -162,7 +172,7 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
         searches=searches,
         store_probe=probe,
         waits=Waits(all_jobs),
-        deletion=JobDeletion(all_jobs, searches.index),
+        deletion=JobDeletion(all_jobs, searches.index, keys, settings.upload_days),
         views=JobViews(all_jobs),
         reviews=Reviews(all_jobs, tenants),
         metrics=Metrics(all_jobs, probe, lambda: load_profile(settings.profile, settings.profiles_dir)),
@@ -183,14 +193,19 @@ def _keys(settings: Settings, store: Store) -> KeyRing:
 def _add_layers(app: FastAPI, given: Services) -> None:
     """Add what a request passes before its route, from the inside out.
 
-    Bodies are limited before they are parsed, and the key is checked before that. A browser's question whether a page
-    of another origin may send a request has no key.
+    Bodies are limited before they are parsed, and the key and its quota of requests are checked before that. A
+    browser's question whether a page of another origin may send a request has no key.
     """
     app.add_middleware(RequestLimits, most=given.settings.max_body_bytes)
+    app.add_middleware(QuotaCheck, windows=given.queue.windows, upload_days=given.settings.upload_days)
     app.add_middleware(KeyCheck, keys=given.keys)
     app.add_middleware(AuditTrail, reads=given.settings.audit_reads)
     if given.settings.cors_origins:
         methods, origins = ("GET", "POST", "PUT", "DELETE"), given.settings.cors_origins
         app.add_middleware(
-            CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=_SENT, expose_headers=_READ
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=methods,
+            allow_headers=_SENT,
+            expose_headers=_READ,
         )

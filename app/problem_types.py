@@ -77,9 +77,15 @@ _TYPES = (
         "unknown-snapshot",
         404,
         "Unknown snapshot",
-        "No snapshot has this name or id. The detail names some; `strata snapshot list` lists all.",
+        "No snapshot of the key's tenant has this name or id. The operator is told some names; `strata snapshot list` "
+        "lists all.",
     ),
-    ProblemType("unknown-job", 404, "Unknown job", "No job has this id. `GET /v1/jobs` lists all jobs."),
+    ProblemType(
+        "unknown-job",
+        404,
+        "Unknown job",
+        "No job of the key's tenant has this id. `GET /v1/jobs` lists its jobs; without keys there is one tenant.",
+    ),
     ProblemType(
         "unknown-record",
         404,
@@ -167,7 +173,8 @@ _TYPES = (
         "unsupported-media-type",
         415,
         "Unsupported media type",
-        "Send `multipart/form-data` with a field `file`, or `application/json`.",
+        "Send the image as `multipart/form-data` with a field `file`, or `application/json` with `image_url` or "
+        "`image_base64`.",
     ),
     ProblemType(
         "host-not-allowed",
@@ -282,8 +289,18 @@ _TYPES = (
         "Your share of the queue is used",
         "So much of what you have sent has not been described yet that no more is taken: one caller may use "
         "`STRATA_CALLER_SHARE` of `STRATA_QUEUE_IMAGES`, `STRATA_QUEUE_JOBS` and `STRATA_QUEUE_SHARDS`. A caller is an "
-        "API key and an address. Nothing of the request was kept. Send it again after `Retry-After` seconds, which "
-        "follow from how much was described in the last minute.",
+        "API key and an address; a key may have a smaller share (`--chunks-queued`), for all its addresses. Nothing of "
+        "the request was kept. Send it again after `Retry-After` seconds, which follow from how much was described in "
+        "the last minute.",
+    ),
+    ProblemType(
+        "quota-exceeded",
+        429,
+        "Quota exceeded",
+        "The API key has used what it may in this time: requests a minute, images a day, or bytes stored; the detail "
+        "says which, and the header `RateLimit` how much is left. Nothing of the request was kept or counted. Send it "
+        "again after `Retry-After` seconds; of stored bytes, delete jobs or wait until uploads are removed "
+        "(`STRATA_UPLOAD_DAYS`). The operator can raise quotas: `strata keys limit`.",
     ),
     ProblemType(
         "headers-too-large",
@@ -372,7 +389,9 @@ _TYPES = (
         "not-ready",
         503,
         "Not ready",
-        "`/readyz` says what is missing: Redis, a store that can be written, or a ready worker for each group.",
+        "`/readyz` says what is missing: Redis, the store, or a ready worker for each group. A job is not deleted "
+        "while the list of jobs is rebuilt, after Redis has lost it: send the request again after `Retry-After` "
+        "seconds.",
     ),
     ProblemType(
         "storage-full",

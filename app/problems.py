@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from app.problem_types import PROBLEMS, ProblemType
 from strata.addresses import without_secrets
-from strata.errors import DamagedFile, QueueFull, QueueUnavailable, StrataError, fault_line
+from strata.errors import DamagedFile, QueueFull, QueueUnavailable, QuotaExceeded, StrataError, fault_line
 from strata.jobs import UnknownJob
 from strata.snapshots import UnknownSnapshot
 from strata.store import storage_fault
@@ -49,7 +49,17 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 KEY_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {**_DOCUMENTED, "description": "A problem: there is no key, or it is unknown, expired or revoked"},
     403: {**_DOCUMENTED, "description": "A problem: the key lacks the scope that is needed"},
+    429: {
+        **_DOCUMENTED,
+        "description": "A problem: a quota of the key is used up, or its share of the queue or of the streams",
+        "headers": {
+            "Retry-After": {"description": "Seconds", "schema": {"type": "integer"}},
+            "RateLimit": {"description": "How each quota stands that was asked for", "schema": {"type": "string"}},
+            "RateLimit-Policy": {"description": "What these quotas are", "schema": {"type": "string"}},
+        },
+    },
 }
+LONGEST_RETRY = 86_400  # seconds, also where waiting alone does not help: somebody has to make room or raise a quota
 
 
 class ProblemError(StrataError):
@@ -134,6 +144,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(QueueUnavailable, _queue_unavailable)
     app.add_exception_handler(QueueFull, _queue_full)
+    app.add_exception_handler(QuotaExceeded, _quota_exceeded)
     app.add_exception_handler(UnknownJob, _unknown_job)
     app.add_exception_handler(UnknownSnapshot, _unknown_snapshot)
     app.add_exception_handler(DamagedFile, _damaged_file)
@@ -189,6 +200,16 @@ async def _queue_full(request: Request, error: Exception) -> Response:
     full = cast(QueueFull, error)
     name = "share-used" if full.own else "queue-full"
     return ProblemError(name, str(full), headers={"Retry-After": str(full.seconds)}).response()
+
+
+def quota_problem(error: QuotaExceeded) -> ProblemError:
+    """The problem of a quota that is used up."""
+    seconds = LONGEST_RETRY if error.seconds is None else min(error.seconds, LONGEST_RETRY)
+    return ProblemError("quota-exceeded", str(error), headers={"Retry-After": str(seconds)})
+
+
+async def _quota_exceeded(request: Request, error: Exception) -> Response:
+    return quota_problem(cast(QuotaExceeded, error)).response()
 
 
 def tell_storage_fault(request: Request, error: Exception, fault: str) -> None:

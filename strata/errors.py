@@ -113,6 +113,14 @@ class QueueFull(ServiceUnavailable):
         self.own, self.seconds = own, seconds
 
 
+class QuotaExceeded(ServiceUnavailable):
+    """An API key has used what it may. quota: its name; seconds: when to try again, None if waiting does not help."""
+
+    def __init__(self, quota: str, message: str, seconds: int | None) -> None:
+        super().__init__(message)
+        self.quota, self.seconds = quota, seconds
+
+
 class RequestRefused(StrataError):
     """The request is valid but cannot be executed."""
 

@@ -63,10 +63,25 @@ async def find_access(keys: KeyRing, headers: Headers) -> Access:
         raise ProblemError("storage-unavailable", f"the list of keys cannot be read now: {reason_of(error)}") from error
 
 
+def found_access(scope: Scope) -> Access | None:
+    """What the key of a request may do; None if it was not asked for one, or refused."""
+    access = scope.get(_ACCESS)
+    return access if isinstance(access, Access) else None
+
+
 def key_id_of(scope: Scope) -> str:
     """The id of the key of a request; empty if it has none, or needs none."""
-    access = scope.get(_ACCESS)
-    return access.key_id if isinstance(access, Access) else ""
+    access = found_access(scope)
+    return access.key_id if access is not None else ""
+
+
+async def still_holds(keys: KeyRing, access: Access) -> bool:
+    """Whether an access may still be used: its key may have been revoked, or have expired. Raises OSError."""
+    held = keys.holds(access)
+    if held is None:
+        await run_in_threadpool(keys.renew)
+        held = keys.holds(access)
+    return bool(held)
 
 
 def access_of(request: Request) -> Access:

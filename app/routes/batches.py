@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, NamedTuple, NoReturn
 
 from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.batch_preview import Preview
 from app.dependencies import AccessDep, Caller, Services, ServicesDep
+from app.http.quotas import UseDep
 from app.idempotency import IdempotentRoute
 from app.images.upload_lists import upload_list
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings, WebhookTarget
 from strata.egress import RefusedAddress, WebAddress
+from strata.quotas import KeyUse
 
 router = APIRouter(route_class=IdempotentRoute)
+
+
+class _Owner(NamedTuple):
+    """Whose a new job is: the caller whose turns it takes, the tenant, and the quotas of the key."""
+
+    caller: str
+    tenant: str
+    use: KeyUse | None
 
 
 @router.post("/batches", status_code=202, responses=PROBLEM_RESPONSES)
@@ -26,6 +36,7 @@ async def submit_shards(
     response: Response,
     access: AccessDep,
     caller: Caller,
+    use: UseDep,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> JobView:
     """Describe the images of shards. The response is immediate; the workers read the shards.
@@ -33,21 +44,23 @@ async def submit_shards(
     A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` expands to a
     range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server. Images that were
     sent before (`/v1/uploads`) are named by the SHA-256 of their files.
+
+    How many images shards have is known when they are indexed. Those that exceed the key's quota of a day wait until it
+    has room (`waiting` in the job).
     """
     profile = await run_in_threadpool(_profile, given, body)
     if body.webhook is not None:
         _check_webhook(given, body.webhook)
+    whose = _Owner(caller, access.tenant, use)
     if body.input.uploads is not None:
         indexed = await run_in_threadpool(upload_list, given.store, body.input, profile, access.tenant)
-        view = await run_in_threadpool(
-            _create, given, body, [indexed.shard], profile, (caller, access.tenant), [indexed]
-        )
+        view = await run_in_threadpool(_create, given, body, [indexed.shard], profile, whose, [indexed])
         response.headers["Location"] = f"/v1/jobs/{view.id}"
         return view
     # expand the patterns and check local shards before a job is created, so that a typo creates no job
     async with given.shards.turn():
         shards = await given.shards.find(body.input.shards or [])
-        view = await run_in_threadpool(_create, given, body, shards, profile, (caller, access.tenant))
+        view = await run_in_threadpool(_create, given, body, shards, profile, whose)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return view
 
@@ -88,11 +101,10 @@ def _create(
     body: BatchRequest,
     shards: list[str],
     profile: Profile,
-    whose: tuple[str, str],
+    whose: _Owner,
     indexed: Sequence[ShardSummary] = (),
 ) -> JobView:
-    """Create the job. whose: its caller and its tenant."""
-    caller, tenant = whose
+    """Create the job."""
     job = given.jobs.new.create(
         "batch",
         shards,
@@ -101,10 +113,11 @@ def _create(
         body.metadata,
         indexed,
         budget=body.budget,
-        caller=caller,
+        caller=whose.caller,
         bounds=given.bounds,
         webhook=body.webhook,
-        tenant=tenant,
+        tenant=whose.tenant,
+        use=whose.use,
     )
     return given.jobs.accepted(job)
 

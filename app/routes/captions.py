@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import AccessDep, Caller, Services, ServicesDep
 from app.http.document import named
 from app.http.limits import MAX_WAITS
+from app.http.quotas import UseDep
 from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
@@ -18,6 +19,8 @@ from app.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
 from strata.core import JobRequest, JobView, Record
 from strata.errors import QueueUnavailable
+from strata.keys import Access
+from strata.quotas import KeyUse
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -48,11 +51,12 @@ async def caption_image(
     given: ServicesDep,
     access: AccessDep,
     caller: Caller,
+    use: UseDep,
     prefer: Annotated[str | None, Header(description="`wait=N`: up to N seconds (at most 120)")] = None,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Describe one image, sent as multipart `file`, as base64, or by URL."""
-    job = await _created(request, given, access.tenant, caller)
+    job = await _created(request, given, access, caller, use)
     await forget_body(request)  # it need not stay in memory while the request waits
     # respond with the record if it is finished in time, else with the job
     wait = wait_of(request.headers.getlist("prefer")) if prefer else None  # a request may have several
@@ -69,15 +73,18 @@ async def caption_image(
     return _json(await run_in_threadpool(given.jobs.accepted, job), 202, headers)
 
 
-async def _created(request: Request, given: Services, tenant: str, caller: str) -> JobRequest:
-    """Read, clean and decode the image, and create its job; each may raise ProblemError and QueueFull."""
+async def _created(request: Request, given: Services, access: Access, caller: str, use: KeyUse | None) -> JobRequest:
+    """Read, clean and decode the image, and create its job; may raise ProblemError, QueueFull and QuotaExceeded."""
     upload = await read_upload(request, given.settings)
     profile = await run_in_threadpool(given.profile, upload.profile, upload.texts)
-    # an image that the queue does not take is not decoded
-    new, limits = given.jobs.new, given.bounds.limits("image", caller)
+    # an image that the queue or the key's quota does not take is not decoded
+    own = access.quotas.chunks_queued
+    new, limits = given.jobs.new, given.bounds.limits("image", caller, own_images=own)
     await run_in_threadpool(new.check, limits)
+    if use is not None and access.quotas.images_a_day is not None:
+        await run_in_threadpool(use.check_image)
     data = await given.decoder.checked(upload.data)
-    return await run_in_threadpool(new.create_image, data, upload.alt_text, profile, caller, limits, tenant)
+    return await run_in_threadpool(new.create_image, data, upload.alt_text, profile, caller, limits, access.tenant, use)
 
 
 def _json(content: Record | JobView, status: int, headers: dict[str, str]) -> Response:

@@ -12,9 +12,10 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Caller, KnownJob, ServicesDep
+from app.dependencies import AccessDep, Caller, KnownJob, ServicesDep
 from app.http.document import PROGRESS, events_of
 from app.http.scopes import ScopedRoute
+from app.http.security import still_holds
 from app.problems import PROBLEM_RESPONSES
 from strata.core import GROUPS, JobRequest, JobView
 from strata.errors import QueueUnavailable
@@ -36,9 +37,11 @@ async def _place(given: ServicesDep, caller: Caller) -> AsyncIterator[None]:
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_place)], responses=_EVENTS)
 async def watch_job(
-    job: KnownJob, given: ServicesDep, last_event_id: Annotated[str | None, Header()] = None
+    job: KnownJob, given: ServicesDep, access: AccessDep, last_event_id: Annotated[str | None, Header()] = None
 ) -> AsyncIterator[ServerSentEvent]:
     """First `job` with the whole job, then `progress` with its counts and `status` with the whole job, to its end.
+
+    The stream ends earlier when its key is revoked or expires.
 
     For a job of one image also `layer`: `image` with its key and size, and the layers that have changed, as in a
     record. They come while stages run, so they are not final: the record is, at the end.
@@ -57,6 +60,8 @@ async def watch_job(
         while not view.status.final and not given.stopping.is_set():
             # poll: one blocking read per client would need one connection to Redis per client
             await asyncio.sleep(POLL_SECONDS)
+            if not await still_holds(given.keys, access):
+                return  # whoever connects again is told why
             if layers and (text := await run_in_threadpool(layers.news)):
                 yield ServerSentEvent(raw_data=text, event="layer")
             entries = await run_in_threadpool(events.after, job.id, seen)

@@ -15,10 +15,12 @@ from fastapi import APIRouter, Path, Request
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import AccessDep, Services, ServicesDep
+from app.http.quotas import UseDep
 from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import UploadsBody, UploadsView, UploadView
-from strata.store import ReceivedUploads
+from strata.quotas import KeyUse
+from strata.store import Received, ReceivedUploads
 
 router = APIRouter(route_class=ScopedRoute, prefix="/uploads")
 
@@ -31,8 +33,11 @@ _BODY: dict[str, Any] = {
 
 
 @router.post("", responses=PROBLEM_RESPONSES)
-async def find_missing_uploads(body: UploadsBody, given: ServicesDep, access: AccessDep) -> UploadsView:
-    """Which of these files are to be sent. Those that are too large for the service are told before they are sent."""
+async def find_missing_uploads(body: UploadsBody, given: ServicesDep, access: AccessDep, use: UseDep) -> UploadsView:
+    """Which of these files are to be sent. Those that are too large for the service are told before they are sent.
+
+    If all that is missing does not fit into the key's quota of stored bytes, this is refused.
+    """
     sizes = dict(zip(body.sha256, body.sizes, strict=True))
     found = await run_in_threadpool(ReceivedUploads(given.store, access.tenant).find, list(sizes))
     missing = [digest for digest, known in zip(sizes, found, strict=True) if known is None]
@@ -41,7 +46,10 @@ async def find_missing_uploads(body: UploadsBody, given: ServicesDep, access: Ac
         missing=[digest for digest in missing if sizes[digest] <= most],
         too_large=[digest for digest in missing if sizes[digest] > most],
     )
-    await run_in_threadpool(_check_room, given, sum(sizes[digest] for digest in view.missing))
+    wanted = sum(sizes[digest] for digest in view.missing)
+    await run_in_threadpool(_check_room, given, wanted)
+    if use is not None and use.counts_bytes:
+        await run_in_threadpool(use.check_bytes, wanted)
     return view
 
 
@@ -50,6 +58,7 @@ async def receive_upload(
     request: Request,
     given: ServicesDep,
     access: AccessDep,
+    use: UseDep,
     sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
 ) -> UploadView:
     """Send one image, the bytes of its file; the address has their SHA-256. It is checked, and stored once.
@@ -63,8 +72,20 @@ async def receive_upload(
         errors = [{"type": "value_error", "location": ["path", "sha256"], "message": detail}]
         raise ProblemError("invalid-request", detail, errors)
     clean = await given.decoder.checked(data)
-    received = await run_in_threadpool(ReceivedUploads(given.store, access.tenant).keep, sha256, clean)
+    received = await run_in_threadpool(_keep, ReceivedUploads(given.store, access.tenant), sha256, clean, use)
     return UploadView(sha256=sha256, stored_sha256=received.sha256, size=received.size)
+
+
+def _keep(uploads: ReceivedUploads, sha256: str, data: bytes, use: KeyUse | None) -> Received:
+    """Store an image; it counts for the key that has sent it first. Raises QuotaExceeded."""
+    if use is None or not use.counts_bytes or uploads.find([sha256])[0] is not None:
+        return uploads.keep(sha256, data)
+    use.store(len(data))
+    try:
+        return uploads.keep(sha256, data)
+    except Exception:
+        use.give_back()
+        raise
 
 
 def _check_room(given: Services, size: int) -> None:

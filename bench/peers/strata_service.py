@@ -38,7 +38,7 @@ def main() -> None:
                 except (StrataError, httpx.TransportError):
                     time.sleep(0.1)
                 fleet.look_after()
-                time.sleep(0.05)
+                time.sleep(0.25)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """`python -m bench.reader`: samples/s of Strata's reader, webdataset and Hugging Face datasets.
 
 The same JPEGs in the same tars are decoded by the same function, by as many DataLoader workers, with warm page cache.
-The reader yields them shuffled globally; webdataset reads the tars in order; datasets streams them in order,
-through its shuffle buffer, and with its own decoding. Rounds alternate, so that other load on the
-machine affects all of them; medians are compared, with the CPU time per sample beside them.
+Each way has the decoded images of a whole batch at once, as the collate function of a training needs them. The reader
+yields them shuffled globally; webdataset reads the tars in order; datasets streams them in order, through its shuffle
+buffer, and with its own decoding. Rounds alternate, so that other load on the machine affects all of them; medians are
+compared, with the CPU time per sample beside them.
 
 Images: `photographs`, 500 by 375 crops of scikit-learn's two photographs; `scenes`, drawings of some
 256 by 256, a common size of stored CC3M images; `tiny`, of 350 bytes, which measures mostly overhead.
@@ -60,12 +61,17 @@ def of_rows(batch: Sequence[dict[str, Any]]) -> Batch:
 
 def of_bytes(batch: Sequence[dict[str, Any]]) -> Batch:
     """Decode and collate a batch of datasets by our function."""
-    return [told(images.decode(row["jpg"]["bytes"], MAX_PIXELS), row["txt"]) for row in batch]
+    return of_pairs([(images.decode(row["jpg"]["bytes"], MAX_PIXELS), row["txt"]) for row in batch])
 
 
-def decoded(sample: dict[str, Any]) -> tuple[int, int, int]:
+def decoded(sample: dict[str, Any]) -> tuple[Image.Image, str]:
     """Decode a sample of webdataset by our function."""
-    return told(images.decode(sample["jpg"], MAX_PIXELS), sample["txt"].decode())
+    return images.decode(sample["jpg"], MAX_PIXELS), sample["txt"].decode()
+
+
+def of_pairs(batch: Sequence[tuple[Image.Image, str]]) -> Batch:
+    """Collate a batch of images and texts."""
+    return [told(*pair) for pair in batch]
 
 
 class Ways:
@@ -89,7 +95,7 @@ class Ways:
     def webdataset(self) -> DataLoader[Any]:
         """webdataset, in order."""
         stages = (webdataset.split_by_worker, webdataset.tarfile_to_samples(), webdataset.map(decoded))
-        return self._loader(webdataset.DataPipeline(webdataset.SimpleShardList(self.tars), *stages), list)
+        return self._loader(webdataset.DataPipeline(webdataset.SimpleShardList(self.tars), *stages), of_pairs)
 
     def datasets(self) -> DataLoader[Any]:
         """datasets, streaming in order."""

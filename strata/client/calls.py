@@ -53,8 +53,10 @@ from strata.errors import InvalidInput
 from strata.profiles import ProfileList, ProfileView
 
 RETRIES = 4  # after responses of 429 and 503 with a Retry-After
-BUSY = ("/problems/share-used", "/problems/queue-full")  # the queue takes more when it has computed some
-LONGEST_PAUSE = 30.0  # seconds; a response with a longer Retry-After is raised as an error
+# the queue takes more when it has computed some, and the key may have more when time has passed
+BUSY = ("/problems/share-used", "/problems/queue-full", "/problems/quota-exceeded")
+LONGEST_RETRY = 61.0  # seconds, for a quota of a minute; a response with a longer Retry-After is raised as an error
+LONGEST_PAUSE = 30.0  # seconds, between two looks at a job whose service is away
 MAX_LOST = 5  # lost connections in a row while a job is watched
 
 
@@ -480,7 +482,7 @@ class Calls:
             response: httpx.Response = yield Request(method, path, arguments)
             # a Retry-After invites a later attempt; without one the response is final
             pause = pause_of(response)
-            if pause is None or pause > LONGEST_PAUSE:
+            if pause is None or pause > LONGEST_RETRY:
                 break
             problem = problem_of(response)
             if problem.type in BUSY:

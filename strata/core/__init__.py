@@ -83,6 +83,7 @@ from strata.core.profiles import (
     read_profile,
 )
 from strata.core.proofs import Check, Proof, StageFigures
+from strata.core.quotas import NO_QUOTAS, Quotas
 from strata.core.records import (
     RECORD_SCHEMA,
     SCHEMA_VERSION,
@@ -151,6 +152,7 @@ __all__ = [
     "MILLION",
     "MOST",
     "NOTHING_FOUND",
+    "NO_QUOTAS",
     "RECORD_SCHEMA",
     "REVIEWED",
     "SCHEMA_VERSION",
@@ -229,6 +231,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Proof",
+    "Quotas",
     "QwenVLComposerParameters",
     "QwenVLParameters",
     "Record",

@@ -99,7 +99,8 @@ class JobRequest(BaseModel):
     caller: who has asked, as an opaque text; callers take turns. tenant: to whom the job belongs.
     retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job. run:
     which end of the job comes next; a retry is a further run. webhook: whether its end is told to somebody.
-    trace: the `traceparent` of the request that made it, if traces are sent.
+    trace: the `traceparent` of the request that made it, if traces are sent. key: the id of the API key that made it,
+    whose quotas count; empty if none has, or the operator's.
     """
 
     id: str
@@ -122,6 +123,7 @@ class JobRequest(BaseModel):
     webhook: bool = False
     tenant: str = DEFAULT_TENANT
     trace: str = ""
+    key: str = ""
 
     def index_chunk(self, shard: str) -> Chunk:
         """The chunk that reads a shard's table of contents."""

@@ -340,7 +340,8 @@ class JobUsage(BaseModel):
 class Waiting(BaseModel):
     """What an unfinished job waits for: the stage, why it does not work, since when, and the attempts since then.
 
-    stage: a stage of the profile; "store" or "shard" if a worker cannot reach the store or a shard.
+    stage: a stage of the profile; "store" or "shard" if a worker cannot reach the store or a shard; "quota" if the key
+    that made the job has used what it may; "scheduler" if the job cannot be planned.
     """
 
     stage: str

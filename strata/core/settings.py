@@ -149,8 +149,8 @@ class Settings(BaseSettings):
     )
     metrics: Literal["auto", "open", "key", "off"] = Field(
         default="auto",
-        description="who may read /metrics: open: everybody; key: who has the key; off: nobody; auto: who has the key, "
-        "and programs of the same machine that do not call through a proxy",
+        description="who may read /metrics: open: everybody; key: who has an operator's key; off: nobody; auto: who "
+        "has an operator's key, and programs of the same machine that do not call through a proxy",
     )
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a worker's models")
 

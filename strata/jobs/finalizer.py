@@ -11,10 +11,11 @@ from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from strata.core import FINAL_GROUP, GROUPS, JobRequest, JobStatus, ShardSummary
+from strata.core import FINAL_GROUP, GROUPS, JobRequest, JobStatus, ShardSummary, part_name
 from strata.jobs.job_parts import Written
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
+from strata.queue import IMAGES
 from strata.store import count_of
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class Finalizer:
             self._ending[job_id] = self._pool_for(request, summaries).submit(self.parts.all_written, request, summaries)
         if not self._ending[job_id].done():
             return False
-        return self._write_end(job_id, status, self._ending.pop(job_id).result())
+        return self._write_end(request, status, self._ending.pop(job_id).result())
 
     def end_at_once(self, request: JobRequest, status: JobStatus) -> None:
         """End a job as `end` does, all in the caller's thread."""
@@ -130,9 +131,14 @@ class Finalizer:
         summaries = list(self.jobs.summaries(request.id).values())
         chunks = [chunk for one in summaries for group in GROUPS[1:] for chunk in request.chunks(one, group)]
         self.queue.broker.withdraw(request.id, chunks)
-        self._write_end(request.id, status, self.parts.all_written(request, summaries))
+        self._write_end(request, status, self.parts.all_written(request, summaries))
 
-    def _write_end(self, job_id: str, status: JobStatus, written: Written) -> bool:
+    def _write_end(self, request: JobRequest, status: JobStatus, written: Written) -> bool:
+        job_id = request.id
+        if request.key:
+            # what was queued for the job and is not its result does not count for its key
+            results = {f"{name}/{part_name(number, 0)}" for name in written.numbers for number in written.numbers[name]}
+            self.queue.windows.give_back_for(IMAGES, request.key, job_id, but=results)
         # a status that is final already only gets the counts
         final = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
         change = self.queue.job_states.set_fields if final is status else self.jobs.set_status

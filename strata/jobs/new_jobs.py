@@ -30,7 +30,8 @@ from strata.errors import QueueUnavailable
 from strata.jobs.job_parts import JobParts
 from strata.logs import log_context
 from strata.queue import Bounds, Limit, Queue, image_of
-from strata.store import IndexRow, Store, index_table, keep_profile
+from strata.quotas import KeyUse
+from strata.store import Attempts, IndexRow, Store, index_table, keep_profile
 from strata.telemetry import COUNTERS, current_trace
 from strata.webhooks import Outbox
 
@@ -75,14 +76,16 @@ class NewJobs:
         bounds: Bounds | None = None,
         webhook: WebhookTarget | None = None,
         tenant: str = DEFAULT_TENANT,
+        use: KeyUse | None = None,
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
         indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
-        queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs. Raises QueueFull.
+        queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs; use: the quotas of the key
+        that makes it, which count when its chunks are queued. Raises QueueFull.
         """
         request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
-        request = request.model_copy(update={"webhook": webhook is not None})
+        request = request.model_copy(update={"webhook": webhook is not None, "key": use.key_id if use else ""})
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
         limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
@@ -95,7 +98,7 @@ class NewJobs:
             if webhook is not None:
                 self.outbox.prepare(request.id, webhook)
             self.store.write_job_file(request.id, "request", request)
-            self._create_new(request)
+            self._create_new(request, use)
             self.queue.job_states.activate(request.id, limits)
         _tell_new(request)
         return request
@@ -113,37 +116,52 @@ class NewJobs:
         caller: str = "",
         limits: Sequence[Limit] = (),
         tenant: str = DEFAULT_TENANT,
+        use: KeyUse | None = None,
     ) -> JobRequest:
-        """Store an image and create a job for it alone, whose first chunk is queued at once. Raises QueueFull.
+        """Store an image and create a job for it alone, whose first chunk is queued at once.
 
         The upload is a shard of one image, which is indexed and queued here: the request need not wait for the
-        scheduler. Only two calls to a bucket follow one another: all that the request refers to, then the request.
+        scheduler. Only two calls to a bucket follow one another: all that the request refers to, then the request. What
+        is computed already is not counted for the key. Raises QueueFull and QuotaExceeded.
         """
         digest = hashlib.sha256(data).hexdigest()
         summary = self._shard_of(digest, alt_text)
         request = new_request("image", [summary.shard], profile, "hi", {}, [summary], None, caller, tenant)
+        request = request.model_copy(update={"key": use.key_id if use else ""})
         row = IndexRow(digest[:16], summary.shard, 0, len(data), alt_text)
-        chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
         # fail before anything is written if Redis is away
-        with self._announced(request), self._withdrawn_on_error(request.id):
-            listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
-            self._together(
-                self.store.check_folder,
-                lambda: self.store.put_upload(digest, data),
-                lambda: self._write_index(request, summary, row),
-                lambda: self._keep_profile(profile),
-                lambda: self.store.open_job(request.id),
-            )
-            known = [listing.result() for listing in listings]
+        with self._announced(request), self._withdrawn_on_error(request.id, use):
+            if use is not None and use.counts_bytes and not self.store.has_upload(summary.shard):
+                use.store(len(data))
+            known = self._store_image(request, row, data, profile)
             self.store.write_job_file(request.id, "request", request)
-            self._create_new(request)
+            self._create_new(request, use)
             # mostly no part of the image exists; those that do are counted, before the scheduler may end the job
             exists = any(attempts.found or attempts.broken for attempts in known)
-            request, missing = self.parts.missing(request, summary) if exists else (request, chunks[:1])
+            if exists:
+                request, missing = self.parts.missing(request, summary)
+            else:
+                missing = list(request.chunks(summary, GROUPS[1]))
+            if use is not None:
+                use.images(request.id, missing)
             self.queue.job_states.activate(request.id, limits)
             self.queue.broker.enqueue_all(missing, request.id, request.priority)
         _tell_new(request)
         return request
+
+    def _store_image(self, request: JobRequest, row: IndexRow, data: bytes, profile: Profile) -> list[Attempts]:
+        """Store all that the request for an image refers to; which parts of the image there are, by group."""
+        (summary,) = request.indexed
+        chunks = [chunk for group in GROUPS[1:] for chunk in request.chunks(summary, group)]
+        listings = [self._pool.submit(self.store.attempts, chunk) for chunk in chunks]
+        self._together(
+            self.store.check_folder,
+            lambda: self.store.put_upload(hashlib.sha256(data).hexdigest(), data),
+            lambda: self._write_index(request, summary, row),
+            lambda: self._keep_profile(profile),
+            lambda: self.store.open_job(request.id),
+        )
+        return [listing.result() for listing in listings]
 
     def _write_index(self, request: JobRequest, summary: ShardSummary, row: IndexRow) -> None:
         """The index part of an upload, as the group `index` would write it."""
@@ -163,11 +181,13 @@ class NewJobs:
             keep_profile(self.store, profile)
             self._profiles.add(fingerprint)
 
-    def _create_new(self, request: JobRequest) -> None:
+    def _create_new(self, request: JobRequest, use: KeyUse | None) -> None:
         """Create the working copy of a new job, whose request is in the store."""
         # a new job's ledger is complete, because nothing has been spent yet
         if request.paid:
-            self.queue.ledger.begin(request.id, request.budget, new=True)
+            self.queue.ledger.begin(request.id, request.budget, new=True, key_id=request.key)
+            if use is not None and use.quotas.money_a_day is not None:
+                self.queue.ledger.allow({use.key_id: use.quotas.money_a_day})
         self.create_copy(request, ())
 
     @contextmanager
@@ -182,11 +202,16 @@ class NewJobs:
                 listed.withdraw(image, request.id)
 
     @contextmanager
-    def _withdrawn_on_error(self, job_id: str) -> Iterator[None]:
-        """If the block fails, nothing of the new job stays: a request that was refused must not be run later."""
+    def _withdrawn_on_error(self, job_id: str, use: KeyUse | None = None) -> Iterator[None]:
+        """If the block fails, nothing of the new job stays: a request that was refused must not be run later.
+
+        use: what it has used of the quotas of its key is given back.
+        """
         try:
             yield
         except Exception:
+            if use is not None:
+                use.give_back(job_id)
             # what cannot be removed now is a job that nobody knows, or a mark without a request, which is ignored
             states, listed = self.queue.job_states, self.queue.job_list
             for remove in (self.store.remove_job, self.store.close_job, states.delete, listed.remove):
@@ -204,7 +229,7 @@ class NewJobs:
     def create_copy(self, request: JobRequest, pinned: Iterable[ShardSummary]) -> None:
         """Create a job's working copy in Redis, where it is missing, with the shards that need no indexing."""
         if request.paid:
-            self.queue.ledger.begin(request.id, request.budget)
+            self.queue.ledger.begin(request.id, request.budget, key_id=request.key)
         states = self.queue.job_states
         # an upload needs no validation: the API has decoded it
         status = JobStatus.IN_PROGRESS if request.kind == "image" else JobStatus.VALIDATING

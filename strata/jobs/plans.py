@@ -6,8 +6,9 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
-from strata.core import Chunk, JobRequest, ShardSummary
+from strata.core import Chunk, JobRequest, ShardSummary, Waiting
 from strata.queue import Queue, Queued
 
 RATE_SECONDS = 30.0  # a job's rate is its mean over this window
@@ -20,14 +21,17 @@ class Plan:
     unindexed: shards to be queued for indexing; known: shards whose summaries have been read; waiting: summaries whose
     chunks are to be compared with the store; chunks: chunks of one slice of a shard that are to be queued. So the size
     of a plan grows with the job's shards, not with its images. summaries_written: how many summaries the store has.
-    waits_for: the stage that the job waits for, as its last event about that told. copies: shards with the content of
-    another shard of the job, each with its number among them; their parts are the same.
+    waits_for: the stage that the job waits for, as its last event about that told. held: that the next chunk exceeds a
+    quota of the job's key now. copies: shards with the content of another shard of the job, each with its number among
+    them; their parts are the same.
     """
 
     def __init__(self, request: JobRequest) -> None:
         self.request = request
         self.reviewed = time.monotonic()
         self.wakes = 0.0
+        self.held: Waiting | None = None
+        self._held_until = 0.0
         self.summaries_written = len(request.indexed)
         self.waits_for: str | None = None
         self.restart()
@@ -36,6 +40,21 @@ class Plan:
     def rest(self, seconds: float) -> None:
         """Nothing is to be done for so many seconds, unless the job changes."""
         self.wakes = time.monotonic() + seconds
+
+    def hold(self, reason: str, seconds: float) -> None:
+        """Queue no chunk for so many seconds, because the job's key has used a quota."""
+        since, attempts = (self.held.since, self.held.attempts) if self.held else (datetime.now(UTC), 0)
+        self.held = Waiting(stage="quota", reason=reason, since=since, attempts=attempts + 1)
+        self._held_until = time.monotonic() + seconds
+
+    def go_on(self) -> None:
+        """The quota of the job's key has room again."""
+        self.held, self._held_until = None, 0.0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether no chunk is to be queued now, see `hold`."""
+        return time.monotonic() < self._held_until
 
     @property
     def has_more(self) -> bool:
@@ -127,9 +146,10 @@ class Room:
         self._share = max(1, high_water // self._callers)
         self._queued: dict[str, Queued] = {}
 
-    def free(self, caller: str, *groups: str) -> int:
-        """How many more chunks of these groups a caller may queue."""
-        return max(0, self._share - max(self._used(caller, group) for group in groups))
+    def free(self, caller: str, *groups: str, most: int | None = None) -> int:
+        """How many more chunks of these groups a caller may queue. most: a bound of its own, if it has one."""
+        share = self._share if most is None else min(self._share, most)
+        return max(0, share - max(self._used(caller, group) for group in groups))
 
     def _used(self, caller: str, group: str) -> int:
         """How many chunks of a group a caller has queued."""

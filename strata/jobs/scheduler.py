@@ -13,6 +13,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 
 from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, GROUPS, STOPPED, Chunk, JobRequest, JobStatus
@@ -26,7 +27,9 @@ from strata.jobs.plans import Plan, Room
 from strata.jobs.review import Review
 from strata.jobs.troubles import Troubles
 from strata.jobs.waiting import WaitingJobs
+from strata.keys import StoredKeys
 from strata.queue import LockState, Queue
+from strata.quotas import JobQuotas
 from strata.store import Store, storage_fault
 from strata.webhooks import Post, Sender
 
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 
 REVIEW_SECONDS = 30.0  # every plan is compared with the store again after this time
 RATE_LOOK_SECONDS = 1.0  # between two looks at a job whose rate may fall, or that has more to queue than it may
+HELD_SECONDS = 5.0  # between two looks at a job whose key has used a quota, which may be raised meanwhile
 COMPARED_SHARDS = 64  # shards, or slices of a big one, of a job whose parts are looked for in one tick
 TICK_SECONDS = 1.0  # the jobs that a tick has not reached after this time come first in the next one
 
@@ -56,6 +60,7 @@ class Scheduler:
         self.parts = self.jobs.parts
         self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.review = Review(self.jobs, upload_days)
+        self.quotas = JobQuotas(queue, StoredKeys(store))
         self.sender = Sender(self.jobs.outbox, post) if post else None
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
@@ -172,10 +177,14 @@ class Scheduler:
 
     def _can_go_on(self, plan: Plan) -> bool:
         """Whether more chunks of a job can be queued or compared with the store now."""
-        caller = plan.request.caller
-        if plan.can_compare or (plan.unindexed and self.room.free(caller, "index")):
+        if plan.can_compare or (plan.unindexed and self._free(plan, "index")):
             return True
-        return bool(plan.chunks) and self.room.free(caller, *GROUPS[1:]) > 0
+        return bool(plan.chunks) and not plan.is_held and self._free(plan, *GROUPS[1:]) > 0
+
+    def _free(self, plan: Plan, *groups: str) -> int:
+        """How many more chunks of these groups may be queued for a job."""
+        request = plan.request
+        return self.room.free(request.caller, *groups, most=self.quotas.of(request.key).chunks_queued)
 
     def _acquire_lock(self) -> bool:
         state = self.queue.scheduler_lock.acquire(self.name)
@@ -192,6 +201,7 @@ class Scheduler:
         self.review.reset()
         self.finalizer.reset()
         self.images.reset()
+        self.quotas.reset()
         if self.sender is not None:
             self.sender.reset()
         self._looked_at_all = False
@@ -228,7 +238,7 @@ class Scheduler:
             if ended:
                 self._drop(job_id)
             elif self.troubles.clear(job_id):
-                self._show(job_id, "")
+                self._show(job_id, plan.held.model_dump_json() if plan.held else "")
 
     def _note_trouble(self, job_id: str, error: Exception) -> None:
         # the plan may have lost what was to be queued: the next attempt begins with a new one
@@ -289,18 +299,18 @@ class Scheduler:
         """
         request = plan.request
         # queue shards that are not indexed
-        free = self.room.free(request.caller, "index") if plan.unindexed else 0
+        free = self._free(plan, "index") if plan.unindexed else 0
         shards = [plan.unindexed.popleft() for _ in range(min(free, len(plan.unindexed)))]
         self._queue(request, [request.index_chunk(shard) for shard in shards if shard not in plan.known])
         # a job with a budget must not spend more until it is known what it has spent
         may_spend = request.budget is None or self.billing.known(request)
-        free = self.room.free(request.caller, *GROUPS[1:]) if may_spend and plan.has_more else 0
+        free = self._free(plan, *GROUPS[1:]) if may_spend and plan.has_more else 0
         # chunks that stepped aside keep no other job waiting, but this one must not add to them without end
         free = min(free, self.high_water - self.waiting.parked(request))
         # queue missing chunks, slice by slice; which of their parts exist is asked when their turn comes. What needs
         # no work must not wait for room in the streams: it is compared and counted even if they are full
         for compared in range(COMPARED_SHARDS + 1):
-            queued = [plan.chunks.popleft() for _ in range(min(free, len(plan.chunks)))]
+            queued = self._take_admitted(plan, free)
             self._queue(request, queued)
             free -= len(queued)
             late = compared > 0 and time.monotonic() >= self._ends
@@ -309,6 +319,27 @@ class Scheduler:
             if (found := plan.next_slice()) is not None:
                 plan.request, missing = self.parts.missing(plan.request, *found)
                 plan.chunks.extend(missing)
+
+    def _take_admitted(self, plan: Plan, most: int) -> list[Chunk]:
+        """Take the next chunks of a plan, at most so many, that the quotas of the job's key admit.
+
+        What exceeds a quota waits; a job of which a chunk can never be admitted fails.
+        """
+        chunks = [] if plan.is_held else list(islice(plan.chunks, max(0, most)))
+        if not chunks:
+            return []
+        admission = self.quotas.admit(plan.request, chunks)
+        admitted = [plan.chunks.popleft() for _ in range(admission.number)]
+        was_held = plan.held is not None
+        if admission.never:
+            self.jobs.set_status(plan.request.id, JobStatus.FAILED, error=admission.reason)
+        elif admission.reason:
+            plan.hold(admission.reason, min(HELD_SECONDS, admission.seconds or HELD_SECONDS))
+        else:
+            plan.go_on()
+        if plan.held is not None or was_held:
+            self._show(plan.request.id, plan.held.model_dump_json() if plan.held else "")
+        return admitted
 
     def _queue(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
         """Queue chunks of a job; then there is less room."""

@@ -1,4 +1,4 @@
-"""What jobs wait for: a stage that does not work, the store, or a shard; and the events that tell it."""
+"""What jobs wait for: a stage that does not work, the store, a shard, or a quota; and the events that tell it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class WaitingJobs:
 
     def tell(self, plan: Plan) -> None:
         """Add an event when a job begins to wait, and one when it no longer does."""
-        waiting = self._activity.waiting(plan.request) if self._activity else None
+        waiting = plan.held or (self._activity.waiting(plan.request) if self._activity else None)
         if (waiting is None) == (plan.waits_for is None):
             return
         if waiting is not None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
-from strata.core import DEFAULT_TENANT, is_tenant
+from strata.core import DEFAULT_TENANT, NO_QUOTAS, Quotas, is_tenant
 
 PREFIX = "strata_"  # of every secret: scanners of repositories and logs find it by this
 SECRET_BYTES = 32
@@ -34,7 +34,7 @@ class Scope(StrEnum):
 
 
 class ApiKey(BaseModel):
-    """A key as the store keeps it. sha256: of the secret, in hexadecimal digits.
+    """A key as the store keeps it. sha256: of the secret, in hexadecimal digits; quotas: those that hold now.
 
     A secret has 256 random bits, so that its hash cannot be inverted by trying: a slow hash, as for passwords, would
     add nothing but time to each request.
@@ -50,6 +50,7 @@ class ApiKey(BaseModel):
     expires_at: AwareDatetime | None = None
     revoked_at: AwareDatetime | None = None
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    quotas: Quotas = NO_QUOTAS
 
     @field_validator("tenant")
     @classmethod

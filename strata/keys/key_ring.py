@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from strata.core import DEFAULT_TENANT
+from strata.core import DEFAULT_TENANT, NO_QUOTAS, Quotas
 from strata.errors import StrataError
 from strata.keys.key import ApiKey, Scope, digest_of
 from strata.keys.stored_keys import StoredKeys
@@ -31,6 +31,12 @@ class Access:
     key_id: str
     tenant: str
     scopes: frozenset[Scope]
+    quotas: Quotas = NO_QUOTAS
+
+    @property
+    def stored_key(self) -> str:
+        """The id of a key that is in the store, and that may have quotas; empty for the operator's, or if none is."""
+        return self.key_id if self.key_id != _OPERATOR.key_id else ""
 
     @property
     def is_operator(self) -> bool:
@@ -87,7 +93,8 @@ class KeyRing:
         self._closed = closed or operator is not None
         self._clock = clock
         self._reading = threading.Lock()
-        self._found: dict[str, ApiKey] = {}
+        self._found: dict[str, ApiKey] = {}  # by the hash
+        self._by_id: dict[str, ApiKey] = {}
         # when the list was read, and when that was tried last, with the error
         self._read_at: float | None = None
         self._tried_at: float | None = None
@@ -102,12 +109,43 @@ class KeyRing:
         digests = [digest_of(secret) for secret in secrets if secret]
         if self._operator in digests:
             return _OPERATOR
-        if self._tried_at is None or self._age(self._tried_at) >= FRESH_SECONDS:
+        if not self._is_fresh:
             return None
         is_miss = bool(digests) and not any(digest in self._found for digest in digests)
-        if is_miss and self._closed and self._age(self._tried_at) >= MISS_SECONDS:
+        if is_miss and self._closed and self._is_older_than(MISS_SECONDS):
             return None
         return self._by_list(digests)
+
+    def holds(self, access: Access) -> bool | None:
+        """Whether an access may still be used that was given earlier; None if the store is to be asked (`renew`).
+
+        It does not wait. A key may have been revoked or have expired since, or a service that needed none needs one.
+        """
+        if access == _OPERATOR:
+            return True
+        if not self._is_fresh:
+            return None
+        if not access.key_id:
+            return not self._closed
+        key = self._by_id.get(access.key_id)
+        return key is not None and key.status() == "active"
+
+    def renew(self) -> None:
+        """Read the list if that was not done lately; if it cannot be read, the last one is believed for a while.
+
+        Raises OSError when it is too old.
+        """
+        with self._reading:
+            if not self._is_fresh:
+                self._read()
+        if self._is_stale and self._error is not None:
+            raise self._error.with_traceback(None)
+
+    def quotas(self, key_id: str) -> Quotas:
+        """The quotas of a key, whether it may be used or not; none if it is not stored. Raises OSError."""
+        self.renew()
+        key = self._by_id.get(key_id)
+        return key.quotas if key is not None else NO_QUOTAS
 
     def find(self, secrets: Iterable[bytes]) -> Access:
         """The access of a request with these secrets. Raises KeyRefused, and OSError if the list cannot be read.
@@ -119,15 +157,14 @@ class KeyRing:
         hit = self._read_at is not None and any(digest in self._found for digest in digests)
         if self._reading.acquire(blocking=not hit):
             try:
-                if self._tried_at is None or self._age(self._tried_at) >= MISS_SECONDS:
+                if self._is_older_than(MISS_SECONDS):
                     self._read()
             finally:
                 self._reading.release()
         return _OPERATOR if self._operator in digests else self._by_list(digests)
 
     def _by_list(self, digests: Sequence[str]) -> Access:
-        stale = self._read_at is None or (self._closed and self._age(self._read_at) >= STALE_SECONDS)
-        if self._error is not None and stale:
+        if self._error is not None and self._is_stale:
             raise self._error.with_traceback(None)
         if not self._closed:
             return OPEN
@@ -147,12 +184,22 @@ class KeyRing:
                     log.error("a key cannot be used: %s", fault)
             # a damaged key is one, too: the service does not open because of it
             self._closed = self._closed or bool(keys or faults)
-            self._found = {key.sha256: key for key in keys}
+            self._found, self._by_id = {key.sha256: key for key in keys}, {key.id: key for key in keys}
             self._read_at, self._error = self._clock(), None
         self._tried_at = self._clock()
 
-    def _age(self, moment: float) -> float:
-        return self._clock() - moment
+    @property
+    def _is_fresh(self) -> bool:
+        return not self._is_older_than(FRESH_SECONDS)
+
+    def _is_older_than(self, seconds: float) -> bool:
+        """Whether the last attempt to read the list was so many seconds ago."""
+        return self._tried_at is None or self._clock() - self._tried_at >= seconds
+
+    @property
+    def _is_stale(self) -> bool:
+        """Whether the list was read too long ago to be believed while the store is away."""
+        return self._read_at is None or (self._closed and self._clock() - self._read_at >= STALE_SECONDS)
 
 
 def _access(key: ApiKey | None, given: bool) -> Access:
@@ -165,4 +212,5 @@ def _access(key: ApiKey | None, given: bool) -> Access:
         raise KeyRefused("key-revoked", f"the key {key.id} was revoked; ask for a new one", key.id)
     if status == "expired":
         raise KeyRefused("key-expired", f"the key {key.id} has expired; ask for a new one", key.id)
-    return Access(key.id, key.tenant, frozenset(one for scope in key.scopes for one in scope.includes))
+    scopes = frozenset(one for scope in key.scopes for one in scope.includes)
+    return Access(key.id, key.tenant, scopes, key.quotas)

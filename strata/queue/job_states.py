@@ -78,15 +78,18 @@ class Bounds:
     shards: int
     share: float
 
-    def limits(self, kind: JobKind, caller: str, shards: int = 1) -> list[Limit]:
-        """The limits for a new job of a caller, its own before those of all callers."""
+    def limits(self, kind: JobKind, caller: str, shards: int = 1, own_images: int | None = None) -> list[Limit]:
+        """The limits for a new job of a caller, its own before those of all callers.
+
+        own_images: how many single images the caller may have at most, if that is less than its share.
+        """
         numbers = {"image": (self.images, 1)} if kind == "image" else {"batch": (self.jobs, 1)}
         if kind == "batch":
             numbers["shards"] = self.shards, shards
-        own = [
-            Limit(f"{name}:{caller}", max(1, int(most * self.share)), number)
-            for name, (most, number) in numbers.items()
-        ]
+        shares = {name: max(1, int(most * self.share)) for name, (most, _) in numbers.items()}
+        if kind == "image" and own_images is not None:
+            shares["image"] = min(shares["image"], own_images)
+        own = [Limit(f"{name}:{caller}", shares[name], number) for name, (_, number) in numbers.items()]
         return own + [Limit(name, most, number) for name, (most, number) in numbers.items()]
 
 
@@ -368,5 +371,5 @@ def _record_arguments(
 
 def _keys_of(job_id: str) -> list[str]:
     """All keys of a job, first its hash and its stream of events."""
-    own = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id)]
+    own = [keys.job(job_id), keys.events(job_id), keys.ledger(job_id), keys.charged(job_id)]
     return own + [keys.done(job_id, group) for group in GROUPS]

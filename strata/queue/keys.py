@@ -21,6 +21,8 @@ ANNOUNCED = "strata:announced:"  # the beginning of the names of sets of jobs th
 LIST_COMPLETE = "strata:list:complete"  # string that exists while the list of jobs has all jobs of the store
 LIST_REBUILD = "strata:list:rebuild"  # string: the token of the process that rebuilds the list of jobs
 JOB = "strata:job:"  # the beginning of the names of the keys of jobs, which scripts append ids to
+USED = "strata:used:"  # the beginning of the names of windows; QUOTA:KEY follows
+MONEY_QUOTAS = "strata:money_quotas"  # hash: the id of an API key -> what it may spend a day, in millionths
 EVENTS_SUFFIX = ":events"  # scripts append it to a job's key
 
 # Chunks, by group and by chunk id
@@ -107,6 +109,11 @@ def ledger(job_id: str) -> str:
     return f"strata:ledger:{checked_job_id(job_id)}"
 
 
+def charged(job_id: str) -> str:
+    """Hash: what a job has used of the quota of its key: a chunk's field -> PIECE:IMAGES, see scripts/use.lua."""
+    return f"{job(job_id)}:charged"
+
+
 def closed(kind: str, period: int) -> str:
     """String with an expiry: how many jobs of a kind, or shards of batches, have ended in a period of ten seconds."""
     return f"strata:closed:{kind}:{period}"
@@ -115,6 +122,14 @@ def closed(kind: str, period: int) -> str:
 def listed(status: str, kind: str) -> str:
     """Sorted set: the jobs with a status and kind, as ID:PROFILE:IMAGE or ID:PROFILE:IMAGE@TENANT, with the score 0."""
     return f"{LISTED}{status}:{kind}"
+
+
+# API keys, by their ids
+
+
+def used(quota: str, key_id: str) -> str:
+    """Hash with an expiry: how much a key has used of a quota, by pieces of the time; see scripts/windows.lua."""
+    return f"{USED}{quota}:{key_id}"
 
 
 # Workers, by name; requests, by a hash of their idempotency key

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from strata.queue import keys
+from strata.queue.accounts import Ledger, Windows
 from strata.queue.broker import Broker
 from strata.queue.connection import connect, translate_errors
 from strata.queue.heartbeats import Heartbeats, Sums
@@ -13,7 +14,6 @@ from strata.queue.isolation_notes import IsolationNotes
 from strata.queue.job_events import ImageLayers, JobEvents
 from strata.queue.job_list import JobList
 from strata.queue.job_states import JobStates
-from strata.queue.ledger import Ledger
 from strata.queue.scheduler_lock import SchedulerLock
 from strata.queue.waits import Waits
 
@@ -37,6 +37,7 @@ class Queue:
         self.image_layers = ImageLayers(connection)
         self.job_list = JobList(connection)
         self.ledger = Ledger(connection)
+        self.windows = Windows(connection)
         # workers and the scheduler
         self.heartbeats = Heartbeats(connection)
         self.sums = Sums(connection)

@@ -35,7 +35,7 @@ from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import as_os_error, is_transient, reason_of, storage_fault
 from strata.store.storages import file_system
 from strata.store.store import Store, count_of
-from strata.store.upload_lists import ReceivedUploads, is_upload_list, uploads_of, write_list
+from strata.store.upload_lists import Received, ReceivedUploads, is_upload_list, uploads_of, write_list
 
 __all__ = [
     "LOCK",
@@ -52,6 +52,7 @@ __all__ = [
     "PartsOf",
     "ProgressListing",
     "Provenance",
+    "Received",
     "ReceivedUploads",
     "ShardIndex",
     "Source",

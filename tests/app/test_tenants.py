@@ -105,7 +105,8 @@ def test_every_route_below_v1_has_a_scope(two: Two) -> None:
     for (method, path), needed in NEEDED.items():
         operation = paths[f"/v1{path}".replace(":path", "")][method.lower()]
         ways = [{name: sorted(needed)} for name in ("HTTPBearer", "APIKeyHeader")]
-        assert operation["security"] == ways and {"401", "403"} <= operation["responses"].keys(), path
+        assert operation["security"] == ways and {"401", "403", "429"} <= operation["responses"].keys(), path
+        assert {"Retry-After", "RateLimit"} < operation["responses"]["429"]["headers"].keys(), path
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)

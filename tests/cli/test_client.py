@@ -194,10 +194,12 @@ def full(seconds: int, name: str = "share-used", status: int = 429) -> httpx.Res
 
 
 def test_the_client_waits_for_room_in_the_queue_and_tells_of_it() -> None:
-    service = Service(*[full(5)] * 10, full(2, "queue-full", 503), answer(job()))
+    told = [full(2, "queue-full", 503), full(61, "quota-exceeded")]
+    service = Service(*[full(5)] * 10, *told, answer(job()), patience=200)
     assert service.client.submit(["a.tar"]) == job()
-    assert service.pauses == [5] * 10 + [2]
-    assert service.told == ["/problems/share-used 5"] * 10 + ["/problems/queue-full 2"]
+    assert service.pauses == [5] * 10 + [2, 61]
+    last = ["/problems/queue-full 2", "/problems/quota-exceeded 61"]
+    assert service.told == ["/problems/share-used 5"] * 10 + last
     assert len({request.headers["Idempotency-Key"] for request in service.requests}) == 1
 
 
@@ -206,6 +208,13 @@ def test_the_wait_for_room_ends_with_the_patience() -> None:
     with pytest.raises(ApiError, match="Full"):
         service.client.submit(["a.tar"])
     assert service.pauses == [20, 20] and len(service.requests) == 3
+
+
+def test_a_quota_of_a_day_is_told_at_once() -> None:
+    service = Service(full(1300, "quota-exceeded"))
+    with pytest.raises(ApiError, match="Full"):
+        service.client.submit(["a.tar"])
+    assert service.pauses == [] and len(service.requests) == 1
 
 
 def test_a_problem_is_one_line() -> None:

@@ -1,4 +1,4 @@
-"""Code blocks of Markdown files, and a check of their `strata` commands by the real command line without a run."""
+"""Code of Markdown files, in blocks and in sentences, and checks of its `strata` commands without a run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from strata.cli.main import app
 
 _BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```", re.M | re.S)
 _ASSIGNMENT = re.compile(r"^\w+=")
+_FENCED = re.compile(r"^ *```.*?^ *```", re.M | re.S)
+_INLINE = re.compile(r"(?<!`)`(strata\s[^`]+)`(?!`)")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,23 @@ def words_of(command: str) -> list[str]:
         words = words[1:]
     ends = [place for place, word in enumerate(words) if word[0] in "<>|&" or word.startswith(("2>", "&&"))]
     return words[: min(ends, default=len(words))]
+
+
+def inline_commands(path: Path) -> list[str]:
+    """The `strata …` commands within the sentences of a Markdown file, which may lack arguments."""
+    return [" ".join(command.split()) for command in _INLINE.findall(_FENCED.sub("", path.read_text(encoding="utf-8")))]
+
+
+def check_names(command: str) -> None:
+    """Check that the command line has a command of this name, and that it has the options that are given to it."""
+    inner: Any = typer.main.get_command(app)
+    words = command.split()[1:]
+    while hasattr(inner, "get_command") and words and re.fullmatch("[a-z-]+", words[0]) and words[0][0] != "-":
+        inner = inner.get_command(inner.make_context("strata", [], resilient_parsing=True), words.pop(0))
+        assert inner is not None, f"there is no {command!r}"
+    known = {name for option in inner.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
+    given = {word.partition("=")[0] for word in words if re.match("--[a-z]", word)}
+    assert given <= known, f"{command!r} has no {', '.join(sorted(given - known))}"
 
 
 def check_strata(words: list[str]) -> None:

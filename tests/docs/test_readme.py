@@ -25,10 +25,12 @@ import uvicorn
 
 from strata.core.profiles import Profile
 from strata.core.settings import Settings
+from strata.data import MixtureFile
 from strata.describing import shared
+from strata.environment import OTHERS
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.queue import Queue
-from tests.docs.blocks import Block, blocks_of, check_strata, words_of
+from tests.docs.blocks import Block, blocks_of, check_names, check_strata, inline_commands, words_of
 from tests.fakes import FakeLlm, FakeVision
 from tests.service import running_service
 from training.config import Config
@@ -37,7 +39,9 @@ from workers.describing import pipelines
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
 PYTHON = ROOT / "docs" / "python.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", PYTHON, *sorted((ROOT / "docs").glob("*/*.md"))]
+# of the two others one is history, and tests/bench/test_page.py checks the other
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+PAGES += [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.stem not in ("decisions", "benchmarks")]
 ADDRESS = "http://127.0.0.1:8080"
 SAMPLES = "samples/shards/00000.tar"  # the shard that README and the tutorial submit
 IMAGES = 64  # in it
@@ -191,7 +195,7 @@ def test_every_setting_is_in_the_table() -> None:
     table = README.read_text().partition("## Settings")[2].partition("\n## ")[0]
     named = set(re.findall(r"`((?:STRATA|REDIS)_\w+)`", table))
     known = {"REDIS_URL" if name == "redis_url" else f"STRATA_{name.upper()}" for name in Settings.model_fields}
-    assert named == known | {"STRATA_MODELS", "STRATA_DEBUG", "STRATA_URL"}
+    assert named == known | set(OTHERS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -210,6 +214,19 @@ def test_commands_of_every_page_are_accepted(page: Path) -> None:
                 check_strata(words)
             elif words[:1] == ["make"]:
                 _check_make(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_within_sentences_exist(page: Path) -> None:
+    for command in inline_commands(page):
+        check_names(command)
+
+
+def test_a_command_or_option_that_does_not_exist_is_found() -> None:
+    check_names("strata models fetch PROFILE --from DIR")
+    for wrong in ("strata fetch", "strata models fech", "strata clean --force", "strata keys list --tenant x"):
+        with pytest.raises(AssertionError):
+            check_names(wrong)
 
 
 @pytest.mark.parametrize(
@@ -235,5 +252,7 @@ def test_profiles_and_trainings_in_pages_are_valid(page: Path) -> None:
             optimizer = {"learning_rate": 1, "batch_size": 1}
             needed = {"mixture": "m", "output": "o", "model": {"path": "p"}, "optimizer": optimizer, "steps": 1}
             Config.model_validate({**needed, **data})
+        elif page.name == "mixture.md":
+            MixtureFile.model_validate({"name": "m", **data})
         else:
             Profile.model_validate({"name": "example", "stages": {}, **data})

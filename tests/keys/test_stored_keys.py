@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from strata.cli.main import app
-from strata.cli.operations.keys import expiry_of
-from strata.core import DEFAULT_TENANT
+from strata.cli.operations.keys import changed_quotas, expiry_of
+from strata.core import DEFAULT_TENANT, NO_QUOTAS, Quotas
 from strata.errors import DamagedFile, InvalidInput
 from strata.keys import OPEN, Access, KeyRefused, KeyRing, Scope, StoredKeys, UnknownKey
 from strata.keys.key_ring import FRESH_SECONDS, MISS_SECONDS, STALE_SECONDS
@@ -155,6 +158,115 @@ def test_a_store_that_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
         ring.find([secret.encode()])
 
 
+def test_whether_an_access_still_holds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    keys = StoredKeys(store)
+    ring, closed = KeyRing(keys, None, clock=clock), KeyRing(keys, "operator", clock=clock)
+    assert ring.holds(OPEN) is None and ring.find([]) is OPEN and ring.holds(OPEN) is True
+    operator = closed.find([b"operator"])
+    assert closed.holds(operator) is True  # without a look at the store
+    key, secret = keys.create("a", [Scope.READ])
+    _, passing = keys.create("b", [Scope.READ], expires_at=datetime.now(UTC) + timedelta(seconds=0.2))
+    clock.now += FRESH_SECONDS
+    assert ring.holds(OPEN) is None
+    ring.renew()
+    # the service has become one that needs a key
+    assert ring.holds(OPEN) is False
+    access, short = ring.find([secret.encode()]), ring.find([passing.encode()])
+    time.sleep(0.25)
+    assert ring.holds(access) is True and ring.holds(short) is False
+    keys.revoke(key.id)
+    assert ring.holds(access) is True
+    clock.now += FRESH_SECONDS
+    assert ring.holds(access) is None
+    ring.renew()
+    assert ring.holds(access) is False
+
+    def away() -> None:
+        raise OSError(5, "away")
+
+    monkeypatch.setattr(keys, "all", away)
+    clock.now += FRESH_SECONDS
+    ring.renew()  # the last list is believed
+    assert ring.holds(access) is False
+    clock.now += STALE_SECONDS
+    with pytest.raises(OSError, match="away"):
+        ring.renew()
+
+
+# quotas
+
+
+def test_quotas_are_changed_without_losing_a_change(store: Store) -> None:
+    keys, other = StoredKeys(store), StoredKeys(store)
+    key, secret = keys.create("a", [Scope.READ], quotas=Quotas(images_a_day=5))
+    ring = KeyRing(StoredKeys(store), None)
+    assert ring.find([secret.encode()]).quotas == Quotas(images_a_day=5) == ring.quotas(key.id)
+    assert other.all()[0][0].quotas.images_a_day == 5
+
+    def change(name: str, number: int) -> Callable[[Quotas], Quotas]:
+        return lambda before: before.model_copy(update={name: number})
+
+    # two processes change different quotas at the same time
+    with ThreadPoolExecutor(8) as pool:
+        names = ("requests_a_minute", "images_a_day", "chunks_queued", "bytes_stored")
+        list(pool.map(lambda name: StoredKeys(store).limit(key.id, change(name, 7)), names))
+    wanted = Quotas(requests_a_minute=7, images_a_day=7, chunks_queued=7, bytes_stored=7)
+    assert [keys.all()[0][0].quotas, other.all()[0][0].quotas] == [wanted, wanted]
+    assert keys.limit(key.id, lambda _: NO_QUOTAS).quotas == NO_QUOTAS
+    assert keys.revoke(key.id).quotas == NO_QUOTAS and not ring.quotas("0" * 12).exist
+    with pytest.raises(UnknownKey):
+        keys.limit("0" * 12, lambda before: before)
+
+
+def test_a_key_with_damaged_quotas_is_worth_nothing(store: Store) -> None:
+    keys = StoredKeys(store)
+    key, secret = keys.create("a", [Scope.READ])
+    keys.limit(key.id, lambda _: Quotas(images_a_day=5))
+    Path(store.path("keys", f"{key.id}.000001.quotas")).write_text('{"images_a_day": "many"}', encoding="utf-8")
+    found, (fault,) = StoredKeys(store).all()
+    assert found == [] and "000001.quotas" in str(fault)
+    assert refusal(KeyRing(StoredKeys(store), None), secret) == "unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("images_a_day", "1,000", 1000),
+        ("images_a_day", "None", None),
+        ("bytes_stored", "10GB", 10**10),
+        ("bytes_stored", "1.5 GiB", 3 * 2**29),
+        ("bytes_stored", "500", 500),
+        ("bytes_stored", "2kB", 2000),
+        ("money_a_day", "2.5", 2.5),
+    ],
+)
+def test_a_quota(name: str, text: str, value: float | None) -> None:
+    assert getattr(changed_quotas({name: text}, Quotas(images_a_day=5)), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("images_a_day", "0"),
+        ("images_a_day", "-1"),
+        ("images_a_day", "1.5"),
+        ("images_a_day", "many"),
+        ("images_a_day", ""),
+        ("images_a_day", "9" * 5000),
+        ("bytes_stored", "10 XB"),
+        ("bytes_stored", "9999999TB"),
+        ("money_a_day", "nan"),
+        ("money_a_day", "inf"),
+        ("requests_a_minute", "1e3"),
+    ],
+)
+def test_a_quota_that_is_none(name: str, text: str) -> None:
+    with pytest.raises(InvalidInput, match=f"--{name.replace('_', '-')} ") as caught:
+        changed_quotas({name: text}, NO_QUOTAS)
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize(
     ("text", "end"),
     [
@@ -205,4 +317,14 @@ def test_the_commands(tmp_path: Path) -> None:
     ):
         code, out, told = run(*wrong)
         assert code == 2 and not out and told.count("\n") == 1, (wrong, told)
-    assert run("revoke", "0" * 12)[0] == 10 and len(json.loads(run("list", "--json")[1])) == 2
+    # quotas
+    limited = json.loads(run("create", "a", "--images-a-day", "100", "--bytes-stored", "2GB", "--json")[1])
+    assert limited["quotas"]["images_a_day"] == 100 and limited["quotas"]["bytes_stored"] == 2 * 10**9
+    code, out, _ = run("limit", limited["id"], "--bytes-stored", "none", "--requests-a-minute", "60")
+    assert code == 0 and out.endswith("(a): 60 requests/min, 100 images/day\n")
+    assert "100 images/day" in run("list")[1]
+    for wrong in (["limit", limited["id"]], ["limit", limited["id"], "--images-a-day", "0"], ["limit", made["id"]]):
+        code, out, told = run(*wrong)
+        assert code == 2 and not out and told.count("\n") == 1, (wrong, told)
+    assert run("limit", "0" * 12, "--images-a-day", "1")[0] == 10
+    assert run("revoke", "0" * 12)[0] == 10 and len(json.loads(run("list", "--json")[1])) == 3

@@ -17,8 +17,7 @@ from strata.core.schemas import Budget, JobStatus
 from strata.core.usage import Bill, Cost, Usage
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
-from strata.queue import keys
-from strata.queue.ledger import Ledger
+from strata.queue import Ledger, keys
 from strata.queue.queue import Queue
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, jpeg, wait_for_end, write_shard

@@ -15,7 +15,7 @@ from strata.core.schemas import Budget, JobStatus
 from strata.core.transitions import STOPPED, TRANSITIONS
 from strata.core.usage import Bill, Cost
 from strata.errors import QueueUnavailable
-from strata.queue import keys
+from strata.queue import IMAGES, keys
 from strata.queue.broker import Claim
 from strata.queue.heartbeats import Heartbeat
 from strata.queue.idempotency_keys import IN_FLIGHT_SECONDS
@@ -57,13 +57,16 @@ ARGUMENTS: dict[str, Any] = {
     "idle": 1.0,
     "in_a_row": 1,
     "limits": [Limit("images", 1, 1)],
+    "money": {"k": 1.0},
     "names": ["vision:images"],
     "notes": Notes(),
     "priced": False,
+    "quota": IMAGES,
     "rate": 1.0,
     "request": job_request("j"),
     "seconds": 1.0,
     "status": JobStatus.COMPLETED,
+    "things": [("a/0", 1)],
 }
 
 

@@ -7,9 +7,12 @@
 -- ARGV[4…] the entry's numbers, one for each of @COUNTS@. The first two, tokens and money, are what the entry takes
 --          from the budget; the others are the usage as far as it is known.
 -- @COUNTS@ the names of the ledger's sums, as Lua strings
+-- @QUOTAS@ the hash of what keys may spend in SECONDS (a placeholder too), by their ids
+-- @USED@   the beginning of the names of their windows, see windows.lua; the id follows
 --
 -- Returns `granted`, `refused`, or `later` if the cost does not fit now but may fit when other chunks are settled.
 
+@WINDOWS@
 local ledger, holder_field, entry_field = KEYS[1], 'holds:' .. ARGV[2], 'entry:' .. ARGV[3]
 local function number(name) return tonumber(redis.call('HGET', ledger, name) or '0') end
 local names, previous, index = {@COUNTS@}, {0, 0, 0, 0, 0, 0}, 0
@@ -19,6 +22,11 @@ for word in string.gmatch(redis.call('HGET', ledger, entry_field) or '', '%d+') 
   index = index + 1
   previous[index] = tonumber(word)
 end
+
+-- The window of the key that made the job, if it may spend so much a day only.
+local key, quota = redis.call('HGET', ledger, 'key'), nil
+if key then quota = redis.call('HGET', '@QUOTAS@', key) end
+local window, seconds = '@USED@' .. (key or ''), @SECONDS@
 
 -- Count the other chunks with an open reservation: they may return budget when they are settled.
 local holder, others = redis.call('HGET', ledger, holder_field), number('open')
@@ -40,6 +48,10 @@ else
     if over and others > 0 then return 'later' end
     if over then return 'refused' end
   end
+  if quota then
+    local _, sum = read_window(window, seconds)
+    if sum + tonumber(ARGV[5]) - previous[2] > tonumber(quota) then return others > 0 and 'later' or 'refused' end
+  end
   -- Make this entry the chunk's open reservation. Any entry before it belongs to a worker that lost the chunk.
   redis.call('HSET', ledger, holder_field, ARGV[3])
   if not holder then redis.call('HINCRBY', ledger, 'open', 1) end
@@ -50,6 +62,17 @@ for i, name in ipairs(names) do
   redis.call('HINCRBY', ledger, name, string.format('%.0f', tonumber(ARGV[3 + i]) - previous[i]))
 end
 redis.call('HSET', ledger, entry_field, table.concat(ARGV, ' ', 4))
+
+-- The same for the money in the window of the key; what is given back is taken from where it was counted.
+if quota then
+  local piece_field, more = 'piece:' .. ARGV[3], tonumber(ARGV[5]) - previous[2]
+  if more > 0 then
+    redis.call('HSET', ledger, piece_field, present(seconds))
+    use(window, seconds, present(seconds), more)
+  elseif more < 0 then
+    lessen(window, redis.call('HGET', ledger, piece_field) or '', -more)
+  end
+end
 
 -- A settled entry is no longer an open reservation, unless another worker's entry has replaced it.
 if ARGV[1] == 'settle' and holder == ARGV[3] then

@@ -1,5 +1,7 @@
 """The ledger: what each job has spent on model servers and has reserved for chunks in flight, kept within its budget.
 
+The money also counts in the window of the key that made the job, if the key may spend so much a day only.
+
 A chunk's worst-case cost is reserved before the chunk is computed, and settled with the actual cost afterwards. If a
 worker dies, its reservation stays, because the servers may have charged for its requests. Each reservation is an entry
 with a name of its own: a repeated call replaces the entry's numbers, and a worker that was only paused settles its own
@@ -8,16 +10,19 @@ entry. If Redis loses a ledger, it is rebuilt from the bills in the footers of t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from strata.core import MILLION, Bill, Budget, Cost, JobUsage
 from strata.queue import keys
+from strata.queue.accounts.windows import MONEY, Windows
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.scripts import load_script
 
 Reservation = Literal["granted", "later", "refused"]
 _KNOWN = "known"  # a field that exists while the ledger holds everything that the job has spent
 _COUNTS = ("tokens", "money", "prompt_tokens", "completion_tokens", "requests", "paid")
+_KEY = "key"  # a field with the API key that made the job
 _LIMITS = ("limit:tokens", "limit:money")
 
 
@@ -32,16 +37,24 @@ class Ledger:
         self._redis = connection
         # the script gets the names of the sums as Lua strings
         counts = ", ".join(f"'{name}'" for name in _COUNTS)
-        self._charge = connection.register_script(load_script("charge", COUNTS=counts))
+        names = {"QUOTAS": keys.MONEY_QUOTAS, "USED": keys.used(MONEY.name, ""), "SECONDS": str(MONEY.seconds)}
+        functions = load_script("windows")
+        self._charge = connection.register_script(load_script("charge", COUNTS=counts, WINDOWS=functions, **names))
+        self._windows = Windows(connection)
 
-    def begin(self, job_id: str, budget: Budget | None, new: bool = False) -> None:
-        """Open a job's ledger with its budget's limits if it has none. new: the job cannot have spent anything yet."""
+    def begin(self, job_id: str, budget: Budget | None, new: bool = False, key_id: str = "") -> None:
+        """Open a job's ledger with its budget's limits if it has none. new: the job cannot have spent anything yet.
+
+        key_id: the API key that made the job, empty if none has.
+        """
         tokens, money = (budget.tokens, budget.money) if budget else (None, None)
         limits = (tokens, None if money is None else int(money * MILLION))
         with self._redis.pipeline(transaction=True) as pipe:
             # an empty limit means that there is none
             for name, limit in zip(_LIMITS, limits, strict=True):
                 pipe.hsetnx(keys.ledger(job_id), name, "" if limit is None else str(limit))
+            if key_id:
+                pipe.hset(keys.ledger(job_id), _KEY, key_id)
             if new:
                 pipe.hset(keys.ledger(job_id), _KNOWN, "1")
             # the ledger of a job that is retried must not expire any more
@@ -76,15 +89,29 @@ class Ledger:
     def _run(self, mode: str, job_id: str, chunk_id: str, entry: str, numbers: tuple[int, ...]) -> Any:
         return self._charge(keys=[keys.ledger(job_id)], args=[mode, chunk_id, entry, *numbers])
 
+    def allow(self, money: Mapping[str, float | None]) -> None:
+        """What keys may spend a day on model servers, by their ids; None: as much as their jobs may."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key_id, amount in money.items():
+                if amount is None:
+                    pipe.hdel(keys.MONEY_QUOTAS, key_id)
+                else:
+                    pipe.hset(keys.MONEY_QUOTAS, key_id, str(int(amount * MILLION)))
+            pipe.execute()
+
     def remaining(self, job_id: str) -> str:
-        """What remains of a job's budget, as text for people."""
-        found: Any = self._redis.hmget(keys.ledger(job_id), [*_LIMITS, "tokens", "money"])
-        limits, spent = found[:2], [int(number or 0) for number in found[2:]]
+        """What remains of a job's budget, and of what its key may spend, as text for people."""
+        found: Any = self._redis.hmget(keys.ledger(job_id), [*_LIMITS, "tokens", "money", _KEY])
+        limits, spent, key_id = found[:2], [int(number or 0) for number in found[2:4]], found[4]
         texts = []
         if limits[0]:
             texts.append(f"{int(limits[0]) - spent[0]:,} of {int(limits[0]):,} tokens")
         if limits[1]:
             texts.append(f"{(int(limits[1]) - spent[1]) / MILLION:.6g} of {int(limits[1]) / MILLION:.6g} in money")
+        quota: Any = self._redis.hget(keys.MONEY_QUOTAS, key_id) if key_id else None
+        if quota is not None:
+            left = self._windows.use(MONEY, key_id, int(quota), 0).left / MILLION
+            texts.append(f"{left:.6g} of {int(quota) / MILLION:.6g} in money that the key {key_id} may spend a day")
         return " and ".join(texts)
 
     def usage(self, job_id: str, priced: bool) -> JobUsage:

@@ -1,0 +1,96 @@
+"""Windows: how much each API key has used of its quotas within a time up to now.
+
+Redis' clock counts, in pieces of a sixtieth of the time (`scripts/windows.lua`). One script asks and adds, so that a
+quota holds however many processes ask at a time. If Redis is emptied, windows begin anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, cast
+
+from strata.queue import keys
+from strata.queue.connection import Connection, translate_errors
+from strata.queue.scripts import load_script
+
+MINUTE, DAY = 60, 86_400
+FOR_EVER = 0  # the seconds of a window that never ends
+AT_ONCE = 1000  # things that one call of a script looks at: Redis serves nobody else meanwhile
+PIECES = 60  # of a window, as in windows.lua
+
+
+class Quota(NamedTuple):
+    """What is counted: its name, and the seconds within which it counts."""
+
+    name: str
+    seconds: int
+
+    def piece_at(self, moment: datetime) -> int:
+        """The piece of the time in which what was used at a moment was counted."""
+        return int(moment.timestamp() * PIECES // self.seconds) if self.seconds != FOR_EVER else 0
+
+
+REQUESTS = Quota("requests", MINUTE)
+IMAGES = Quota("images", DAY)
+MONEY = Quota("money", DAY)  # in millionths; the ledger adds to it
+
+
+def bytes_quota(days: float | None) -> Quota:
+    """That of stored bytes, if uploads are kept for so many days; None: for ever."""
+    return Quota("bytes", FOR_EVER if days is None else max(MINUTE, round(days * DAY)))
+
+
+class Use(NamedTuple):
+    """The answer of a window. had: how many of the things asked for may be had; left: how much there is still.
+
+    after: the seconds after which the next thing fits, or, if all fit, something is free again; None: that never comes
+    by waiting. piece: the piece of the time in which it was counted.
+    """
+
+    had: int
+    left: int
+    after: int | None
+    piece: int
+
+
+@translate_errors
+class Windows:
+    """The windows of all keys. Every method raises QueueUnavailable."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+        functions = load_script("windows")
+        self._use = connection.register_script(load_script("use", WINDOWS=functions))
+        self._give_back = connection.register_script(load_script("give_back", WINDOWS=functions))
+
+    def use(self, quota: Quota, key_id: str, most: int, amount: int = 1) -> Use:
+        """Use an amount, if it fits: `had` is 1 then, else 0, with nothing changed. An amount of 0 only asks."""
+        thing = ["", str(amount)] if amount else []
+        return _use_of(self._use(keys=[keys.used(quota.name, key_id)], args=[quota.seconds, most, *thing]))
+
+    def use_for(self, quota: Quota, key_id: str, most: int, job_id: str, things: Sequence[tuple[str, int]]) -> Use:
+        """Use a quota for a job: the first things as far as they fit, at most AT_ONCE, each with its name and amount.
+
+        What the job has by this name is not counted a second time.
+        """
+        flat = [text for name, amount in things[:AT_ONCE] for text in (name, str(amount))]
+        where = [keys.used(quota.name, key_id), keys.charged(job_id)]
+        return _use_of(self._use(keys=where, args=[quota.seconds, most, *flat]))
+
+    def give_back(self, quota: Quota, key_id: str, piece: int, amount: int) -> None:
+        """Give back what was used in a piece of the time, unless it counts no longer."""
+        self._give_back(keys=[keys.used(quota.name, key_id)], args=[str(piece), str(amount)])
+
+    def give_back_for(self, quota: Quota, key_id: str, job_id: str, but: Collection[str] = ()) -> None:
+        """Give back what a job has used, except the things with these names; once, however often it is called."""
+        charged = cast("list[str]", self._redis.hkeys(keys.charged(job_id)))
+        names = [name for name in charged if name not in but]
+        where = [keys.used(quota.name, key_id), keys.charged(job_id)]
+        for start in range(0, len(names), AT_ONCE):
+            self._give_back(keys=where, args=names[start : start + AT_ONCE])
+
+
+def _use_of(reply: Any) -> Use:
+    had, left, after, piece = (int(number) for number in reply)
+    return Use(had, left, None if after < 0 else after, piece)

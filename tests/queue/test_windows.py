@@ -1,0 +1,143 @@
+"""What keys use of quotas within a time: exact for many callers, free again with time, given back at most once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from strata.core import Budget, Cost
+from strata.jobs.jobs import Jobs
+from strata.queue import FOR_EVER, IMAGES, Quota, Use, keys
+from strata.queue.accounts import MONEY
+from strata.queue.accounts.windows import PIECES
+from strata.queue.queue import Queue
+from tests.queue.test_ledger import bill
+from tests.raw_redis import raw_redis
+
+KEY = "0123456789ab"
+HOUR = Quota("hour", 3600)  # pieces of a minute
+TOTAL = Quota("total", FOR_EVER)
+
+
+def plant(queue: Queue, quota: Quota, **ago: int) -> float:
+    """Let the key have used amounts in pieces so long ago, as `p3=10`; how old the present piece is, in seconds."""
+    server: Any = raw_redis(queue)
+    seconds, micros = server.time()
+    size = quota.seconds / PIECES
+    present = int((seconds + micros / 1e6) // size)
+    for name, amount in ago.items():
+        server.hset(keys.used(quota.name, KEY), str(present - int(name[1:])), amount)
+    return float((seconds + micros / 1e6) % size)
+
+
+def test_the_bound_is_exact_for_callers_at_the_same_time(queue: Queue) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        uses = list(pool.map(lambda _: queue.windows.use(IMAGES, KEY, 20), range(50)))
+    assert sum(use.had for use in uses) == 20
+    assert sorted(use.left for use in uses if use.had) == list(range(20))
+    # nothing is told of another key, and asking uses nothing
+    assert queue.windows.use(IMAGES, "other", 20, 0).left == 20
+    assert queue.windows.use(IMAGES, KEY, 25, 0).left == 5
+
+
+def test_what_was_used_counts_until_all_of_its_piece_is_older_than_the_window(queue: Queue) -> None:
+    age = plant(queue, HOUR, p61=100, p60=10, p30=20, p0=5)
+    asked = queue.windows.use(HOUR, KEY, 50, 0)
+    assert asked.left == 15  # of the piece that is just leaving all counts, of the one before nothing
+    assert asked.after is not None and abs(asked.after - (60 - age)) <= 2
+    # 25 more fit when the piece of half an hour ago has left
+    refused = queue.windows.use(HOUR, KEY, 50, 26)
+    assert refused.had == 0 and refused.after is not None and abs(refused.after - (31 * 60 - age)) <= 2
+    assert queue.windows.use(HOUR, KEY, 50, 15).had == 1
+    # what is more than the quota never fits
+    assert queue.windows.use(HOUR, KEY, 50, 51).after is None
+    server: Any = raw_redis(queue)
+    assert len(server.hgetall(keys.used("hour", KEY))) == 3 and 3600 < server.ttl(keys.used("hour", KEY)) <= 3661
+
+
+def test_what_counts_for_ever_is_freed_by_giving_back_only(queue: Queue) -> None:
+    use = queue.windows.use(TOTAL, KEY, 10, 8)
+    assert use == Use(1, 2, None, 0)
+    assert queue.windows.use(TOTAL, KEY, 10, 3) == Use(0, 2, None, 0)
+    server: Any = raw_redis(queue)
+    assert server.ttl(keys.used("total", KEY)) == -1
+    queue.windows.give_back(TOTAL, KEY, use.piece, 8)
+    assert not server.exists(keys.used("total", KEY))
+    queue.windows.give_back(TOTAL, KEY, use.piece, 8)  # a second time there is nothing
+    assert queue.windows.use(TOTAL, KEY, 10, 0).left == 10
+
+
+def test_a_job_uses_each_of_its_chunks_once(queue: Queue) -> None:
+    windows, things = queue.windows, [("a/0", 4), ("a/1", 4), ("a/2", 4)]
+    first = windows.use_for(IMAGES, KEY, 10, "j", things)
+    assert (first.had, first.left) == (2, 2) and first.after is not None
+    # a scheduler that begins anew asks for the same
+    assert windows.use_for(IMAGES, KEY, 10, "j", things)[:2] == (2, 2)
+    assert windows.use_for(IMAGES, KEY, 10, "other", things[:1]).had == 0
+    assert windows.use_for(IMAGES, KEY, 12, "j", things)[:2] == (3, 0)
+    # of a job that was cancelled only its results count
+    for _ in range(2):
+        windows.give_back_for(IMAGES, KEY, "j", but=["a/1"])
+    assert windows.use(IMAGES, KEY, 12, 0).left == 8
+
+
+def test_what_counts_no_longer_is_not_given_back(queue: Queue) -> None:
+    plant(queue, IMAGES, p0=5)
+    server: Any = raw_redis(queue)
+    server.hset(keys.charged("j"), "a/0", "17:4")  # long ago
+    queue.windows.give_back_for(IMAGES, KEY, "j")
+    assert queue.windows.use(IMAGES, KEY, 10, 0).left == 5
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.sampled_from(["use", "back"]), st.integers(1, 6)), max_size=25))
+def test_never_more_than_the_quota_is_used(valkey_url: str, steps: list[tuple[str, int]]) -> None:
+    queue = Queue(valkey_url)
+    raw_redis(queue).flushall()
+    used: list[int] = []
+    for step, amount in steps:
+        if step == "use":
+            use = queue.windows.use(TOTAL, KEY, 10, amount)
+            assert use.had == (sum(used) + amount <= 10)
+            used += [amount] * use.had
+        elif used:
+            queue.windows.give_back(TOTAL, KEY, 0, used.pop())
+        assert queue.windows.use(TOTAL, KEY, 10, 0).left == 10 - sum(used)
+
+
+# money
+
+
+def test_the_money_of_a_key_is_that_of_all_its_jobs(jobs: Jobs) -> None:
+    ledger = jobs.ledger
+    for job in ("j", "k"):
+        ledger.begin(job, None, new=True, key_id=KEY)
+    ledger.begin("free", None, new=True, key_id="other")
+    ledger.allow({KEY: 0.000_5, "other": None})
+    assert ledger.reserve("j", "a", "a#1", Cost(tokens=1, money=300)) == "granted"
+    assert ledger.reserve("k", "b", "b#1", Cost(tokens=1, money=201)) == "refused"
+    assert ledger.reserve("free", "b", "b#1", Cost(tokens=1, money=10**9)) == "granted"
+    assert ledger.remaining("k") == f"0.0002 of 0.0005 in money that the key {KEY} may spend a day"
+    # another chunk of the same job is in flight, and may give something back
+    assert ledger.reserve("j", "c", "c#1", Cost(tokens=1, money=201)) == "later"
+    ledger.settle("a", bill("j", "a#1", 50))  # 100 millionths
+    ledger.settle("a", bill("j", "a#1", 50))
+    assert ledger.reserve("k", "b", "b#1", Cost(tokens=1, money=400)) == "granted"
+    assert ledger.reserve("j", "c", "c#1", Cost(tokens=1, money=1)) == "refused"
+    ledger.allow({KEY: None})
+    assert ledger.reserve("j", "c", "c#1", Cost(tokens=1, money=10**9)) == "granted"
+    assert ledger.remaining("j") == ""
+
+
+def test_a_key_and_a_budget_both_hold(queue: Queue, jobs: Jobs) -> None:
+    ledger = jobs.ledger
+    ledger.begin("j", Budget(money=0.000_1), new=True, key_id=KEY)
+    ledger.allow({KEY: 0.000_5})
+    assert ledger.reserve("j", "a", "a#1", Cost(tokens=1, money=101)) == "refused"
+    assert ledger.reserve("j", "a", "a#1", Cost(tokens=1, money=100)) == "granted"
+    # the same entry grows, and shrinks
+    ledger.settle("a", bill("j", "a#1", 20))
+    assert queue.windows.use(MONEY, KEY, 500, 0).left == 460
