@@ -10,10 +10,12 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import strata
 from app import problems
+from app.answers.compression import Compression
+from app.answers.heads import Heads
 from app.deletion import JobDeletion
 from app.dependencies import Services
 from app.http.audit import AuditTrail
@@ -21,7 +23,7 @@ from app.http.browsers import BrowserGuard
 from app.http.document import complete, operation_id
 from app.http.networks import is_loopback
 from app.http.parameters import known_parameters
-from app.http.prefix import V1
+from app.http.prefix import V1, enter_prefix
 from app.http.quotas import QuotaCheck
 from app.http.request_limits import RequestLimits
 from app.http.security import KeyCheck
@@ -66,21 +68,22 @@ from strata.webhooks.posts import post as send_webhook
 COUNT_SECONDS = 5.0  # between two additions of what this process has counted to the sums in Redis
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
 # what pages of the origins in STRATA_CORS_ORIGINS may send and read
-_SENT = ("Authorization", "X-API-Key", "Content-Type", "Prefer", "Idempotency-Key", "Last-Event-ID")
+_SENT = (
+    *("Authorization", "X-API-Key", "Content-Type", "Prefer", "Idempotency-Key", "Last-Event-ID"),
+    *("If-None-Match", "If-Range", "Range"),
+)
 _READ = (
-    "Link",
-    "Location",
-    "Content-Location",
-    "Preference-Applied",
-    "Idempotency-Replayed",
-    "Retry-After",
-    "RateLimit",
-    "RateLimit-Policy",
+    *("Link", "Location", "Content-Location", "Preference-Applied", "Idempotency-Replayed", "Retry-After"),
+    *("ETag", "Accept-Ranges", "Content-Range", "X-Request-ID", "RateLimit", "RateLimit-Policy"),
 )
 
 
 class _Application(FastAPI):
     """FastAPI within a guard that also sees the answers that FastAPI makes outside of all its middleware."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        await super().__call__(scope, receive, enter_prefix(scope, self.state.services.settings.root_path, send))
 
     def build_middleware_stack(self) -> ASGIApp:
         """The application as it is called."""
@@ -196,6 +199,8 @@ def _add_layers(app: FastAPI, given: Services) -> None:
     Bodies are limited before they are parsed, and the key and its quota of requests are checked before that. A
     browser's question whether a page of another origin may send a request has no key.
     """
+    app.add_middleware(Compression)
+    app.add_middleware(Heads)
     app.add_middleware(RequestLimits, most=given.settings.max_body_bytes)
     app.add_middleware(QuotaCheck, windows=given.queue.windows, upload_days=given.settings.upload_days)
     app.add_middleware(KeyCheck, keys=given.keys)

@@ -177,6 +177,13 @@ _TYPES = (
         "`image_base64`.",
     ),
     ProblemType(
+        "range-not-satisfiable",
+        416,
+        "Range not satisfiable",
+        "Of the file that is asked for there are no such bytes: the header `Range` begins behind its end. "
+        "`Content-Range` says how many there are; send the request without `Range` for all of them.",
+    ),
+    ProblemType(
         "host-not-allowed",
         421,
         "Host not allowed",

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.prefix import is_below_v1
 from app.problems import ProblemError
 from strata.egress import matches_host
 
@@ -120,4 +121,4 @@ def _netloc(text: str) -> str:
 def _opens_page(scope: Scope, headers: Mapping[str, str]) -> bool:
     """Whether a person follows a link of another site to a page of ours, which no page can look into."""
     navigates = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-    return scope["method"] == "GET" and navigates and not scope["path"].startswith("/v1/")
+    return scope["method"] == "GET" and navigates and not is_below_v1(scope)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
+from app.answers.ranges import send_file
+from app.answers.tags import ASKED, is_known, tag_of, tagged_json, unchanged
 from app.dependencies import KnownJob, Services, ServicesDep, repairs
 from app.http.document import BYTES
 from app.http.scopes import ScopedRoute
@@ -47,15 +49,15 @@ SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
     response_class=Response,
     responses={200: {"content": {"image/*": BYTES}, "description": "Bytes"}},
 )
-async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
-    """The image as it is in its shard, without EXIF, places and comments."""
+async def show_image(request: Request, job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
+    """The image as it is in its shard, without EXIF, places and comments; or a range of its bytes."""
     async with given.large_answers:
         data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key, shard)[1]))
         try:
             data = await given.decoder.shown(data)
         except ImageError as error:
             raise ProblemError("image-unavailable", f"its metadata cannot be removed: {error}") from error
-    return Response(data, media_type=media_type(data), headers=SAFE)
+    return send_file(request, data, media_type(data), SAFE | ASKED)
 
 
 @router.get(
@@ -64,6 +66,7 @@ async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: Sha
     responses={200: {"content": {"image/jpeg": BYTES}, "description": "A picture"}},
 )
 async def show_preview(
+    request: Request,
     job: KnownJob,
     key: KeyPath,
     given: ServicesDep,
@@ -76,11 +79,14 @@ async def show_preview(
     """
     async with given.large_answers:
         data = await run_in_threadpool(_any_bytes, given, job, key, shard)
+        tag = tag_of(data, str(side))
+        if is_known(request, tag):  # before the image is decoded
+            return unchanged(tag, ASKED)
         try:
             content = await given.decoder.use(data, lambda image: preview(image, side))
         except ImageError as error:
             raise ProblemError("invalid-image", str(error)) from error
-    return Response(content, media_type="image/jpeg")
+    return Response(content, media_type="image/jpeg", headers={**ASKED, "ETag": tag})
 
 
 def _any_bytes(given: Services, job: JobView, key: str, shard: _Shard) -> bytes:
@@ -104,16 +110,21 @@ def _is_key_of(uri: str, key: str) -> bool:
     response_class=Response,
     responses={200: {"content": {"image/png": BYTES}, "description": "A picture"}},
 )
-async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
+async def show_overlay(
+    request: Request, job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery
+) -> Response:
     """The image with its layers drawn on it, as a PNG."""
     record, found = await run_in_threadpool(_record, given, job, key, shard)
     async with given.large_answers:
         data = await run_in_threadpool(_bytes_of, given, found)
+        tag = tag_of(data, record.model_dump_json())
+        if is_known(request, tag):
+            return unchanged(tag, ASKED)
         try:
             content = await given.decoder.use(data, lambda image: _drawn(image, record))
         except ImageError as error:
             raise ProblemError("invalid-image", str(error)) from error
-    return Response(content, media_type="image/png")
+    return Response(content, media_type="image/png", headers={**ASKED, "ETag": tag})
 
 
 def _drawn(image: Image.Image, record: Record) -> bytes:
@@ -122,10 +133,10 @@ def _drawn(image: Image.Image, record: Record) -> bytes:
     return file.getvalue()
 
 
-@router.get("/{key:path}")
-def show_record(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Record:
+@router.get("/{key:path}", response_model=Record)
+def show_record(request: Request, job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
     """The record of one image."""
-    return _record(given, job, key, shard)[0]
+    return tagged_json(request, _record(given, job, key, shard)[0].model_dump_json())
 
 
 def _record(given: Services, job: JobView, key: str, shard: _Shard) -> tuple[Record, Found]:

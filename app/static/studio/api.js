@@ -76,12 +76,15 @@ export async function post(path, body, { headers, ...options } = {}) {
   return response.status === 204 ? null : response.json();
 }
 
+/** An address of the service as a path below ROOT: it has the prefix of a proxy only if the service knows it. */
+const below = (link) => (link.startsWith(ROOT.pathname) ? link.slice(ROOT.pathname.length) : link);
+
 /** A page of JSON Lines: its rows, and the path of the next page or null. */
 export async function lines(path, query = {}, options = {}) {
   const response = await request(path, { query, ...options });
   const rows = (await response.text()).split("\n").filter(Boolean).map((line) => JSON.parse(line));
   const next = /<([^>]*)>;\s*rel="next"/.exec(response.headers.get("Link") ?? "");
-  return { rows, next: next ? next[1] : null };
+  return { rows, next: next ? below(next[1]) : null };
 }
 
 /** The path of a record, of its image, or of its preview. */
