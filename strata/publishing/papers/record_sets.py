@@ -3,7 +3,8 @@
 The forms are those of the specification 1.1 (mlcommons/croissant, docs/croissant-spec-1.1.md) that its reference
 implementation, mlcroissant 1.1.1, loads: a set of local files is read whole, and members of a tar cannot be joined, so
 a webdataset has a record set for its images and one for its texts. `mds` and `hf` have no record sets, because their
-files are of no type that Croissant knows. Fields of JSON Lines have no key, because pandas reads "000000001" as 1.
+files are of no type that Croissant knows, and the formats with `train.json` have none, because mlcroissant did not load
+theirs. Fields of JSON Lines have no key, because pandas reads "000000001" as 1.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class Layout(NamedTuple):
 
 _LAYOUTS: Mapping[Form, Layout] = MappingProxyType(
     {
-        "llava": Layout(("train.json",), True, "turns"),
-        "qwen-vl": Layout(("train.json",), True, "turns"),
-        "monkey": Layout(("train.json",), True, "turns"),
-        "llama-factory": Layout(("train.json", "dataset_info.json"), True, "messages"),
+        "llava": Layout(("train.json",), True),
+        "qwen-vl": Layout(("train.json",), True),
+        "monkey": Layout(("train.json",), True),
+        "llama-factory": Layout(("train.json", "dataset_info.json"), True),
         "ms-swift": Layout(("train.jsonl",), True, "lines"),
         "messages": Layout((f"{DATA}/*.parquet",), False, "conversations"),
         "webdataset": Layout(("*.tar",), False, "members"),
@@ -88,15 +89,6 @@ def record_sets_of(form: Form) -> list[Node]:
             images = _field("images", "sc:ImageObject", _column("images", "bytes"), many=True)
             turns = _nested("messages", [_part("messages", name, _column) for name in ("role", "content")])
             return [_records("samples", [_field("key", "sc:Text", _column("key")), turns, images])]
-        case "turns":
-            # Qwen-VL and Monkey name the image in the question
-            fields = [_field("image", "sc:Text", _entry("image"))] if form == "llava" else []
-            turns = _nested("conversations", [_part("conversations", name, _entry) for name in ("from", "value")])
-            return [_records("samples", [_field("id", "sc:Text", _entry("id")), *fields, turns])]
-        case "messages":
-            turns = _nested("messages", [_part("messages", name, _entry) for name in ("role", "content")])
-            images = _field("images", "sc:Text", _entry("images"), many=True)
-            return [_records("samples", [_field("id", "sc:Text", _entry("id")), turns, images])]
         case "lines":
             turns = _nested("messages", [_part("messages", name, _line) for name in ("role", "content")])
             return [_records("samples", [turns, _field("images", "sc:Text", _line("images"), many=True)])]
@@ -154,10 +146,6 @@ def _part(name: str, part: str, source: Any, kind: str = "sc:Text") -> Node:
 
 def _column(name: str, part: str = "") -> Node:
     return {"fileSet": {"@id": "parquet-files"}, "extract": {"column": name}} | _transform(part)
-
-
-def _entry(name: str, part: str = "") -> Node:
-    return {"fileObject": {"@id": "train.json"}, "extract": {"jsonPath": f"$[*].{name}"}} | _transform(part)
 
 
 def _line(name: str, part: str = "") -> Node:
