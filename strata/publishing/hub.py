@@ -40,7 +40,7 @@ class HubDataset:
             raise InvalidInput(f"{PREFIX}{name[:120]} is not {PREFIX}OWNER/NAME, or {PREFIX}OWNER/NAME@REVISION")
         try:
             from huggingface_hub import HfApi
-            from huggingface_hub.utils import disable_progress_bars
+            from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
         except ImportError:
             raise InvalidInput("the hub needs huggingface_hub: pip install 'strata[hub]'") from None
         disable_progress_bars()
@@ -61,7 +61,7 @@ class HubDataset:
     def sums(self) -> str | None:
         """The SHA256SUMS of the commit; None if it has none."""
         from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import get_session
+        from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
         url = hf_hub_url(self.id, SUMS, repo_type="dataset", revision=self._commit, endpoint=self.endpoint)
         with self._one_line_errors():

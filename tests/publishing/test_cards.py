@@ -132,7 +132,7 @@ def test_the_commands_make_the_same_snapshot(
     capsys.readouterr()
     assert code_of("snapshot", "card", "first", "--license", "mit", *place) == 0
     card = capsys.readouterr().out
-    assert DatasetCard(card).data.license == "mit"
+    assert DatasetCard(card).data.to_dict()["license"] == "mit"
     (command,) = re.findall(r"^strata snapshot create .*", card, re.MULTILINE)
     snapshots = Snapshots(store)
     made = snapshots.open("first").id

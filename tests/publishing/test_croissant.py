@@ -12,6 +12,7 @@ import pytest
 from strata.core.layers import LAYERS
 from strata.data.exports import FORMATS, Form, Request
 from strata.publishing import About, export
+from strata.publishing.checksums import SUMS, parse_sums
 from strata.snapshots import Snapshot
 from strata.store import Store
 from tests.data.test_exports import entries_of, table_rows
@@ -58,7 +59,7 @@ def _check_metadata(found: Any, out: Path) -> None:
     assert "8 sentences cut or shortened: wrong_count" in found.data_annotation_analysis
     # every file has the checksum that it has
     text = json.loads((out / "croissant.json").read_text(encoding="utf-8"))
-    sums = dict(reversed(line.split("  ")) for line in (out / "SHA256SUMS").read_text().splitlines())
+    sums = parse_sums((out / SUMS).read_text())
     files = [node for node in text["distribution"] if node["@type"] == "cr:FileObject"]
     assert len(files) > 1 and all(sums[node["contentUrl"]] == node["sha256"] for node in files)
 

@@ -78,7 +78,7 @@ def test_a_push_is_one_commit_and_private(
     assert code_of("push", PLACE, str(exported)) == 0
     dataset = hub.datasets[NAME]
     assert dataset.private and len(dataset.messages) == 1 and dataset.files == content(exported)
-    assert DatasetCard(dataset.files["README.md"].decode()).data.size_categories == ["n<1K"]
+    assert DatasetCard(dataset.files["README.md"].decode()).data.to_dict()["size_categories"] == ["n<1K"]
     said = capsys.readouterr()
     assert said.out.startswith(f"{hub.url}/datasets/{NAME}: 5 files") and SECRET not in said.out + said.err
     # again: nothing is sent, and there is no further commit
