@@ -25,6 +25,8 @@ from strata.cli.images.caption import caption
 from strata.cli.operations import curation, keys, webhooks
 from strata.cli.operations.features import features
 from strata.cli.operations.top import top
+from strata.cli.publishing import push as publishing
+from strata.cli.publishing.card import card
 from strata.cli.running import command as running
 
 app = typer.Typer(
@@ -127,12 +129,15 @@ app.command()(features)
 snapshot.app.command()(curation.hashes)
 snapshot.app.command()(curation.left_out)
 snapshot.app.command()(curation.clusters)
+snapshot.app.command()(card)
 app.add_typer(snapshot.app)
 app.command()(snapshot.clean)
 app.command()(snapshot.verify)
 app.command()(snapshot.compact)
 app.add_typer(training.app)
 app.command()(export)
+app.command()(publishing.push)
+app.command()(publishing.pull)
 app.command()(training.train)
 
 

@@ -151,6 +151,12 @@ def view_of(profile: Profile, default: bool = False, proof_of: ProofOf = lambda 
     )
 
 
+def licence_of(model: str) -> str | None:
+    """The licence of a stage's model; None where it is not known."""
+    licence: str | None = _table().get(model, {}).get("licence")
+    return licence
+
+
 def _names(profile: Profile, group: str) -> list[str]:
     return [name for name in STAGES_OF[group] if name in profile.stages]
 
@@ -173,7 +179,7 @@ def _known(model: str, revision: str, names: list[str]) -> WeightsView:
         model=without_secrets(model),
         revision=revision,
         stages=names,
-        licence=known.get("licence"),
+        licence=licence_of(model),
         download_bytes=0 if elsewhere else known.get("bytes"),
         parameters=None if millions is None else millions * 10**6,
     )

@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -35,6 +36,10 @@ THREADS = 8  # that read and encode images
 
 class ExportError(RequestRefused, ValueError):
     """An export cannot be written. The message is one line with the reason."""
+
+
+# writes further files into the folder of an export, which is written but for them; its second argument has the numbers
+Papers = Callable[[Path, "ExportSamples"], object]
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,11 @@ class ExportSamples:
                 self.count += 1
                 yield sample
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers so far, as `_provenance.json` has them."""
+        return {"exported": self.count, "without_text": self.skipped, "broken": self.broken}
+
     def _leave_out(self, broken: _Broken) -> None:
         self.broken += 1
         with self._skipped_file.open("a", encoding="utf-8") as file:
@@ -169,29 +179,30 @@ class ExportSamples:
 
 
 def export(
-    store: Store, snapshot: Snapshot, request: Request, out: Path, advance: Callable[[], object] = lambda: None
+    store: Store,
+    snapshot: Snapshot,
+    request: Request,
+    out: Path,
+    advance: Callable[[], object] = lambda: None,
+    papers: Papers = lambda folder, samples: None,
 ) -> ExportSamples:
-    """Write a snapshot to a new folder. advance: called after each sample.
+    """Write a snapshot to a new folder. advance: called after each sample. papers: as `strata.publishing` writes them.
 
     The folder is renamed to `out` when it is complete, so that an interrupted export leaves no incomplete one. Raises
     ExportError if `out` exists, a format's package is missing, or no row has text in the layer, and the exceptions of
     ExportSamples.
     """
     _check(request, out)
-    # write to a hidden folder beside the target, after removing that of an interrupted export
     folder = out.absolute().with_name(f".{out.name}.partial")
     samples = ExportSamples(store, snapshot, request, folder / SKIPPED)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     try:
-        # the writer iterates over the samples, so that only a few are in memory
-        FORMATS[request.form].write(_target(folder, out, snapshot, request), _counted(samples, advance))
-        if not samples.count:
-            raise _nothing(store, samples, snapshot, request)
-        counts = {"exported": samples.count, "without_text": samples.skipped, "broken": samples.broken}
-        write_provenance(folder, snapshot, request.describe(), counts)
-        # everything is written: make it visible at once
-        folder.rename(out)
+        with _appearing(folder, out):
+            # the writer iterates over the samples, so that only a few are in memory
+            FORMATS[request.form].write(_target(folder, out, snapshot, request), _counted(samples, advance))
+            if not samples.count:
+                raise _nothing(store, samples, snapshot, request)
+            write_provenance(folder, snapshot, request.describe(), samples.counts)
+            papers(folder, samples)
     except StrataError:
         raise
     except ValueError as error:
@@ -201,9 +212,19 @@ def export(
         raise _nothing(store, samples, snapshot, request) from error
     except ImportError as error:
         raise ExportError(f"the format {request.form} needs a package that is not installed: {error}") from None
+    return samples
+
+
+@contextmanager
+def _appearing(folder: Path, out: Path) -> Iterator[None]:
+    """Make a hidden folder, after removing that of an interrupted export, and rename it when the block has ended."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield
+        folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return samples
 
 
 def _check(request: Request, out: Path) -> None:
