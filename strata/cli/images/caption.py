@@ -163,7 +163,8 @@ class _Run:
             files.write(target, text)
         else:
             note = record.failure
-            _tell(f"{target.name}: {f'{note.error_type}: {note.detail}' if note else 'nothing that the profile knows was found'}")
+            why = f"{note.error_type}: {note.detail}" if note else "nothing that the profile knows was found"
+            _tell(f"{target.name}: {why}")
             self.without += 1
         if self.as_json:
             print(record.model_dump_json(), flush=True)
