@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", required=True, metavar="COMMIT", help="the other version, a commit of this repository")
     parser.add_argument("--images", type=int, default=2048)
-    parser.add_argument("--seconds", type=float, default=0.02, help="what an image costs in each group")
+    parser.add_argument("--seconds", type=float, default=0.1, help="what an image costs in each group")
     parser.add_argument("--back", action="store_true", help="from the present code to the commit")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="upgrade-") as folder, work_tree(options.old, Path(folder)) as old:

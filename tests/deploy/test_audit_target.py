@@ -11,6 +11,7 @@ import pytest
 from tests.checkout import CHECKOUT
 
 CLEAN = '{"dependencies": [{"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "editable"}]}'
+UNKNOWN = '{"dependencies": [{"name": "a", "skip_reason": "not found"}]}'
 BAD = """{"dependencies": [{"name": "a", "version": "1", "vulns":
  [{"id": "CVE-1", "fix_versions": ["2", "3"]}, {"id": "CVE-2", "fix_versions": []}]}]}"""
 AWAY = "urllib3.exceptions.NameResolutionError: no such host"
@@ -19,7 +20,13 @@ AWAY = "urllib3.exceptions.NameResolutionError: no such host"
 @pytest.mark.parametrize(
     ("written", "said", "code", "told"),
     [
-        (CLEAN, "No known vulnerabilities found", 0, ["b: not asked about: editable", "audit: 2 packages, 0 with"]),
+        (
+            CLEAN,
+            "No known vulnerabilities found",
+            0,
+            ["b: not known: editable", "audit: 2 packages, 0 with advisories, 1 not known"],
+        ),
+        (UNKNOWN, "No known vulnerabilities found", 2, ["knows none of 1 packages", "not found"]),
         (BAD, "Found 2", 1, ["a 1: CVE-1, mended in 2, 3", "a 1: CVE-2, mended in no version", "1 with advisories"]),
         ("", f"Traceback\n{AWAY}", 2, [f"could not be asked, so nothing is known: {AWAY}"]),
         ("", "", 2, ["pip-audit said nothing"]),
