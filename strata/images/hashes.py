@@ -15,7 +15,7 @@ MOST_PIXELS = 16_000_000  # larger images are made smaller before, as the stages
 SIDE = 512  # pixels of a side; PDQ's authors hash pictures of this size
 WINDOW = 0.95  # of width and height
 WINDOW_SIDE = 128  # pixels of a window's side: PDQ takes a twentieth of the time, and differs in some four bits
-# where the windows lie: from 0, at the left or top, to 1; a picture that lost 5 % of its sides is near one of them
+# where the windows lie: from 0, at the left or top, to 1
 PLACES = ((0.5, 0.5), (0.2, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.8))
 _MIRRORED = 5  # the picture flipped from left to right, in the order of pdqhash.compute_dihedral
 

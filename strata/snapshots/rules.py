@@ -89,10 +89,10 @@ def ruled(table: pa.Table, rules: Iterable[tuple[str, str]], own: Mapping[str, K
 
 def left_out(table: pa.Table, rules: Iterable[tuple[str, str]]) -> Iterator[LeftOut]:
     """The rows of a table of features that rules leave out, by rule, each with the values that its rule reads."""
-    rules = dict(rules)
-    _, out = ruled(table, rules.items(), {})
+    filters = dict(rules)
+    _, out = ruled(table, filters.items(), {})
     for name, rows in out.items():
-        columns = sorted(Filter(rules[name]).names)
+        columns = sorted(Filter(filters[name]).names)
         wanted = list(dict.fromkeys(["part", "row", "key", *columns]))
         for row in table.select(wanted).take(pa.array(rows)).to_pylist():
             yield LeftOut(row["part"], row["row"], row["key"], name, {column: row[column] for column in columns})
