@@ -175,7 +175,8 @@ def _near_by_all(queries: Hashes, database: Hashes, most: int) -> Iterator[tuple
     for start in range(0, len(queries), ALL):
         some = np.ascontiguousarray(queries[start : start + ALL]).view(np.uint8)
         bounds, _, others = index.range_search(some, most + 1)  # those below the radius
-        yield np.repeat(np.arange(len(some)), np.diff(bounds.astype(np.int64))) + start, others.astype(np.int64)
+        found = (bounds[1:] - bounds[:-1]).astype(np.int64)
+        yield np.repeat(np.arange(len(some)), found) + start, others.astype(np.int64)
 
 
 def _near(queries: Hashes, database: Hashes, most: int) -> Iterator[tuple[Ints, Ints]]:
