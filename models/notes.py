@@ -247,7 +247,7 @@ def settings_of(caption: str, notes: Iterable[Note]) -> list[tuple[str, str]]:
     """The setting that a caption names, as (preposition, phrase), for example [("on", "a blue background")].
 
     A thing that only the caption names is left out: the matcher has not checked it, so it may be invented. If the
-    caption names a single thing and nothing else, that thing is the setting.
+    caption names a single thing and nothing else, that thing is the setting. It is not "empty" if there are notes.
     """
     # pieces of the caption that start with an indefinite article and name no noted thing
     noted = {head_of(phrase) for note in notes for phrase in note.phrases}
@@ -256,5 +256,12 @@ def settings_of(caption: str, notes: Iterable[Note]) -> list[tuple[str, str]]:
     for piece in pieces:
         found = _INDEFINITE.match(piece.strip())
         if found and (found[1] or len(pieces) == 1) and not noted & set(re.findall(r"[^\W\d_]+", found[2].lower())):
-            settings.append(((found[1] or "").lower(), found[2][0].lower() + found[2][1:]))
+            phrase = found[2][0].lower() + found[2][1:]
+            settings.append(((found[1] or "").lower(), _filled(phrase) if noted else phrase))
     return settings
+
+
+def _filled(phrase: str) -> str:
+    """A setting in which there is something: "an empty white background" is a white one."""
+    rest = phrase.removeprefix("an empty ")
+    return phrase if rest == phrase else f"{'an' if rest[0] in 'aeiou' else 'a'} {rest}"

@@ -66,6 +66,9 @@ def test_settings_of() -> None:
     assert record.caption
     assert settings_of(record.caption.text, notes_of(record)) == [("on", "a blue background")]
     assert settings_of("An empty white background.", []) == [("", "an empty white background")]
+    # with something on it, such as text, it is not empty
+    assert settings_of("An empty white background.", notes_of(record)) == [("", "a white background")]
+    assert settings_of("An empty orange background.", notes_of(record)) == [("", "an orange background")]
 
 
 def test_prompts_hold_no_numbers_and_only_what_is_kept() -> None:

@@ -17,7 +17,8 @@ SEED = 5
 
 
 def drop(page: Page, data: bytes, name: str = "scene.png") -> None:
-    """Drop a file on the page, as a person does."""
+    """Drop a file on the page, as a person does: once it is drawn."""
+    page.locator("#drop").wait_for()
     page.evaluate(
         """([text, name]) => {
           const data = new DataTransfer();
@@ -148,6 +149,20 @@ def test_errors_can_be_read(scenes: Scenes, opened: Opener) -> None:
         expect(fault).not_to_contain_text("{")
         page.goto(f"{scenes.url}/#/describe/{'0' * 22}")
         expect(page.locator(".panel .fault")).to_contain_text("Unknown job")
+
+
+def test_one_bad_file_of_several_keeps_no_other_back(scenes: Scenes, opened: Opener) -> None:
+    with opened(f"{scenes.url}/", expected=("422", "400")) as page:
+        page.get_by_label("Alt text").fill(f"scene {SEED}")
+        files = [("broken.jpg", b"hello"), ("scene.png", scene_bytes(SEED)), ("empty.jpg", b"")]
+        page.locator("#drop input").set_input_files(
+            [{"name": name, "mimeType": "image/png", "buffer": data} for name, data in files]
+        )
+        fault = page.locator("#main .fault")
+        expect(fault).to_contain_text("broken.jpg: ")
+        expect(fault).to_contain_text("empty.jpg: ")
+        expect(fault).not_to_contain_text("scene.png")
+        expect(page.locator(".sentences")).to_be_visible()
 
 
 @WIDTHS

@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "./html.js";
 import { ENDED, lines } from "./api.js";
 import { EvidenceView } from "./evidence.js";
 import { follow } from "./events.js";
-import { Busy, Chip, Fault } from "./parts.js";
+import { Busy, Chip, Fault, Lost } from "./parts.js";
 import { href } from "./router.js";
 import { words } from "./text.js";
 
@@ -12,7 +12,7 @@ import { words } from "./text.js";
 export const pictureOf = new Map();
 
 export function Answer({ job }) {
-  const [state, set] = useState({ view: null, layers: {}, image: null, record: null, error: null });
+  const [state, set] = useState({ view: null, layers: {}, image: null, record: null, error: null, isLost: false });
   useEffect(() => {
     const control = new AbortController();
     const add = (part) => control.signal.aborted || set((old) => ({ ...old, ...(typeof part === "function" ? part(old) : part) }));
@@ -24,13 +24,13 @@ export function Answer({ job }) {
       add((old) => ({ view: { ...old.view, ...data } }));
       return ENDED.includes(data.status);
     };
-    follow(`v1/jobs/${encodeURIComponent(job)}/events`, onEvent, control.signal)
+    follow(`v1/jobs/${encodeURIComponent(job)}/events`, onEvent, control.signal, (isLost) => add({ isLost }))
       .then(() => lines(`v1/jobs/${encodeURIComponent(job)}/results`, { limit: 1 }, { signal: control.signal }))
       .then(({ rows }) => add({ record: rows[0] ?? null }))
       .catch((error) => add({ error }));
     return () => control.abort();
   }, [job]);
-  const { view, layers, image, record, error } = state;
+  const { view, layers, image, record, error, isLost } = state;
   const sent = pictureOf.get(job);
   const partial = { key: "", width: null, height: null, ...image, ...layers };
   return html`<section class="panel" aria-label=${`Answer ${job}`}>
@@ -38,6 +38,7 @@ export function Answer({ job }) {
       <small>${sent && `${sent.name} · `}<a href=${href(["job", job])}>job ${job}</a></small></header>
     <p class="visually-hidden" role="status">${record && `${record.status}. ${record.description?.text ?? ""}`}</p>
     <${Fault} error=${error} />
+    <${Lost} isLost=${isLost} />
     ${view?.error && html`<p class="fault">${view.error}</p>`}
     ${!record && !error && !ENDED.includes(view?.status) && html`<${Progress} view=${view} layers=${layers} />`}
     ${!record && view?.status === "cancelled" && html`<p class="warning">The job was cancelled.</p>`}

@@ -18,6 +18,9 @@ export class ApiError extends Error {
   }
 }
 
+/** Whether an error may pass: the service does not answer, has a fault, or has too much to do. */
+export const isPassing = ({ status }) => !(status >= 400 && status < 500) || status === 429;
+
 /** The address of a path such as "v1/jobs", with a query; parts that are null or "" are left out. */
 export function address(path, query = {}) {
   const url = new URL(path.replace(/^\/+/, ""), ROOT);

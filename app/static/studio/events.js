@@ -1,17 +1,19 @@
 // Server-sent events by `fetch`, because EventSource does not tell why it was refused.
-import { request } from "./api.js";
+import { isPassing, request } from "./api.js";
 
 const PAUSE_MS = 1000; // before the first reconnection; it doubles up to MOST_PAUSE_MS
 const MOST_PAUSE_MS = 15000;
 
 /** Call onEvent(name, data) for each event of a path, with its data as JSON, until the signal aborts or onEvent returns
- * true. A lost connection is made again after the last event. Rejects with the ApiError of a refusal that stays. */
-export async function follow(path, onEvent, signal) {
+ * true. A lost connection is made again after the last event; onLost is called with true when the service does not
+ * answer, and with false when it does again. Rejects with the ApiError of a refusal that stays. */
+export async function follow(path, onEvent, signal, onLost = () => {}) {
   let last = "";
   let pause = PAUSE_MS;
   while (!signal.aborted) {
     try {
       const response = await request(path, { signal, headers: last ? { "Last-Event-ID": last } : {} });
+      onLost(false);
       for await (const event of eventsOf(response.body)) {
         pause = PAUSE_MS;
         if (event.id) last = event.id;
@@ -19,8 +21,8 @@ export async function follow(path, onEvent, signal) {
       }
     } catch (error) {
       if (signal.aborted) return;
-      // 4xx other than "too many" will not change
-      if (error.status >= 400 && error.status < 500 && error.status !== 429) throw error;
+      if (!isPassing(error)) throw error;
+      onLost(true);
     }
     await new Promise((done) => setTimeout(done, pause));
     pause = Math.min(pause * 2, MOST_PAUSE_MS);

@@ -1,13 +1,16 @@
 // A record as a person checks it: the picture with its entries drawn over it, the sentences with the entries that they
 // rest on, and all entries with scores and reasons. Whatever is lit in one of them is lit in all.
 import { createContext, html, useContext, useEffect, useMemo, useState } from "./html.js";
-import { picture, previewPath } from "./api.js";
+import { isPassing, picture, previewPath } from "./api.js";
 import { DRAWN, SCORED, entriesOf, entryNamed, nameOf, wordsOf } from "./layers.js";
 import { outlineOf } from "./masks.js";
 import { PanZoom } from "./panzoom.js";
 import { Chip, Foldable } from "./parts.js";
 import { go, href, route, useRoute } from "./router.js";
 import { count, counted, percent, words } from "./text.js";
+
+const AGAIN = 4000; // milliseconds until a picture is asked for again; the pause doubles up to MOST_AGAIN
+const MOST_AGAIN = 60000;
 
 /** What is lit. names: of entries; source: the entry, or the sentence, that is pointed at. A sentence lights the entries
  * that it rests on, and an entry lights the sentences that rest on it; neither lights more of its own kind. */
@@ -110,15 +113,24 @@ export function EvidenceView({ record, job, url = null, text = "description", id
   <//>`;
 }
 
-/** The blob address of a record's picture; null until it is there. */
+/** The blob address of a record's picture; null until it is there, "" if the service has none or does not answer now. */
 export function usePicture(url, job, key, identity = "", uri = "") {
   const [found, set] = useState(url); // a picture that was sent is shown until the service's own is there
   useEffect(() => {
     if (url !== null || !key) return undefined;
     let current = true;
-    picture(previewPath(job, key, 1600, identity, uri)).then((blob) => current && set(blob), () => current && set(""));
+    let timer = 0;
+    let pause = AGAIN;
+    const load = () => picture(previewPath(job, key, 1600, identity, uri)).then((blob) => current && set(blob), (error) => {
+      if (!current) return;
+      set("");
+      if (isPassing(error)) timer = setTimeout(load, pause);
+      pause = Math.min(pause * 2, MOST_AGAIN);
+    });
+    load();
     return () => {
       current = false;
+      clearTimeout(timer);
     };
   }, [url, job, key, identity, uri]);
   return url ?? found;

@@ -78,8 +78,10 @@ export function PanZoom({ children, label, size: [across, down] = [0, 0] }) {
     transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})`,
     ...(across > 0 ? { aspectRatio: `${across} / ${down}` } : { minHeight: "14rem" }),
   };
+  // pages limit the height of the frame by its width
+  const ratio = across > 0 ? { "--ratio": across / down } : {};
   return html`<div class="panzoom">
-    <div class=${`frame ${view.scale > 1 ? "enlarged" : ""}`} ref=${frame} tabindex="0" role="group"
+    <div class=${`frame ${view.scale > 1 ? "enlarged" : ""}`} style=${ratio} ref=${frame} tabindex="0" role="group"
       aria-label=${`${label}; plus and minus zoom, arrows move`}
       onKeyDown=${key} onPointerDown=${press} onPointerMove=${drag} onPointerUp=${up} onPointerCancel=${up}
       onPointerLeave=${up}>

@@ -11,6 +11,10 @@ export const Fault = ({ error, retry }) =>
       }</p>`
     : null;
 
+/** That the service does not answer: what is shown stays as it was. */
+export const Lost = ({ isLost }) =>
+  isLost ? html`<p class="warning" role="status">The service does not answer. What is shown may be old; it is asked again.</p>` : null;
+
 /** A word on a coloured ground; kind: "good", "bad", "warn" or "plain". */
 export const Chip = ({ kind = "plain", title, children }) =>
   html`<span class=${`chip ${kind}`} title=${title}>${children}</span>`;

@@ -1,7 +1,7 @@
 // Describe: images by drop, paste, choice or URL. The address has the jobs, so that a reload keeps the answers:
 // #/describe/JOB, #/describe/JOB,JOB (side by side), #/describe/JOB/JOB (one below the other).
 import { html, useEffect, useRef, useState } from "../html.js";
-import { get, post } from "../api.js";
+import { get, isPassing, post } from "../api.js";
 import { Fault } from "../parts.js";
 import { go, href } from "../router.js";
 import { scrollWhenLong, topOfElement } from "../scroll.js";
@@ -41,9 +41,21 @@ function Form() {
       if (images.length > MOST_IMAGES) throw new Error(`These are ${images.length} images: describe at most ${MOST_IMAGES} here, and submit more of them as a job.`);
       const names = chosen.other ? [chosen.profile, chosen.other] : [chosen.profile];
       const groups = [];
-      for (const image of images) groups.push(await Promise.all(names.map((profile) => submit(image, profile, chosen.alt, textsOf(texts)))));
-      go(href(["describe"]) + groups.map((jobs) => `/${jobs.join(",")}`).join(""));
-      showAnswer(groups[0][0]);
+      const refused = [];
+      for (const image of images) {
+        try {
+          groups.push(await Promise.all(names.map((profile) => submit(image, profile, chosen.alt, textsOf(texts)))));
+        } catch (fault) {
+          // what is wrong with one image says nothing of the others
+          if (isPassing(fault) || [401, 403].includes(fault.status)) throw fault;
+          refused.push(`${image.name ?? image}: ${fault.message}`);
+        }
+      }
+      if (groups.length) {
+        go(href(["describe"]) + groups.map((jobs) => `/${jobs.join(",")}`).join(""));
+        showAnswer(groups[0][0]);
+      }
+      if (refused.length) setError(new Error(refused.join("\n")));
     } catch (refused) {
       setError(refused);
     }

@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "../html.js";
 import { ENDED, lines, post } from "../api.js";
 import { RateChart } from "../charts.js";
 import { follow } from "../events.js";
-import { Busy, Chip, Details, Fault, RowChip } from "../parts.js";
+import { Busy, Chip, Details, Fault, Lost, RowChip } from "../parts.js";
 import { href } from "../router.js";
 import { count, counted, duration, rate, time, words } from "../text.js";
 import { useLoaded, useTitle } from "../use.js";
@@ -20,6 +20,7 @@ function Detail({ id, query }) {
   useTitle(`Job ${id}`);
   const [job, set] = useState(null);
   const [error, setError] = useState(null);
+  const [isLost, setLost] = useState(false);
   const [turn, setTurn] = useState(0);
   const [samples, setSamples] = useState([]);
   const first = useRef(null); // the tab that is shown if none is chosen: it stays once it has something to read
@@ -32,7 +33,7 @@ function Detail({ id, query }) {
       const at = [(Date.now() - began.current) / 1000, doneOf(data), data.images_per_second];
       setSamples((old) => [...old, at].slice(-MOST_SAMPLES));
       return ENDED.includes(data.status);
-    }, control.signal).catch(setError);
+    }, control.signal, setLost).catch(setError);
     return () => control.abort();
   }, [id, turn]);
   const ask = (action) => async () => {
@@ -48,6 +49,7 @@ function Detail({ id, query }) {
   return html`<p class="trail"><a href=${href(["jobs"])}>Jobs</a></p>
     <h1>Job <code>${id}</code></h1>
     <${Fault} error=${error} />
+    <${Lost} isLost=${isLost} />
     ${!job && !error && html`<${Busy}>Loading the job<//>`}
     ${job && html`<${Head} job=${job} ask=${ask} />
       <${Groups} job=${job} />

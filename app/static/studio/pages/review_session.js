@@ -40,6 +40,7 @@ class Session {
     this.items = new Map();
     this.judged = new Map(); // by subject: the reviewer's judgment that counts, or null
     this.page = null; // the newest answer of the service, for its numbers
+    this.before = null; // how many records were judged when the queue was opened
     this.error = null;
     this.unsaved = 0;
     this.refused = [];
@@ -85,6 +86,7 @@ class Session {
 
   take(page) {
     this.page = page;
+    this.before ??= page.done; // later answers count what was said here meanwhile
     page.items.forEach((item, index) => {
       this.items.set(page.start + index, item);
       if (!this.judged.has(subjectOf(item))) this.judged.set(subjectOf(item), item.judgment);
@@ -117,9 +119,9 @@ class Session {
     return this.items.get(this.at) ?? null;
   }
 
-  /** How many records are judged: what the service says, and what was said since then. */
+  /** How many records are judged: what the service said first, and what was said since then. */
   get count() {
-    let count = this.page?.done ?? 0;
+    let count = this.before ?? 0;
     for (const item of this.items.values()) {
       count += Number(Boolean(this.judged.get(subjectOf(item)))) - Number(Boolean(item.judgment));
     }
@@ -234,6 +236,7 @@ class Session {
     this.judged.clear();
     this.loading.clear();
     this.done = [];
+    this.before = null;
     this.begin();
   }
 
