@@ -1,4 +1,4 @@
-"""Review in a browser: more than twenty records by keyboard alone, with an undo and a reload in between; and its looks."""
+"""Review in a browser: many records by keyboard alone, with an undo and a reload in between; and its looks."""
 
 from __future__ import annotations
 
