@@ -145,6 +145,13 @@ async def _access(request: Request) -> Access:
 AccessDep = Annotated[Access, Depends(_access)]
 
 
+async def _prefix(request: Request) -> str:
+    return str(request.scope.get("root_path", ""))
+
+
+PrefixDep = Annotated[str, Depends(_prefix)]  # what a proxy has put before the paths, "" without one
+
+
 async def shown_job(given: Services, access: Access, job_id: str) -> Shown:
     """A job's envelope. Raises UnknownJob also for the job of a tenant that does not exist for this access."""
     shown = await given.views.find(job_id)

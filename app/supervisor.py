@@ -54,6 +54,7 @@ HTTP_SETTINGS = {
     "url_ports",
     "webhook_hosts",
     "metrics",
+    "root_path",
 }
 
 

@@ -8,9 +8,7 @@ What needs no key is here too: signing in, and images by signed links.
 from __future__ import annotations
 
 import re
-from typing import Annotated
 
-from fastapi import Depends, Request
 from starlette.types import Message, Scope, Send
 
 from strata.core import JobView
@@ -72,13 +70,6 @@ def enter_prefix(scope: Scope, default: str, send: Send) -> Send:
         await send(message)
 
     return send_prefixed
-
-
-async def _prefix(request: Request) -> str:
-    return str(request.scope.get("root_path", ""))
-
-
-PrefixDep = Annotated[str, Depends(_prefix)]
 
 
 def linked(view: JobView, prefix: str) -> JobView:

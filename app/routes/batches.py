@@ -9,8 +9,8 @@ from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.batch_preview import Preview
-from app.dependencies import AccessDep, Caller, Services, ServicesDep
-from app.http.prefix import PrefixDep, linked
+from app.dependencies import AccessDep, Caller, PrefixDep, Services, ServicesDep
+from app.http.prefix import linked
 from app.http.quotas import UseDep
 from app.idempotency import IdempotentRoute
 from app.images.upload_lists import upload_list

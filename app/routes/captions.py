@@ -8,10 +8,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import AccessDep, Caller, Services, ServicesDep
+from app.dependencies import AccessDep, Caller, PrefixDep, Services, ServicesDep
 from app.http.document import named
 from app.http.limits import MAX_WAITS
-from app.http.prefix import PrefixDep, linked
+from app.http.prefix import linked
 from app.http.quotas import UseDep
 from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute

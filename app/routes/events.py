@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import AccessDep, Caller, KnownJob, ServicesDep
+from app.dependencies import AccessDep, Caller, KnownJob, PrefixDep, ServicesDep
 from app.http.document import PROGRESS, events_of
-from app.http.prefix import PrefixDep, linked
+from app.http.prefix import linked
 from app.http.scopes import ScopedRoute
 from app.http.security import still_holds
 from app.problems import PROBLEM_RESPONSES

@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import AccessDep, KnownJob, Services, ServicesDep, ShownJob, repairs
+from app.dependencies import AccessDep, KnownJob, PrefixDep, Services, ServicesDep, ShownJob, repairs
 from app.http.document import lines_of
 from app.http.limits import LIST_BYTES, LISTED_METADATA
-from app.http.prefix import PrefixDep, linked
+from app.http.prefix import linked
 from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobKind, JobPage, JobStatus, JobView

@@ -12,10 +12,9 @@ from starlette.concurrency import run_in_threadpool
 
 from app.answers.ranges import send_file
 from app.answers.tags import ASKED, is_known, tag_of, tagged_json, unchanged
-from app.dependencies import AccessDep, KnownJob, Services, ServicesDep, repairs
+from app.dependencies import AccessDep, KnownJob, PrefixDep, Services, ServicesDep, repairs
 from app.http.access.links import LONGEST_SECONDS, LinkHeaders
 from app.http.document import BYTES
-from app.http.prefix import PrefixDep
 from app.http.scopes import ScopedRoute
 from app.images.originals import media_type
 from app.images.overlay import draw_overlay
