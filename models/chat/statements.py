@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from models.chat.claims import RELATION_NAMES, ToldClaim, spans
 from models.verifier.attributes import is_attribute
 from models.verifier.checks.kinds import verdict_of
+from models.verifier.claims.denials import is_denied_of
 from models.verifier.claims.nouns import is_empty, is_setting
 from models.verifier.claims.reading import statements_of
 from models.verifier.claims.statements import Statement
@@ -180,8 +181,16 @@ class _Reader:
         if len(things) == 1:
             for place in made.places:
                 if span[0] <= place.start and place.end <= span[1] and place.names:
+                    denied = is_denied_of(made, place.start, subjects)
                     yield Statement(
-                        "relation", place.start, place.end, subject, names=place.names, subjects=subjects, every=True
+                        "relation",
+                        place.start,
+                        place.end,
+                        subject,
+                        names=place.names,
+                        subjects=subjects,
+                        every=True,
+                        denied=denied,
                     )
             return
         other = things[1]
@@ -193,8 +202,17 @@ class _Reader:
         if direct:
             at, name = direct[0]
             if name not in ("with", "other"):
+                denied = is_denied_of(made, at, subjects)
                 yield Statement(
-                    "relation", at, other.end, subject, name, others=(other,), subjects=subjects, every=True
+                    "relation",
+                    at,
+                    other.end,
+                    subject,
+                    name,
+                    others=(other,),
+                    subjects=subjects,
+                    every=True,
+                    denied=denied,
                 )
         elif claim.value.strip().lower() in RELATION_NAMES:
             start = subject.end if subject.start <= span[0] < subject.end < span[1] else span[0]
@@ -206,6 +224,6 @@ class _Reader:
         carrier = things[0] if things and not is_empty(things[0].noun) else None
         tokens = made.tokens[span[0] : span[1]]
         quoted = [token for token in tokens if token.tag == "QUOTE"]
-        inner = quoted[0].text[1:-1].strip() if len(quoted) == 1 and len(tokens) == 1 else made.words(*span)
+        inner = quoted[0].quoted if len(quoted) == 1 and len(tokens) == 1 else made.words(*span)
         if inner:
             yield Statement("quote", *span, carrier, inner)

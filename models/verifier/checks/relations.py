@@ -25,7 +25,7 @@ from models.verifier.phrases import NounPhrase
 from models.verifier.places import lies, lies_between, related
 from strata.core import Box
 
-_OF_DEPTH = ("on", "in", "near", "far")  # relations that boxes show but that may be denied of two things
+_OF_DEPTH = ("on", "in")  # relations that boxes show but that may be denied of two things
 
 
 def check_relation(statement: Statement, facts: Facts) -> Verdict:
@@ -41,7 +41,8 @@ def check_relation(statement: Statement, facts: Facts) -> Verdict:
 
 def _denied(verdict: Verdict, statement: Statement) -> Verdict:
     """The verdict on what a sentence denies; what touches in the picture need not touch behind it."""
-    if verdict.supported is None or (verdict.supported and statement.value in _OF_DEPTH):
+    # "there is no cup on the table" tells of a cup at the table, "the cup is not on it" may be right
+    if verdict.supported is None or (verdict.supported and statement.every and statement.value in _OF_DEPTH):
         return UNKNOWN
     return replace(verdict, supported=not verdict.supported, reason="wrong_relation" if verdict.supported else None)
 

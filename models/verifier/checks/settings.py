@@ -40,16 +40,23 @@ _SCENES = (
     "shop, store, mall, supermarket, mercantile establishment",
 )
 _SCENE_OF = {word: number for number, words in enumerate(_SCENES) for word in words.split(", ")}
-# pairs of rows of which one may lie in the other: a field in a stadium, a hall of a school
-_ALLOWED = (("stadium", "field"), ("hospital", "corridor"), ("office", "corridor"), ("museum", "corridor"),
-            ("airport", "corridor"), ("station", "corridor"), ("airport", "restaurant"), ("museum", "street"),
-            ("church", "street"), ("school", "corridor"), ("garden", "street"), ("garden", "forest"),
-            ("garden", "farm"), ("garden", "restaurant"), ("garden", "museum"), ("garden", "school"),
-            ("garden", "hospital"), ("garden", "church"), ("garden", "stadium"), ("shop", "street"), ("shop", "restaurant"),
-            ("shop", "station"), ("shop", "airport"), ("shop", "museum"), ("shop", "corridor"),
-            ("shop", "kitchen"))  # fmt: skip
+# rows of which one may lie in the other, or be seen from it: a field in a stadium, a hall of a school
+_ALLOWED = {
+    "stadium": "field",
+    "hospital": "corridor",
+    "office": "corridor",
+    "museum": "corridor street",
+    "airport": "corridor restaurant",
+    "station": "corridor",
+    "church": "street",
+    "school": "corridor",
+    "garden": "street forest farm restaurant museum school hospital church stadium",
+    "shop": "street restaurant station airport museum corridor kitchen",
+}
 _WIDE = frozenset("court station school office yard field".split())  # other senses of which name other places
-_TOGETHER = {frozenset(_SCENE_OF[word] for word in pair) for pair in _ALLOWED}
+_TOGETHER = {
+    frozenset((_SCENE_OF[word], _SCENE_OF[other])) for word, others in _ALLOWED.items() for other in others.split()
+}
 # what may be seen from elsewhere: these rows exclude others only where the picture itself lies in the place
 _SOFT = frozenset(_SCENE_OF[word] for word in ("garden", "shop"))
 # surroundings within a building, and under the sky

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from models.verifier.claims.attachments import attached
-from models.verifier.claims.denials import is_denied
+from models.verifier.claims.denials import is_denied_of
 from models.verifier.claims.nouns import is_empty
 from models.verifier.claims.statements import Statement
 from models.verifier.structure import Structure
@@ -28,7 +28,7 @@ def comparisons_in(made: Structure) -> Iterator[Statement]:
             name = _name_of(made.tokens[at:than])
             subjects, every = attached(made, at) if name else ((), False)
             if subjects:
-                denied = is_denied(made, at) != (subjects[0].negated or subjects[0].share == "none")
+                denied = is_denied_of(made, at, subjects)
                 yield Statement(
                     "relation", at, other.end, subjects[0], name, others=(other,), subjects=subjects, every=every,
                     denied=denied,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from models.verifier.claims.surroundings import SHOWING
 from models.verifier.lexicon import verb_of
@@ -27,6 +27,12 @@ def denies(token: Token) -> bool:
 def is_denied(made: Structure, at: int) -> bool:
     """Whether "not" stands before a token, but for words of the verb: "is not to the left", "does not hang above"."""
     return _denial_before(made, at) is not None
+
+
+def is_denied_of(made: Structure, at: int, subjects: Sequence[NounPhrase]) -> bool:
+    """Whether a place or relation is told not to be: "is not to the left of", "no cup is to the left of"."""
+    none = subjects[0].negated or subjects[0].share == "none"
+    return none != is_denied(made, at)
 
 
 def _denial_before(made: Structure, at: int) -> int | None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from models.verifier.claims.attachments import attached
 from models.verifier.claims.comparisons import comparisons_in
-from models.verifier.claims.denials import is_denied
+from models.verifier.claims.denials import is_denied_of
 from models.verifier.claims.nouns import is_empty
 from models.verifier.claims.statements import Statement
 from models.verifier.phrases import NounPhrase
@@ -35,7 +35,7 @@ def positions_in(made: Structure) -> Iterator[Statement]:
                 names=place.names,
                 subjects=subjects,
                 every=every,
-                denied=_is_denied(made, place.start, subjects),
+                denied=is_denied_of(made, place.start, subjects),
             )
     yield from _orders(made)
     at = 0
@@ -51,17 +51,11 @@ def positions_in(made: Structure) -> Iterator[Statement]:
             if name == "between":
                 others += _second_of(made, others[0])
             end = others[-1].end
-            denied = _is_denied(made, at, subjects)
+            denied = is_denied_of(made, at, subjects)
             yield Statement(
                 "relation", at, end, subjects[0], name, others=others, subjects=subjects, every=every, denied=denied
             )
         at = after
-
-
-def _is_denied(made: Structure, at: int, subjects: tuple[NounPhrase, ...]) -> bool:
-    """Whether a place or relation is told not to be: "is not to the left of", "no cup is to the left of"."""
-    none = subjects[0].negated or subjects[0].share == "none"
-    return none != is_denied(made, at)
 
 
 def _inverted(made: Structure, place: Place) -> tuple[tuple[NounPhrase, ...], bool] | None:

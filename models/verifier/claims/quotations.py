@@ -13,14 +13,13 @@ from models.verifier.structure import Structure
 from models.verifier.words.capitals import SAYING, WRITTEN
 
 _CAPITALS = re.compile(r"[A-Z0-9][A-Z0-9&!?.'-]*")
-_MARKS = "\"'“”„«»‘’"
 
 
 def quotations_in(made: Structure) -> Iterator[Statement]:
     """Quoted text, and words in capitals after a word such as "says"."""
     for at, token in enumerate(made.tokens):
         if token.tag == "QUOTE":
-            inner = token.text.strip(_MARKS).strip()
+            inner = token.quoted
             # single quotes stand around names and doubtful words too: only letters after such a word are text
             told = token.text[0] not in "'‘" or _is_told(made, at)
             if inner and told:

@@ -57,6 +57,9 @@ Tag = Literal[
 ]
 
 
+_MARKS = "\"'“”„«»‘’"
+
+
 @dataclass(frozen=True)
 class Token:
     """A word, a mark, or a whole quotation. start, end: its place in the sentence; lower: in lower case."""
@@ -70,6 +73,11 @@ class Token:
     def lower(self) -> str:
         """The word in lower case, with plain apostrophes."""
         return self.text.lower().replace("’", "'")
+
+    @property
+    def quoted(self) -> str:
+        """The text of a quotation without its marks; words in capitals have none."""
+        return self.text.strip(_MARKS).strip()
 
 
 def tag_of(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
@@ -180,14 +188,8 @@ def _is_bound(word: str, before: Sequence[Token], after: Token | None) -> bool:
 def _open(word: str, before: list[Token], after: Token | None) -> Tag:
     """The tag of a noun, verb, adjective or adverb, by its dictionary entry and its neighbours."""
     previous: str = before[-1].tag if before else ""
-    # "a child's feet"; but "the man's holding a cup"
-    if before and before[-1].lower.endswith(("'s", "s'")) and previous == "NOUN" and not word.endswith(("ing", "ed")):
-        if "n" in lexicon().speech(singular(word)) and lexicon().speech(word) != "a":
-            return (
-                "NOUN"
-                if not _is_nominal(after) or "a" not in lexicon().speech(word)
-                else _nominal(word, before, after, True)
-            )
+    if _is_owned(word, before, after):
+        return "NOUN"
     # "is not standing" as "is standing"
     if len(before) > 1 and before[-1].lower in DENYING and before[-2].tag == "AUX":
         before = before[:-1]
@@ -225,6 +227,14 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
         leads = previous == "" and verb in CAPTION_VERBS and _begins_phrase(after)
         return "ADJ" if modifies else "NOUN" if _is_thing(word) and not leads else "PART"
     return _nominal(word, before, after, noun)
+
+
+def _is_owned(word: str, before: Sequence[Token], after: Token | None) -> bool:
+    """Whether a word is what somebody has: "a child's feet"; but "the man's holding a cup", "the man's old hat"."""
+    owner = bool(before) and before[-1].tag == "NOUN" and before[-1].lower.endswith(("'s", "s'"))
+    if not owner or word.endswith(("ing", "ed")) or "n" not in lexicon().speech(singular(word)):
+        return False
+    return "a" not in lexicon().speech(word) or not _is_nominal(after)
 
 
 def _nominal(word: str, before: Sequence[Token], after: Token | None, noun: bool) -> Tag:
@@ -325,7 +335,8 @@ def _after_group(before: Sequence[Token]) -> bool:
 def _after_single(before: Sequence[Token]) -> bool:
     """Whether a noun phrase in the singular has begun, after which a verb's basic form is a noun: "a sports ball"."""
     for token in reversed(before):
-        if token.tag not in ("NOUN", "ADJ"):
+        # "a child's fingers touch": the article is the owner's
+        if token.tag not in ("NOUN", "ADJ") or token.lower.endswith("'s"):
             return token.lower in SINGLE
     return False
 
