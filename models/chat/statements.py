@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.chat.claims import RELATION_NAMES, ToldClaim, spans
 from models.verifier.attributes import is_attribute
@@ -178,20 +178,15 @@ class _Reader:
         if not things or is_empty(things[0].noun) or things[0].negated:
             return
         subject, subjects = things[0], (things[0],)
+
+        def told(start: int, end: int) -> Statement:
+            denied = is_denied_of(made, start, subjects)
+            return Statement("relation", start, end, subject, subjects=subjects, every=True, denied=denied)
+
         if len(things) == 1:
             for place in made.places:
                 if span[0] <= place.start and place.end <= span[1] and place.names:
-                    denied = is_denied_of(made, place.start, subjects)
-                    yield Statement(
-                        "relation",
-                        place.start,
-                        place.end,
-                        subject,
-                        names=place.names,
-                        subjects=subjects,
-                        every=True,
-                        denied=denied,
-                    )
+                    yield replace(told(place.start, place.end), names=place.names)
             return
         other = things[1]
         if other == subject or is_empty(other.noun) or other.negated:
@@ -202,22 +197,11 @@ class _Reader:
         if direct:
             at, name = direct[0]
             if name not in ("with", "other"):
-                denied = is_denied_of(made, at, subjects)
-                yield Statement(
-                    "relation",
-                    at,
-                    other.end,
-                    subject,
-                    name,
-                    others=(other,),
-                    subjects=subjects,
-                    every=True,
-                    denied=denied,
-                )
+                yield replace(told(at, other.end), value=name, others=(other,))
         elif claim.value.strip().lower() in RELATION_NAMES:
             start = subject.end if subject.start <= span[0] < subject.end < span[1] else span[0]
             name = claim.value.strip().lower()
-            yield Statement("relation", start, span[1], subject, name, others=(other,), subjects=subjects, every=True)
+            yield replace(told(start, span[1]), value=name, others=(other,))
 
     def _quote(self, span: _Span, things: Sequence[NounPhrase]) -> Iterator[Statement]:
         made = self._made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from models.verifier.claims.attachments import attached
@@ -19,8 +19,13 @@ def positions_in(made: Structure) -> Iterator[Statement]:
     """Places in the picture, and relations of two noun phrases."""
     compared = list(comparisons_in(made))
     yield from compared
-    spans = [(one.start, one.end) for one in compared]
-    taken = {at for place in made.places for at in range(place.start, place.end)}
+    yield from _places_in(made, [(one.start, one.end) for one in compared])
+    yield from _orders(made)
+    yield from _relations_in(made)
+
+
+def _places_in(made: Structure, spans: Sequence[tuple[int, int]]) -> Iterator[Statement]:
+    """Places in the picture, but for those within comparisons, which lie at spans of tokens."""
     for place in made.places:
         # "closer to the right edge than"
         if any(start <= place.start < end for start, end in spans):
@@ -37,7 +42,11 @@ def positions_in(made: Structure) -> Iterator[Statement]:
                 every=every,
                 denied=is_denied_of(made, place.start, subjects),
             )
-    yield from _orders(made)
+
+
+def _relations_in(made: Structure) -> Iterator[Statement]:
+    """Relations of two noun phrases."""
+    taken = {at for place in made.places for at in range(place.start, place.end)}
     at = 0
     while at < len(made.tokens):
         found = relation_at(made.tokens, at) if at not in taken else None

@@ -59,7 +59,7 @@ def things_in(made: Structure) -> Iterator[Statement]:
                 yield Statement("attribute", at, phrase.end, phrase, word)
         # "another dog" is the second one
         another = made.tokens[phrase.start].lower == "another"
-        if (phrase.count is not None or phrase.many or another) and not phrase.negated:
+        if phrase.count is not None or phrase.many or another:
             counted = replace(phrase, attributes=(), carried=()) if another else _as_counted(phrase, made)
             part = _is_part(phrase, made) or _is_one_of_two(phrase, made)
             number = str(phrase.count or 0)

@@ -214,12 +214,8 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
         return "VERB"
     if previous == "AUX" and word in SAME_PARTICIPLES and (not named or (after and after.lower in ADVERBS)):
         return "PART"
-    if (
-        verb
-        and verb != word
-        and word.endswith(("ing", "ed"))
-        and previous in ("DET", "ADJ", "NUM", "PREP", "", "JOIN", "COMMA", "AUX")
-    ):
+    regular = verb not in ("", word) and word.endswith(("ing", "ed"))
+    if regular and previous in ("DET", "ADJ", "NUM", "PREP", "", "JOIN", "COMMA", "AUX"):
         # "a parked car", or a phrase such as "sitting on a bench"
         # after a preposition too: "surrounded by blooming flowers"
         modifies = named and (previous in ("DET", "ADJ", "NUM") or (previous == "PREP" and word.endswith("ing")))
