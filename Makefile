@@ -1,8 +1,11 @@
 # Two commands do all set-up on a bare machine with Python 3.11 or later: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# tools that look at the installation from outside have an environment of their own
+AUDIT := .venv-audit
+AUDIT_TOOLS := cyclonedx-bom==7.5.0 pip-audit==2.10.1
 
-.PHONY: install weights demo demo-train serve test test-slow test-browser test-cluster screenshots vendor coverage lint check docs bench bench-gpu bench-scale quality chaos faults hostile clean
+.PHONY: install weights demo demo-train serve test test-slow test-browser test-cluster screenshots vendor coverage lint check docs bench bench-gpu bench-scale quality chaos faults hostile bench-upgrade bench-restore sbom audit clean
 
 install: .venv/installed
 
@@ -83,5 +86,24 @@ faults: weights
 hostile: weights
 	$(BIN)/python -m bench.hostile.run --seed $(or $(SEED),1)
 
+bench-upgrade: install
+	$(BIN)/python -m bench.operations.upgrade --old $(or $(OLD),HEAD~50)
+
+bench-restore: install
+	$(BIN)/python -m bench.operations.restore
+
+$(AUDIT)/installed: Makefile
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install -qq --disable-pip-version-check $(AUDIT_TOOLS)
+	@touch $@
+
+sbom: install $(AUDIT)/installed
+	@$(AUDIT)/bin/cyclonedx-py environment --validate --output-reproducible --pyproject pyproject.toml \
+		--output-format JSON --output-file sbom.cdx.json $(BIN)/python
+	@echo "sbom.cdx.json has the packages that are installed in .venv (CycloneDX)"
+
+audit: install $(AUDIT)/installed
+	@.ci/audit $(AUDIT)/bin/pip-audit "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
 clean:
-	rm -rf .venv demo-output .strata
+	rm -rf .venv $(AUDIT) demo-output .strata sbom.cdx.json

@@ -13,6 +13,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from app.deletion import JobDeletion
+from app.http.access.attempts import Attempts
+from app.http.access.links import Links
+from app.http.access.sessions import Sessions
 from app.http.limits import LARGE_ANSWERS, MAX_STREAMS, MAX_STREAMS_OF_CALLER
 from app.http.networks import network_of
 from app.http.security import access_of
@@ -46,6 +49,8 @@ class Services:
 
     settings: Settings
     keys: KeyRing
+    sessions: Sessions
+    links: Links
     queue: Queue
     store: Store
     jobs: Jobs
@@ -64,6 +69,7 @@ class Services:
     tenants: Tenants
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
     large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_ANSWERS))
+    attempts: Attempts = field(default_factory=Attempts)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @property

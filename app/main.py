@@ -10,18 +10,22 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import strata
 from app import problems
+from app.answers.compression import Compression
+from app.answers.heads import Heads
 from app.deletion import JobDeletion
 from app.dependencies import Services
+from app.http.access.links import Links
+from app.http.access.sessions import Sessions
 from app.http.audit import AuditTrail
 from app.http.browsers import BrowserGuard
 from app.http.document import complete, operation_id
 from app.http.networks import is_loopback
 from app.http.parameters import known_parameters
-from app.http.prefix import V1
+from app.http.prefix import V1, enter_prefix
 from app.http.quotas import QuotaCheck
 from app.http.request_limits import RequestLimits
 from app.http.security import KeyCheck
@@ -41,7 +45,6 @@ from app.routes import (
     health,
     jobs,
     judgments,
-    pages,
     profiles,
     records,
     rows,
@@ -49,6 +52,7 @@ from app.routes import (
     uploads,
     webhooks,
 )
+from app.routes.studio import pages, session
 from app.searches import Searches
 from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
@@ -56,7 +60,7 @@ from app.tenants import Tenants
 from strata.core import Settings, load_profile
 from strata.errors import InvalidInput
 from strata.jobs import Jobs, Listing, Scheduler
-from strata.keys import KeyRing, StoredKeys
+from strata.keys import KeyRing, StoredKeys, StoredSessions
 from strata.queue import Queue
 from strata.search import SearchIndex
 from strata.shards import ImageReader
@@ -66,21 +70,22 @@ from strata.webhooks.posts import post as send_webhook
 COUNT_SECONDS = 5.0  # between two additions of what this process has counted to the sums in Redis
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
 # what pages of the origins in STRATA_CORS_ORIGINS may send and read
-_SENT = ("Authorization", "X-API-Key", "Content-Type", "Prefer", "Idempotency-Key", "Last-Event-ID")
+_SENT = (
+    *("Authorization", "X-API-Key", "Content-Type", "Prefer", "Idempotency-Key", "Last-Event-ID"),
+    *("If-None-Match", "If-Range", "Range"),
+)
 _READ = (
-    "Link",
-    "Location",
-    "Content-Location",
-    "Preference-Applied",
-    "Idempotency-Replayed",
-    "Retry-After",
-    "RateLimit",
-    "RateLimit-Policy",
+    *("Link", "Location", "Content-Location", "Preference-Applied", "Idempotency-Replayed", "Retry-After"),
+    *("ETag", "Accept-Ranges", "Content-Range", "X-Request-ID", "RateLimit", "RateLimit-Policy"),
 )
 
 
 class _Application(FastAPI):
     """FastAPI within a guard that also sees the answers that FastAPI makes outside of all its middleware."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        await super().__call__(scope, receive, enter_prefix(scope, self.state.services.settings.root_path, send))
 
     def build_middleware_stack(self) -> ASGIApp:
         """The application as it is called."""
@@ -115,7 +120,7 @@ def create_app(settings: Settings, queue: Queue, store: Store) -> FastAPI:
     v1 = APIRouter(prefix=V1, dependencies=[Depends(known_parameters)])
     # the routes are tried in this order, so that those that are asked for most come first
     resources = (jobs, captions, batches, uploads, events, records, profiles, judgments, search, rows)
-    for resource in (*resources, webhooks, backlog):
+    for resource in (*resources, webhooks, backlog, session):
         v1.include_router(resource.router, tags=[resource.__name__.rpartition(".")[2]])
     app.include_router(v1)
     app.include_router(health.router, tags=["health"])
@@ -161,6 +166,8 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
     return Services(
         settings=settings,
         keys=keys,
+        sessions=Sessions(keys, StoredSessions(store, keys.keys.signing_secret)),
+        links=Links(keys),
         queue=queue,
         store=store,
         jobs=all_jobs,
@@ -196,9 +203,11 @@ def _add_layers(app: FastAPI, given: Services) -> None:
     Bodies are limited before they are parsed, and the key and its quota of requests are checked before that. A
     browser's question whether a page of another origin may send a request has no key.
     """
+    app.add_middleware(Compression)
+    app.add_middleware(Heads)
     app.add_middleware(RequestLimits, most=given.settings.max_body_bytes)
     app.add_middleware(QuotaCheck, windows=given.queue.windows, upload_days=given.settings.upload_days)
-    app.add_middleware(KeyCheck, keys=given.keys)
+    app.add_middleware(KeyCheck, keys=given.keys, sessions=given.sessions, links=given.links)
     app.add_middleware(AuditTrail, reads=given.settings.audit_reads)
     if given.settings.cors_origins:
         methods, origins = ("GET", "POST", "PUT", "DELETE"), given.settings.cors_origins

@@ -44,7 +44,7 @@ _TYPES = (
         401,
         "Unauthorized",
         "The service requires an API key, and the request has none or a wrong one. "
-        "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+        "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`; people sign in to the studio.",
     ),
     ProblemType(
         "key-expired",
@@ -64,6 +64,27 @@ _TYPES = (
         "Missing scope",
         "The API key is valid, but may not do this; the detail names the scope that is needed. Use a key with this "
         "scope (`submit`, `read`, `review`, or `admin`, which includes all).",
+    ),
+    ProblemType(
+        "wrong-csrf-token",
+        403,
+        "Wrong CSRF token",
+        "A request that is to change something has the cookie of a session, and not the session's token in the header "
+        "`X-CSRF-Token`. `GET /v1/session` tells the token. Programs send a key in a header, and need no token.",
+    ),
+    ProblemType(
+        "link-invalid",
+        403,
+        "Link invalid",
+        "A part of a signed link to an image was changed or is missing, or the key that has made the link was revoked, "
+        "has expired or is not there any more. Ask for a new one: `POST /v1/records/{job_id}/{key}/links`.",
+    ),
+    ProblemType(
+        "link-expired",
+        403,
+        "Link expired",
+        "A signed link to an image is right, and its time is over. Ask for a new one: "
+        "`POST /v1/records/{job_id}/{key}/links`.",
     ),
     ProblemType(
         "origin-not-allowed",
@@ -177,6 +198,13 @@ _TYPES = (
         "`image_base64`.",
     ),
     ProblemType(
+        "range-not-satisfiable",
+        416,
+        "Range not satisfiable",
+        "Of the file that is asked for there are no such bytes: the header `Range` begins behind its end. "
+        "`Content-Range` says how many there are; send the request without `Range` for all of them.",
+    ),
+    ProblemType(
         "host-not-allowed",
         421,
         "Host not allowed",
@@ -282,6 +310,14 @@ _TYPES = (
         "Too many streams",
         "As many streams of `/events` are open as the service takes in all, or for one caller. Close some of them, or "
         "ask for the job itself from time to time. Send the request again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "too-many-sign-ins",
+        429,
+        "Too many sign-ins",
+        "Several wrong keys in a row were given at the sign-in from one network. After the fifth the next attempt has "
+        "to wait a second, and after each further one twice as long, at most a minute. Try again after `Retry-After` "
+        "seconds.",
     ),
     ProblemType(
         "share-used",

@@ -77,6 +77,11 @@ class Process:
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
 
+    def stop(self, seconds: float = 15.0) -> int:
+        """End it by SIGTERM; its exit code. Raises subprocess.TimeoutExpired."""
+        self.send(signal.SIGTERM)
+        return self.process.wait(seconds)
+
     def end(self) -> None:
         """Kill it, also if it is stopped."""
         self.send(signal.SIGCONT)
@@ -119,16 +124,27 @@ class Fleet:
     def __enter__(self) -> Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.server.start()
-        # the server has its URL only after its start
-        environment = {**self.settings, "REDIS_URL": self.server.url}
-        self.api = Process(
-            ["-m", "strata", "serve", "--no-workers"], environment, self.folder / "api.log", self.checkout
-        )
-        for number, arguments in enumerate(self.worker_arguments):
-            command = ["-m", self.worker, *arguments]
-            log = self.folder / f"worker-{number}.log"
-            self.workers.append(Process(command, environment, log, self.checkout))
+        self.start_api(self.checkout)
+        for arguments in self.worker_arguments:
+            self.start_worker(arguments, self.checkout)
         return self
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of all processes. The server has its URL only after its start."""
+        return {**self.settings, "REDIS_URL": self.server.url}
+
+    def start_api(self, checkout: Path) -> None:
+        """Start the API with the code of a checkout."""
+        command = ["-m", "strata", "serve", "--no-workers"]
+        self.api = Process(command, self.environment, self.folder / "api.log", checkout)
+
+    def start_worker(self, arguments: Sequence[str], checkout: Path) -> Process:
+        """Start one more worker with the code of a checkout."""
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        process = Process(["-m", self.worker, *arguments], self.environment, log, checkout)
+        self.workers.append(process)
+        return process
 
     def __exit__(self, *_: object) -> None:
         for process in (self.api, *self.workers):

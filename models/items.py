@@ -10,7 +10,16 @@ from typing import Any, Literal, Self
 import numpy as np
 from PIL import Image, ImageDraw
 
-from strata.core import Box, Caption, ImageReference, Record, Region, Verification
+from strata.core import (
+    FEATURE_STAGES,
+    READS_TEXTS,
+    Box,
+    Caption,
+    ImageReference,
+    Record,
+    Region,
+    Verification,
+)
 
 MOST_PIXELS = 16_000_000  # that the stages see of an image; cameras of phones make 12 million
 PLACEHOLDER_IMAGE = Image.new("RGB", (64, 64))  # for calls whose result does not depend on the image
@@ -166,6 +175,7 @@ RESULT_TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("detector", "segmenter", "ocr", "tagger"), list | tuple),
     **dict.fromkeys(("matcher", "second_matcher"), float | int | np.number | None),  # None: it cannot judge the phrase
     "verifier": Verification,
+    **dict.fromkeys(FEATURE_STAGES, Mapping),
 }
 MARGIN = 1.0  # pixels by which rounding may move a side of a box out of the image
 
@@ -219,8 +229,12 @@ def _is_finite(value: Any) -> bool:
     """Whether the numbers in a result are finite: in a score, a box, or a list of Detections and the like."""
     if isinstance(value, float | np.floating):
         return math.isfinite(value)
+    if isinstance(value, np.ndarray):
+        return bool(np.isfinite(value).all())
     if isinstance(value, list | tuple):
         return all(map(_is_finite, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
     if isinstance(value, Detection | Segment | ReadLine):
         return _is_finite(value.box) and _is_finite(value.score)
     return True
@@ -251,4 +265,5 @@ PROBES: Mapping[str, Any] = {
     **dict.fromkeys(("matcher", "second_matcher"), Pair(PROBE_IMAGE, "a red square")),
     "composer": ComposeRequest(PROBE_RECORD, PROBE_IMAGE),
     "verifier": VerifyRequest(PROBE_RECORD, "A red square is at the centre of the picture.", PROBE_IMAGE),
+    **{name: "a red square" if name in READS_TEXTS else PROBE_IMAGE for name in FEATURE_STAGES},
 }

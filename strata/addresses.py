@@ -41,6 +41,10 @@ _TLS_OPTIONS = {
 }
 _CERT_REQS = ("none", "optional", "required")
 _TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+# the service's own addresses begin with these: a prefix that does could not be told from them
+_OWN_PATHS = ("v1", "docs", "redoc", "openapi.json", "static", "problems", "healthz", "readyz", "metrics")
+_DATA_URL = re.compile(r"[\t\n\f\r ]*data:", re.IGNORECASE)
 # a URL in a text: its scheme, user and password, the rest, and its query
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#'\"<>]*@)?([^\s?'\"<>]*)(\?[^\s'\"<>]*)?")
 
@@ -236,3 +240,21 @@ def clean_key(key: str, name: str) -> str:
     if any(character.isspace() or not character.isprintable() for character in cleaned):
         raise AddressError(f"{name} contains white space or a control character")
     return cleaned
+
+
+def is_data_url(text: str) -> bool:
+    """Whether a text is a `data:` URL (RFC 2397), which holds what it names; whatever follows the scheme."""
+    return _DATA_URL.match(text) is not None
+
+
+def path_prefix(text: str) -> str:
+    """The path below which a proxy serves, as `/strata`, without a slash at its end; empty for the root.
+
+    Raises AddressError.
+    """
+    prefix = text.strip().rstrip("/")
+    if prefix and (len(prefix) > 200 or not _PREFIX.fullmatch(prefix)):
+        raise AddressError(f"{text[:100]!r} is not a path; right is /strata")
+    if prefix.split("/")[1:2] and prefix.split("/")[1] in _OWN_PATHS:
+        raise AddressError(f"{text[:100]!r} begins as addresses of the service do; right is /strata")
+    return prefix

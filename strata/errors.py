@@ -81,6 +81,10 @@ class QueueUnavailable(RedisUnavailable):
     """Redis cannot execute commands now. Retry later; nothing in the store is lost."""
 
 
+class NoWorker(StrataError):
+    """No worker of this machine is ready: `strata worker --check` has found none."""
+
+
 class UnsafeBind(StrataError):
     """The service would listen beyond loopback, and no API key is set or stored."""
 

@@ -28,28 +28,61 @@ from tests.checkout import CHECKOUT
 from tests.secrets import SECRET
 
 FILE = CHECKOUT / "docker-compose.yml"
+WITHOUT_GPU = CHECKOUT / "docker-compose.cpu.yml"
 SHARDS = CHECKOUT / "samples" / "shards"
 LONGEST = 600.0  # seconds that a service may run here
 KEY = f"key-{SECRET}"
+GIVEN = {"STRATA_API_KEY": KEY, "REDIS_PASSWORD": f"word{SECRET}"}  # what the user's shell or .env must have
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["services"]
-VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+VARIABLE = re.compile(r"\$\{(\w+)")
+_CONTENT = re.compile(r"(\w+)(?::([-?+])(.*))?", re.DOTALL)
 
 
 def interpolated(value: Any, given: Mapping[str, str]) -> Any:
-    """Substitute the variables in a value of the file, as Compose does."""
+    """Substitute the variables in a value of the file, as Compose does: ${NAME}, and :-, :+ and :?, also nested."""
     if isinstance(value, dict):
         return {name: interpolated(inner, given) for name, inner in value.items()}
     if isinstance(value, list):
         return [interpolated(inner, given) for inner in value]
     if not isinstance(value, str):
         return value
+    before, found, rest = value.partition("${")
+    if not found:
+        return value
+    end = next(place for place in range(len(rest)) if rest[:place].count("${") < rest[: place + 1].count("}"))
+    return before + _filled(rest[:end], given) + str(interpolated(rest[end + 1 :], given))
 
-    def fill(match: re.Match[str]) -> str:
-        name, kind, text = match.groups()
-        assert kind == "-" or given.get(name), f"{name}: {text}"
-        return given.get(name) or text or ""
 
-    return VARIABLE.sub(fill, value)
+def _filled(content: str, given: Mapping[str, str]) -> str:
+    """What stands in place of `${content}`."""
+    match = _CONTENT.fullmatch(content)
+    assert match, content
+    name, kind, text = match.groups()
+    assert kind in ("-", "+") or given.get(name), f"{name}: {text}"
+    if kind == "+":
+        return str(interpolated(text, given)) if given.get(name) else ""
+    return given.get(name) or str(interpolated(text or "", given))
+
+
+_RESET = object()  # what Compose's tag `!reset` says
+
+
+def merged(content: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    """Content with an override file's, as Compose merges mappings; what is marked `!reset` is left out."""
+    found = dict(content)
+    for name, value in override.items():
+        old = found.pop(name, None)
+        if value is not _RESET:
+            found[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return found
+
+
+def without_gpu() -> dict[str, Any]:
+    """The content of the file as it is with docker-compose.cpu.yml."""
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_constructor("!reset", lambda *_: _RESET)
+    override: dict[str, Any] = yaml.load(WITHOUT_GPU.read_text(encoding="utf-8"), loader)
+    return merged(yaml.safe_load(FILE.read_text(encoding="utf-8")), override)
 
 
 @cache
@@ -121,8 +154,8 @@ class Machine:
         redis_port = free_port()
         self.redis_arguments = ["--port", str(redis_port), "--bind", "127.0.0.1", "--dir", str(folder)]
         self.given = {
-            "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
-            "STRATA_API_KEY": KEY,
+            **GIVEN,
+            "REDIS_URL": f"redis://:{GIVEN['REDIS_PASSWORD']}@127.0.0.1:{redis_port}/0",
             "STRATA_SHARD_ROOTS": json.dumps([str(SHARDS)]),
         }
         self.places = {

@@ -9,15 +9,36 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from strata.core import Chunk
-from strata.queue import PRIORITIES, Claim
+from strata.errors import QueueUnavailable
+from strata.queue import PRIORITIES, Claim, Queue
 from strata.store import Store
+from strata.telemetry import is_traced
 from workers.accounts import Budgets, NotAffordable
 from workers.isolation import KeptNotes, watched_storage
 from workers.retry import Result, retry_until_done
 
 MAX_REFUSALS = 8  # attempts in a row that a server refuses, about a minute, after which the waiting jobs fail
+MOST_TRACES = 32  # that the span of a chunk is linked with
+MOST_JOBS = 3  # whose ids a line of the log has
+
+
+def traces_of(queue: Queue, chunks: Sequence[Chunk]) -> Sequence[str]:
+    """The traces of the requests whose jobs wait for chunks; none if this process sends no spans, or without Redis."""
+    if is_traced():
+        with suppress(QueueUnavailable):
+            jobs = set[str]().union(*queue.broker.all_waiting_jobs(chunks))
+            return queue.job_states.traces(sorted(jobs)[:MOST_TRACES])
+    return ()
+
+
+def told_jobs(ask: Callable[[Chunk], Collection[str]], chunk: Chunk) -> str:
+    """The ids of the jobs that wait for a chunk, as lines of the log have them; empty without Redis."""
+    with suppress(QueueUnavailable):
+        return ",".join(sorted(ask(chunk))[:MOST_JOBS])
+    return ""
 
 
 class Claims(ABC):
@@ -112,6 +133,13 @@ class Claims(ABC):
     @abstractmethod
     def fail(self, claim: Claim, reason: str) -> None:
         """No process can compute the chunk: end the waiting jobs as failed, with the reason."""
+
+    def leave(self, claim: Claim, reason: str) -> None:
+        """This process cannot compute the chunk, since its profile is another one: leave it to a process that can.
+
+        If none is known, the waiting jobs end as failed, with the reason.
+        """
+        self.fail(claim, reason)
 
     @abstractmethod
     def requeue(self, claim: Claim, refusal: NotAffordable) -> None:

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 from strata.core import Chunk, FailureNote, ShardSummary, growing_pause
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
+from strata.logs import log_context
 from strata.queue import Claim
 from strata.shards import index_shard, shard_stamps
 from strata.shards.stamps import Stamps
 from strata.store import BrokenPart, Store
-from strata.telemetry import COUNTERS, rows_counted
+from strata.telemetry import COUNTERS, rows_counted, span
+from workers.claims import told_jobs, traces_of
 from workers.isolation import watched_storage, watching_storage
 from workers.leases import Leases
 from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, WorkInterrupted, retry_until_done
@@ -71,7 +73,10 @@ class Indexer:
                     COUNTERS.add("strata_chunks_reclaimed", "index")
                 for claim in claims or self.broker.claim("index", name, 1, block=1.0):
                     self.leases.add([claim])
-                    self._index(claim, stop)
+                    # the chunk's id has the shard's address, which may have a key
+                    jobs = told_jobs(self.broker.waiting_jobs, claim.chunk)
+                    with log_context(job=jobs), span("index shard", traces_of(self.jobs.queue, [claim.chunk])):
+                        self._index(claim, stop)
             except QueueUnavailable as error:
                 log.warning("index waits for Redis: %s", error)
                 stop.wait(1.0)

@@ -17,7 +17,7 @@ from strata.store import BrokenPart, Part, ProgressListing, Source, Store, count
 from strata.store import reason_of as storage_reason
 from strata.telemetry import field_of, rows_counted
 from workers.accounts import Account
-from workers.claims import Claims
+from workers.claims import Claims, told_jobs
 from workers.groups import Group
 from workers.isolation import Isolation, Verdict
 from workers.items import WorkItem
@@ -40,7 +40,8 @@ class PreparedChunk:
     together: those to compute after them in micro-batches. poison: the rows that are passed over. saved: whether the
     store has rows of the chunk; those of an earlier holder are settled here. account: has the rows `alone` and
     `together`, in order. unread: the rows whose images are read when it is their turn to be computed. keep_at: when the
-    rows that are computed then are kept, in seconds of the monotonic clock; None: at once, or not decided yet.
+    rows that are computed then are kept, in seconds of the monotonic clock; None: at once, or not decided yet. jobs:
+    the ids of the jobs that wait for it, for the log.
     """
 
     claim: Claim
@@ -53,6 +54,7 @@ class PreparedChunk:
     account: Account
     unread: set[int]
     keep_at: float | None = None
+    jobs: str = ""
 
     @property
     def batch_key(self) -> tuple[str, str]:
@@ -113,8 +115,12 @@ class ChunkPreparer:
 
         Raises QueueUnavailable.
         """
-        with log_context(chunk=claim.chunk.id):
-            return self._prepare_or_end(claim)
+        jobs = told_jobs(self.claims.waiting_jobs, claim.chunk)
+        with log_context(chunk=claim.chunk.id, job=jobs):
+            prepared = self._prepare_or_end(claim)
+        if prepared is not None:
+            prepared.jobs = jobs
+        return prepared
 
     def _prepare_or_end(self, claim: Claim) -> PreparedChunk | None:
         chunk = claim.chunk
@@ -123,7 +129,7 @@ class ChunkPreparer:
         except WorkInterrupted:
             self.claims.release(claim)
         except ProfileError as error:
-            self.claims.fail(claim, str(error))
+            self.claims.leave(claim, str(error))
         except (FileNotFoundError, ValueError) as error:
             reason = f"{type(error).__name__}: {storage_reason(error)}"
             self.claims.fail(claim, f"chunk {chunk.id} cannot be read: {reason}")

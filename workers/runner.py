@@ -154,7 +154,8 @@ class Runner:
 
     def _compute(self, chunks: list[PreparedChunk]) -> None:
         """Compute chunks of one fingerprint together, then write and finish each."""
-        with log_context(chunk=chunks[0].claim.chunk.id if len(chunks) == 1 else ""):
+        alone = chunks[0] if len(chunks) == 1 else None
+        with log_context(chunk=alone.claim.chunk.id if alone else "", job=alone.jobs if alone else ""):
             own = [chunk.claim.chunk for chunk in chunks]
             images = sum(chunk.images for chunk in own)
             with span(f"compute {self.group.name}", self.claims.traces(own), chunk=own[0].id, images=images):

@@ -59,7 +59,7 @@ class AuditTrail:
 
 
 def note_audit(scope: Scope, **known: str | None) -> None:
-    """Remember of a request what the log is to have: key, tenant, operation, job. What is None stays unknown."""
+    """Remember of a request what the log is to have: key, tenant, via, operation, job. What is None stays unknown."""
     if _ENTRY in scope:
         scope[_ENTRY].update({name: text[:100] for name, text in known.items() if text is not None})
 
@@ -100,6 +100,7 @@ def _line(scope: Scope, entry: dict[str, Any]) -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "key": entry.get("key"),
         "tenant": entry.get("tenant"),
+        "via": entry.get("via"),
         "address": client[0] if client else None,
         "operation": entry.get("operation") or scope["method"],
         "job": entry.get("job"),

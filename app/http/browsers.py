@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.prefix import is_below_v1, is_link
 from app.problems import ProblemError
 from strata.egress import matches_host
 
@@ -65,7 +66,8 @@ class BrowserGuard:
         if host is not None and not is_served(host, self.hosts):
             detail = f"the service does not serve the host {host[:100]!r}; STRATA_ALLOWED_HOSTS can allow it"
             return ProblemError("host-not-allowed", detail)
-        if not self._is_own(headers, host) and not _opens_page(scope, headers):
+        # an image by a link may be shown anywhere: `KeyCheck` looks at nothing but the link then
+        if not self._is_own(headers, host) and not _opens_page(scope, headers) and not is_link(scope):
             detail = "a page of another origin sent this request; STRATA_CORS_ORIGINS can allow the origin"
             return ProblemError("origin-not-allowed", detail)
         return None
@@ -120,4 +122,4 @@ def _netloc(text: str) -> str:
 def _opens_page(scope: Scope, headers: Mapping[str, str]) -> bool:
     """Whether a person follows a link of another site to a page of ours, which no page can look into."""
     navigates = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-    return scope["method"] == "GET" and navigates and not scope["path"].startswith("/v1/")
+    return scope["method"] == "GET" and navigates and not is_below_v1(scope)

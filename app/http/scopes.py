@@ -12,7 +12,7 @@ from fastapi import Request, Response, Security
 from fastapi.routing import APIRoute
 
 from app.http.audit import note_audit
-from app.http.prefix import V1
+from app.http.prefix import SESSION, V1
 from app.http.security import access_of, documented_key
 from app.problems import KEY_RESPONSES, ProblemError
 from strata.core import is_job_id
@@ -22,8 +22,13 @@ _SUBMIT, _READ, _REVIEW, _ADMIN = (frozenset({scope}) for scope in Scope)
 # whoever submits sees how far it is, and not what was described
 _STATE = _READ | _SUBMIT
 
+_NO_KEY: frozenset[Scope] = frozenset()
+
 # by method and path below /v1; `review` includes `read`, and `admin` includes all
 NEEDED: dict[tuple[str, str], frozenset[Scope]] = {
+    ("GET", SESSION): _NO_KEY,
+    ("POST", SESSION): _NO_KEY,
+    ("DELETE", SESSION): _NO_KEY,
     ("POST", "/captions"): _SUBMIT,
     ("POST", "/batches"): _SUBMIT,
     ("POST", "/batches/preview"): _SUBMIT,
@@ -44,6 +49,7 @@ NEEDED: dict[tuple[str, str], frozenset[Scope]] = {
     ("GET", "/records/{job_id}/{key:path}/image"): _READ,
     ("GET", "/records/{job_id}/{key:path}/preview.jpg"): _READ,
     ("GET", "/records/{job_id}/{key:path}/overlay.png"): _READ,
+    ("POST", "/records/{job_id}/{key:path}/links"): _READ,
     ("GET", "/rows/{fingerprint}/{identity}/{part}/{row}"): _READ,
     ("GET", "/rows/{fingerprint}/{identity}/{part}/{row}/image"): _READ,
     ("GET", "/rows/{fingerprint}/{identity}/{part}/{row}/preview.jpg"): _READ,
@@ -64,8 +70,9 @@ class ScopedRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         methods = {str(method) for method in options.get("methods") or ("GET",)}
         (self.needed,) = {NEEDED[method, path] for method in methods}
-        scopes = sorted(scope.value for scope in self.needed)
-        options["dependencies"] = [Security(documented_key, scopes=scopes), *(options.get("dependencies") or ())]
+        if self.needed:
+            scopes = sorted(scope.value for scope in self.needed)
+            options["dependencies"] = [Security(documented_key, scopes=scopes), *(options.get("dependencies") or ())]
         options["responses"] = {**(options.get("responses") or {}), **KEY_RESPONSES}
         super().__init__(path, endpoint, **options)
 
@@ -84,6 +91,8 @@ class ScopedRoute(APIRoute):
         job = request.path_params.get("job_id", "")
         operation = f"{request.method} {V1}{self.path_format}"
         note_audit(request.scope, operation=operation, job=job if is_job_id(job) else None)
+        if not self.needed:
+            return
         access = access_of(request)
         if not access.may(self.needed):
             names = " or ".join(f"`{scope.value}`" for scope in sorted(self.needed))

@@ -9,12 +9,15 @@ import socket
 import threading
 from dataclasses import replace
 from math import ceil
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.http.connections import Connection, Connections
 from app.http.limits import ConnectionLimits
+from strata.addresses import AddressError, path_prefix
 
 GRACE_SECONDS = 5  # for requests in flight at shutdown
 CHECK_TICKS = 5  # of 0.1 s between two checks of all connections
@@ -32,16 +35,17 @@ class HttpServer(uvicorn.Server):
     server_state: Connections
 
     def __init__(self, app: FastAPI, limits: ConnectionLimits) -> None:
+        # headers that anybody can send would let a client be as many callers as it likes
+        trusted = os.environ.get("FORWARDED_ALLOW_IPS")
         config = uvicorn.Config(
-            app,
+            app if trusted is None else Proxies(cast(Any, app), trusted),
             http=Connection,
             ws="none",
             loop="asyncio",  # whose transports `Connection` knows
             log_config=None,
             log_level="warning",
             access_log=False,
-            # a header that anybody can send would let a client be as many callers as it likes
-            proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
+            proxy_headers=False,  # `Proxies` reads them
             timeout_keep_alive=ceil(limits.request_seconds),
             timeout_graceful_shutdown=GRACE_SECONDS,
             h11_max_incomplete_event_size=limits.head_bytes,
@@ -70,6 +74,30 @@ class HttpServer(uvicorn.Server):
         """Close the listening sockets, and wait for the requests in flight."""
         self._stopping.set()
         await super().shutdown(sockets)
+
+
+class Proxies(ProxyHeadersMiddleware):
+    """uvicorn's middleware for X-Forwarded-For and X-Forwarded-Proto of trusted proxies.
+
+    It reads X-Forwarded-Prefix too, which proxies send that strip a path prefix (Traefik's StripPrefix does by itself).
+    One that cannot be used has no effect.
+    """
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Handle one connection."""
+        client = scope.get("client")
+        if scope["type"] == "http" and (client[0] if client else None) in self.trusted_hosts:
+            scope["root_path"] = scope.get("root_path") or _forwarded_prefix(scope["headers"])
+        await super().__call__(scope, receive, send)
+
+
+def _forwarded_prefix(headers: list[tuple[bytes, bytes]]) -> str:
+    """The prefix of a request's headers, the first if there are several; empty if there is none that can be used."""
+    value = next((value for name, value in headers if name == b"x-forwarded-prefix"), b"")
+    try:
+        return path_prefix(value.decode("latin-1").partition(",")[0])
+    except AddressError:
+        return ""
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:

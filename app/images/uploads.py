@@ -1,18 +1,18 @@
-"""The one image of a request: a multipart field, base64 in JSON, or a URL to fetch."""
+"""The one image of a request: a multipart field, base64 or a `data:` URL in JSON, or a URL to fetch."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
 
 from app.images.fetching import fetch
+from app.images.forms import read_form
+from app.images.inline import inline_image
 from app.problems import ProblemError, invalid_request
+from strata.addresses import is_data_url
 from strata.core import CaptionBody, Settings, TextSettings
 
 FIELDS = ("file", "alt_text", "profile", "variants", "language", "prompt")
@@ -48,13 +48,7 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
 
 
 async def _from_form(request: Request) -> Upload:
-    # small limits, because only a few fields are allowed
-    try:
-        form = await request.form(max_files=8, max_fields=8, max_part_size=2**16)
-    except (HTTPException, OSError):  # OSError: large files are kept in a temporary folder, which may be full
-        raise
-    except Exception as error:  # python-multipart raises many classes for bodies that it cannot parse
-        raise HTTPException(400, f"the multipart body cannot be parsed: {error}") from error
+    form = await read_form(request)
     # an unknown field is an error: ignoring a misspelt one would silently drop its value
     unknown = sorted(set(form) - set(FIELDS))
     if unknown:
@@ -98,21 +92,21 @@ async def _from_json(body: bytes, settings: Settings) -> Upload:
     # exactly one source of the image
     if (given.image_url is None) == (given.image_base64 is None):
         raise _invalid("image_url", "exactly one of image_url and image_base64 must be given")
-    if given.image_url is not None:
+    if given.image_url is not None and not is_data_url(given.image_url):
         data = await fetch(given.image_url, settings)
     else:
-        data = _from_base64(given.image_base64 or "")
+        data = _inline(given)  # in this thread: it needs as much memory again, for one request at a time
     return Upload(data, given.alt_text or None, given.profile or None, TextSettings.of(given))
 
 
-def _from_base64(text: str) -> bytes:
-    # a data URL (data:image/png;base64,…) has the base64 text after its comma; line breaks are allowed
-    head, comma, rest = text.partition(",")
-    payload = rest if comma and head.startswith("data:") else text
+def _inline(given: CaptionBody) -> bytes:
+    """The bytes of an image that stands in the request. Raises ProblemError."""
+    url = given.image_url
+    field, text = ("image_base64", given.image_base64 or "") if url is None else ("image_url", url)
     try:
-        return base64.b64decode("".join(payload.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _invalid("image_base64", f"it is not valid base64: {error}") from error
+        return inline_image(text)
+    except ValueError as error:
+        raise _invalid(field, str(error)) from error
 
 
 def _invalid(field: str, message: str) -> ProblemError:

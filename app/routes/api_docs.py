@@ -6,7 +6,7 @@ page, so that the pages also work below a path prefix (`root_path`, or a proxy t
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
+from app.answers.tags import tagged_json
 from app.http.browsers import POLICY
 
 STATIC = Path(__file__).parent.parent / "static"
@@ -41,14 +42,14 @@ class Assets(StaticFiles):
 def install(app: FastAPI) -> None:
     """Add them and their assets to an app that was created with `openapi_url=None, docs_url=None, redoc_url=None`."""
 
-    @cache
+    @lru_cache(8)  # a proxy tells the prefix of each request
     def document(root_path: str) -> bytes:
         schema = app.openapi()
         return bytes(JSONResponse({**schema, "servers": [{"url": root_path}]} if root_path else schema).body)
 
     async def openapi(request: Request) -> Response:
         path = request.scope.get("root_path", "").rstrip("/")
-        return Response(document(path), media_type="application/json")
+        return tagged_json(request, document(path))
 
     app.add_route("/openapi.json", openapi, include_in_schema=False)
     app.mount(f"/{ASSETS}", Assets(directory=FOLDER), name="api_docs")

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.batch_preview import Preview
 from app.dependencies import AccessDep, Caller, Services, ServicesDep
+from app.http.prefix import PrefixDep, linked
 from app.http.quotas import UseDep
 from app.idempotency import IdempotentRoute
 from app.images.upload_lists import upload_list
@@ -36,6 +37,7 @@ async def submit_shards(
     response: Response,
     access: AccessDep,
     caller: Caller,
+    prefix: PrefixDep,
     use: UseDep,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> JobView:
@@ -56,13 +58,13 @@ async def submit_shards(
         indexed = await run_in_threadpool(upload_list, given.store, body.input, profile, access.tenant)
         view = await run_in_threadpool(_create, given, body, [indexed.shard], profile, whose, [indexed])
         response.headers["Location"] = f"/v1/jobs/{view.id}"
-        return view
+        return linked(view, prefix)
     # expand the patterns and check local shards before a job is created, so that a typo creates no job
     async with given.shards.turn():
         shards = await given.shards.find(body.input.shards or [])
         view = await run_in_threadpool(_create, given, body, shards, profile, whose)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
-    return view
+    return linked(view, prefix)
 
 
 @router.post("/batches/preview", responses=PROBLEM_RESPONSES)

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import AccessDep, Caller, Services, ServicesDep
 from app.http.document import named
 from app.http.limits import MAX_WAITS
+from app.http.prefix import PrefixDep, linked
 from app.http.quotas import UseDep
 from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute
@@ -51,6 +52,7 @@ async def caption_image(
     given: ServicesDep,
     access: AccessDep,
     caller: Caller,
+    prefix: PrefixDep,
     use: UseDep,
     prefer: Annotated[str | None, Header(description="`wait=N`: up to N seconds (at most 120)")] = None,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
@@ -70,7 +72,7 @@ async def caption_image(
         if record is not None:
             headers["Content-Location"] = f"/v1/records/{job.id}/{quote(record.key, safe='')}"
             return _json(record, 200, headers)
-    return _json(await run_in_threadpool(given.jobs.accepted, job), 202, headers)
+    return _json(linked(await run_in_threadpool(given.jobs.accepted, job), prefix), 202, headers)
 
 
 async def _created(request: Request, given: Services, access: Access, caller: str, use: KeyUse | None) -> JobRequest:

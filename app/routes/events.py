@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import AccessDep, Caller, KnownJob, ServicesDep
 from app.http.document import PROGRESS, events_of
+from app.http.prefix import PrefixDep, linked
 from app.http.scopes import ScopedRoute
 from app.http.security import still_holds
 from app.problems import PROBLEM_RESPONSES
@@ -25,6 +26,7 @@ from strata.queue import Queue
 router = APIRouter(route_class=ScopedRoute, prefix="/jobs", responses=PROBLEM_RESPONSES)
 
 POLL_SECONDS = 0.25  # all changes within this time are sent as one event
+LastEventId = Annotated[str | None, Header()]
 _ID = re.compile(r"\d{1,18}-\d{1,18}")
 _EVENTS = events_of(job="JobView", progress="JobProgress", status="JobView", layer="LayersSoFar")
 
@@ -37,7 +39,7 @@ async def _place(given: ServicesDep, caller: Caller) -> AsyncIterator[None]:
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_place)], responses=_EVENTS)
 async def watch_job(
-    job: KnownJob, given: ServicesDep, access: AccessDep, last_event_id: Annotated[str | None, Header()] = None
+    job: KnownJob, given: ServicesDep, access: AccessDep, prefix: PrefixDep, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
     """First `job` with the whole job, then `progress` with its counts and `status` with the whole job, to its end.
 
@@ -54,7 +56,7 @@ async def watch_job(
         # read the newest event's id before the job, so that no change between the two is missed
         seen = resumed if resumed else await run_in_threadpool(events.newest, job.id)
         view = (await given.views.find(job.id)).view
-        yield _event("job", view, seen)
+        yield _event("job", linked(view, prefix), seen)
         request = await run_in_threadpool(given.jobs.request, job.id) if job.kind == "image" else None
         layers = _LayersSeen(given.queue, request) if request and not view.status.final else None
         while not view.status.final and not given.stopping.is_set():
@@ -69,7 +71,8 @@ async def watch_job(
                 seen = entries[-1][0]
                 view = (await given.views.find(job.id)).view
                 changed = any(fields.get("event") == "status" for _, fields in entries)
-                yield _event("status" if changed or view.status.final else "progress", view, seen)
+                name = "status" if changed or view.status.final else "progress"
+                yield _event(name, linked(view, prefix), seen)
     except (QueueUnavailable, UnknownJob, OSError):
         # the response has begun, so no error can be sent: the client reconnects with Last-Event-ID and gets one then
         return

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import AccessDep, KnownJob, Services, ServicesDep, ShownJob, repairs
 from app.http.document import lines_of
 from app.http.limits import LIST_BYTES, LISTED_METADATA
+from app.http.prefix import PrefixDep, linked
 from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import JobKind, JobPage, JobStatus, JobView
@@ -30,6 +31,7 @@ LimitQuery = Annotated[int, Query(ge=1, le=2000, description="rows in one respon
 def list_jobs(
     given: ServicesDep,
     access: AccessDep,
+    prefix: PrefixDep,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     cursor: CursorQuery = None,
@@ -63,7 +65,7 @@ def list_jobs(
         also = {name: value for name, value in filters.items() if value is not None}
         also |= {name: time.isoformat() for name, time in times.items() if time is not None}
         response.headers["Link"] = _next_link("/v1/jobs", following, limit, **also)
-    return JobPage(jobs=views, next=following)
+    return JobPage(jobs=[linked(view, prefix) for view in views], next=following)
 
 
 def _bounded(views: list[JobView], following: str | None) -> tuple[list[JobView], str | None]:
@@ -82,9 +84,10 @@ def _bounded(views: list[JobView], following: str | None) -> tuple[list[JobView]
 
 
 @router.get("/{job_id}", response_model=JobView)
-async def show_job(shown: ShownJob) -> Response:
+async def show_job(shown: ShownJob, prefix: PrefixDep) -> Response:
     """The job's envelope: its status, counts and links."""
-    return Response(shown.json, media_type="application/json")
+    text = linked(shown.view, prefix).model_dump_json() if prefix else shown.json
+    return Response(text, media_type="application/json")
 
 
 @router.delete("/{job_id}", status_code=204)
@@ -99,16 +102,16 @@ def delete_job(job: KnownJob, given: ServicesDep) -> None:
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job: KnownJob, given: ServicesDep) -> JobView:
+def cancel_job(job: KnownJob, given: ServicesDep, prefix: PrefixDep) -> JobView:
     """Cancel a job. Computed results are kept; a job that has ended is left as it is."""
-    return given.jobs.cancel(job.id)
+    return linked(given.jobs.cancel(job.id), prefix)
 
 
 @router.post("/{job_id}/retry")
-def retry_job(job: KnownJob, given: ServicesDep) -> JobView:
+def retry_job(job: KnownJob, given: ServicesDep, prefix: PrefixDep) -> JobView:
     """Retry the failed images of a finished job, and the shards that could not be read. Results are kept."""
     try:
-        return given.jobs.retry(job.id)
+        return linked(given.jobs.retry(job.id), prefix)
     except NotFinished as error:
         raise ProblemError("job-not-finished", str(error)) from error
     except ImageRemoved as error:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import KnownJob, Services, ServicesDep, repairs
+from app.answers.ranges import send_file
+from app.answers.tags import ASKED, is_known, tag_of, tagged_json, unchanged
+from app.dependencies import AccessDep, KnownJob, Services, ServicesDep, repairs
+from app.http.access.links import LONGEST_SECONDS, LinkHeaders
 from app.http.document import BYTES
+from app.http.prefix import PrefixDep
 from app.http.scopes import ScopedRoute
 from app.images.originals import media_type
 from app.images.overlay import draw_overlay
 from app.images.previews import preview
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import JobView, Record
+from strata.core import ImageLinks, JobView, Record
 from strata.images import ImageError
 from strata.jobs import Found, NotDescribed, Results
 from strata.store import upload_digest
@@ -42,20 +47,30 @@ ShardQuery = Annotated[_Shard, Depends(_Shard)]
 SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
+async def _kept(link: LinkHeaders) -> dict[str, str]:
+    """How long the answer with an image may be kept: the headers for a link, or those for all others."""
+    return link or ASKED
+
+
+Kept = Annotated[dict[str, str], Depends(_kept)]
+
+
 @router.get(
     "/{key:path}/image",
     response_class=Response,
     responses={200: {"content": {"image/*": BYTES}, "description": "Bytes"}},
 )
-async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
-    """The image as it is in its shard, without EXIF, places and comments."""
+async def show_image(
+    request: Request, job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery, kept: Kept
+) -> Response:
+    """The image as it is in its shard, without EXIF, places and comments; or a range of its bytes."""
     async with given.large_answers:
         data = await run_in_threadpool(lambda: _bytes_of(given, _record(given, job, key, shard)[1]))
         try:
             data = await given.decoder.shown(data)
         except ImageError as error:
             raise ProblemError("image-unavailable", f"its metadata cannot be removed: {error}") from error
-    return Response(data, media_type=media_type(data), headers=SAFE)
+    return send_file(request, data, media_type(data), SAFE | kept)
 
 
 @router.get(
@@ -64,10 +79,12 @@ async def show_image(job: KnownJob, key: KeyPath, given: ServicesDep, shard: Sha
     responses={200: {"content": {"image/jpeg": BYTES}, "description": "A picture"}},
 )
 async def show_preview(
+    request: Request,
     job: KnownJob,
     key: KeyPath,
     given: ServicesDep,
     shard: ShardQuery,
+    kept: Kept,
     side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of its longer side")] = 1024,
 ) -> Response:
     """The image as a JPEG that every browser can show: upright, as boxes and masks are, and not larger than asked.
@@ -76,11 +93,14 @@ async def show_preview(
     """
     async with given.large_answers:
         data = await run_in_threadpool(_any_bytes, given, job, key, shard)
+        tag = tag_of(data, str(side))
+        if is_known(request, tag):  # before the image is decoded
+            return unchanged(tag, kept)
         try:
             content = await given.decoder.use(data, lambda image: preview(image, side))
         except ImageError as error:
             raise ProblemError("invalid-image", str(error)) from error
-    return Response(content, media_type="image/jpeg")
+    return Response(content, media_type="image/jpeg", headers={**kept, "ETag": tag})
 
 
 def _any_bytes(given: Services, job: JobView, key: str, shard: _Shard) -> bytes:
@@ -104,16 +124,21 @@ def _is_key_of(uri: str, key: str) -> bool:
     response_class=Response,
     responses={200: {"content": {"image/png": BYTES}, "description": "A picture"}},
 )
-async def show_overlay(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
+async def show_overlay(
+    request: Request, job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery, kept: Kept
+) -> Response:
     """The image with its layers drawn on it, as a PNG."""
     record, found = await run_in_threadpool(_record, given, job, key, shard)
     async with given.large_answers:
         data = await run_in_threadpool(_bytes_of, given, found)
+        tag = tag_of(data, record.model_dump_json())
+        if is_known(request, tag):
+            return unchanged(tag, kept)
         try:
             content = await given.decoder.use(data, lambda image: _drawn(image, record))
         except ImageError as error:
             raise ProblemError("invalid-image", str(error)) from error
-    return Response(content, media_type="image/png")
+    return Response(content, media_type="image/png", headers={**kept, "ETag": tag})
 
 
 def _drawn(image: Image.Image, record: Record) -> bytes:
@@ -122,10 +147,40 @@ def _drawn(image: Image.Image, record: Record) -> bytes:
     return file.getvalue()
 
 
-@router.get("/{key:path}")
-def show_record(job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Record:
+@router.post("/{key:path}/links", status_code=201)
+def make_links(
+    prefix: PrefixDep,
+    job: KnownJob,
+    key: KeyPath,
+    given: ServicesDep,
+    access: AccessDep,
+    shard: ShardQuery,
+    expires_in: Annotated[int, Query(ge=1, le=LONGEST_SECONDS, description="seconds for which they are valid")] = 3600,
+    side: Annotated[int, Query(ge=16, le=2048, description="the most pixels of the preview's longer side")] = 1024,
+) -> ImageLinks:
+    """Signed links to the image, its preview and its overlay, which need no key and may be shown by any page.
+
+    They end after the time that was asked for or with the key that asks, also when it is revoked.
+    """
+    _record(given, job, key, shard)  # what is not there gets no link
+    query = {name: value for name, value in (("identity", shard.identity), ("uri", shard.uri)) if value is not None}
+    end = given.links.end_of(access, expires_in)
+
+    def link(name: str, **more: str) -> str:
+        return prefix + given.links.make(access, job.id, key, name, query | more, end)
+
+    return ImageLinks(
+        image=link("image"),
+        preview=link("preview.jpg", side=str(side)),
+        overlay=link("overlay.png"),
+        expires_at=datetime.fromtimestamp(end, UTC),
+    )
+
+
+@router.get("/{key:path}", response_model=Record)
+def show_record(request: Request, job: KnownJob, key: KeyPath, given: ServicesDep, shard: ShardQuery) -> Response:
     """The record of one image."""
-    return _record(given, job, key, shard)[0]
+    return tagged_json(request, _record(given, job, key, shard)[0].model_dump_json())
 
 
 def _record(given: Services, job: JobView, key: str, shard: _Shard) -> tuple[Record, Found]:

@@ -93,9 +93,12 @@ class EfficientNetLite2(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The logits."""
+        logits: Tensor = self._fc(self.vectors(pixels))
+        return logits
+
+    def vectors(self, pixels: Tensor) -> Tensor:
+        """What the classes are computed from (N, 1280)."""
         found = functional.relu6(self._bn0(self._conv_stem(pixels)))
         for block in self._blocks:
             found = block(found)
-        found = functional.relu6(self._bn1(self._conv_head(found)))
-        logits: Tensor = self._fc(found.mean((2, 3)))
-        return logits
+        return functional.relu6(self._bn1(self._conv_head(found))).mean((2, 3))

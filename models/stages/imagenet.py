@@ -62,6 +62,12 @@ class Classifier:
             raise ArithmeticError("the classifier's probability is not a number (NaN)")
         return found
 
+    @torch.inference_mode()
+    def vectors(self, pixels: Tensor) -> Tensor:
+        """What the classes are computed from, a mean over the picture and its mirror image: (images, 1280)."""
+        both: Tensor = self._model.vectors(torch.cat([pixels, pixels.flip(3)]))
+        return (both[: len(pixels)] + both[len(pixels) :]) / 2
+
 
 class ImageNetTagger(Stage[Image.Image, list[Tag]]):
     """Tags are the first words of ImageNet's classes, such as "Egyptian cat"."""

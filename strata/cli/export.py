@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from strata.cli.terminal import Moved, StoreUri, open_store, progress
 from strata.counts import counted
+
+if TYPE_CHECKING:
+    from strata.data import Request
+    from strata.publishing import About
+    from strata.store import Store
 
 # repeats strata.data.exports.formats.Form, because importing it loads pyarrow
 FormName = Literal[
@@ -22,6 +27,9 @@ SkipBroken = Annotated[
 KeepMetadata = Annotated[
     bool, typer.Option("--keep-metadata", help="Leave EXIF, places and comments in images that need no change.")
 ]
+BlurFaces = Annotated[
+    bool, typer.Option("--blur-faces", help="Blur the faces that the stage `faces` of `strata features` has found.")
+]
 Boxes = Annotated[
     BoxName | None, typer.Option("--boxes", help="How the text tells where things are; none given: the format's.")
 ]
@@ -31,6 +39,15 @@ MaxPixels = Annotated[
 ImageRoot = Annotated[
     str | None, typer.Option("--image-root", metavar="PATH", help="What stands before the paths of images.")
 ]
+Title = Annotated[str | None, typer.Option(help="The data set's title in its card; none: the snapshot's name.")]
+License = Annotated[
+    str | None, typer.Option("--license", metavar="ID|URL", help="The data set's licence, such as cc-by-4.0.")
+]
+Languages = Annotated[
+    list[str] | None, typer.Option("--language", metavar="CODE", help="A language of its texts; may be repeated.")
+]
+Creator = Annotated[str | None, typer.Option(metavar="NAME", help="Who has made the data set.")]
+Page = Annotated[str | None, typer.Option("--url", help="The page of the data set.")]
 
 
 def export(
@@ -41,34 +58,49 @@ def export(
     instruction: Instruction = None,
     skip_broken: SkipBroken = False,
     keep_metadata: KeepMetadata = False,
+    blur_faces: BlurFaces = False,
     boxes: Boxes = None,
     max_pixels: MaxPixels = None,
     image_root: ImageRoot = None,
+    title: Title = None,
+    license: License = None,
+    language: Languages = None,
+    creator: Creator = None,
+    url: Page = None,
     level: Annotated[str | None, typer.Option("--level", hidden=True, help="The old name of --layer.")] = None,
     root: Moved = None,
     store: StoreUri = None,
 ) -> None:
-    """Write a snapshot for other tools, each image with the text of one layer."""
+    """Write a snapshot for other tools, with a data card, metadata (Croissant) and checksums.
+
+    A card says "unknown" of what nobody has told it, such as the licence.
+    """
     from strata.core import layer_named
-    from strata.data import Request, SampleError
-    from strata.data import export as write_export
+    from strata.data import Request
+    from strata.publishing import About
+
+    about = About(title, license, tuple(language or ()), creator, url)
+    largest: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
+    how = (form, layer_named(level or layer), instruction, skip_broken, keep_metadata, boxes)
+    request = Request(*how, image_root=image_root, blur_faces=blur_faces, **largest)
+    _write(open_store(store, root), snapshot, request, out, about)
+
+
+def _write(store: Store, snapshot: str, request: Request, out: Path, about: About) -> None:
+    """Write an export, with a bar, and say what is in it."""
+    from strata.data import SampleError
+    from strata.publishing import export as write_export
     from strata.snapshots import Snapshots
 
-    layer = level or layer
-    opened = open_store(store, root)
-    pinned = Snapshots(opened).open(snapshot)
-    largest = {} if max_pixels is None else {"max_pixels": max_pixels}
-    request = Request(
-        form, layer_named(layer), instruction, skip_broken, keep_metadata, boxes, image_root=image_root, **largest
-    )
+    pinned = Snapshots(store).open(snapshot)
     # images are read, converted and written one after another
     with progress() as bar:
         task = bar.add_task("images", total=pinned.manifest.counts.selected)
         try:
-            samples = write_export(opened, pinned, request, out, lambda: bar.advance(task))
+            samples = write_export(store, pinned, request, out, about, lambda: bar.advance(task))
         except SampleError as error:
             raise SampleError(f"{error}; --skip-broken leaves out what cannot be read") from None
-    skipped = f"; {counted(samples.skipped, 'row')} without {layer} left out" if samples.skipped else ""
+    skipped = f"; {counted(samples.skipped, 'row')} without {request.layer.name} left out" if samples.skipped else ""
     broken = (
         f"; {counted(samples.broken, 'broken image')} left out, see {out / '_skipped.jsonl'}" if samples.broken else ""
     )

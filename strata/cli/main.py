@@ -22,8 +22,11 @@ from strata.cli import evaluation, exits, jobs, models, processes, profiles, rev
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
-from strata.cli.operations import keys, webhooks
+from strata.cli.operations import curation, keys, webhooks
+from strata.cli.operations.features import features
 from strata.cli.operations.top import top
+from strata.cli.publishing import push as publishing
+from strata.cli.publishing.card import card
 from strata.cli.running import command as running
 
 app = typer.Typer(
@@ -122,12 +125,19 @@ app.command()(evaluation.evaluate)
 app.command()(evaluation.report)
 app.add_typer(review.app)
 app.command()(samples.samples)
+app.command()(features)
+snapshot.app.command()(curation.hashes)
+snapshot.app.command()(curation.left_out)
+snapshot.app.command()(curation.clusters)
+snapshot.app.command()(card)
 app.add_typer(snapshot.app)
 app.command()(snapshot.clean)
 app.command()(snapshot.verify)
 app.command()(snapshot.compact)
 app.add_typer(training.app)
 app.command()(export)
+app.command()(publishing.push)
+app.command()(publishing.pull)
 app.command()(training.train)
 
 

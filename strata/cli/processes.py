@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from strata.cli.terminal import Moved
 from strata.components import load
+
+if TYPE_CHECKING:
+    from strata.core import Settings
 
 
 def serve(
@@ -41,18 +45,53 @@ def serve(
 
 
 def worker(
-    groups: Annotated[str, typer.Option(help="Comma-separated: index, vision, llm.")] = "index,vision,llm",
+    groups: Annotated[
+        str | None, typer.Option(help="Comma-separated: index, vision, llm; none: all, and with --check any.")
+    ] = None,
     profile: Annotated[
         str | None, typer.Option(help="The profile to load at the start; none: STRATA_PROFILE, else everyday.")
     ] = None,
     root: Moved = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Start nothing: whether a worker of this machine or container is ready.")
+    ] = False,
 ) -> None:
-    """Run a worker: one process with a thread for each group. SIGTERM ends it."""
-    from strata.core import load_settings
+    """Run a worker: one process with a thread for each group. SIGTERM ends it.
+
+    With --check the exit code is 0 if a worker of this host name has sent a heartbeat within STRATA_LEASE_SECONDS and
+    has loaded its models, 1 if there is none, and 6 if Redis cannot be asked. Checks of containers call it.
+    """
+    from strata.core import GROUPS, load_settings
     from strata.logs import begin_log
 
     settings = load_settings(profile=profile, moved_roots=root)
+    if check:
+        _check_worker(settings, groups.split(",") if groups else [])
+        return
     begin_log(settings.log_format, settings.log_level)
     process = load("workers.process", "workers")
     groups_module = load("workers.engines.groups", "workers")
-    process.work(settings, groups.split(","), groups_module.real_group)
+    process.work(settings, groups.split(",") if groups else list(GROUPS), groups_module.real_group)
+
+
+def _check_worker(settings: Settings, groups: list[str]) -> None:
+    """Return if a ready worker of this host computes all of the groups. Raises StrataError."""
+    from strata.core import GROUPS
+    from strata.errors import InvalidInput, NoWorker, RedisUnavailable
+    from strata.queue import Queue
+
+    if unknown := set(groups) - set(GROUPS):
+        raise InvalidInput(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    if settings.redis_url is None:
+        raise RedisUnavailable("--check asks Redis for heartbeats, and needs REDIS_URL")
+    host = socket.gethostname()
+    queue = Queue(settings.redis_url.get_secret_value())
+    try:
+        own = [one for one in queue.heartbeats.live() if one.host == host and set(groups) <= set(one.groups)]
+    finally:
+        queue.close()
+    if not own:
+        wanted = f" for {', '.join(groups)}" if groups else ""
+        raise NoWorker(f"no worker of {host}{wanted} has sent a heartbeat lately")
+    if not any(one.ready for one in own):
+        raise NoWorker(f"the worker of {host} has not loaded its models yet")

@@ -55,7 +55,20 @@ Tenant = Annotated[
 ]
 Like = Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")]
 Forget = Annotated[list[str] | None, typer.Option(metavar="JOB", help="A finished job to drop; may be repeated.")]
-Same = Literal["near", "bytes", "listed"]  # alike or equal bytes, equal bytes, the same place or listed SHA-256
+# the same place or listed SHA-256, equal bytes, pixels, alike, also mirrored, also cropped, embeddings near each other
+Same = Literal["near", "bytes", "listed", "pixels", "mirrored", "cropped", "embedding"]
+Keep = Literal["first", "largest", "best"]
+Without = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Leave out the pictures of a file of `snapshot hashes`.")
+]
+FeaturesOf = Annotated[
+    str | None,
+    typer.Option("--features", metavar="NAME|FILE", help="The profile whose features are read, if there are several."),
+]
+LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option("--leave-out", metavar="NAME=FILTER", help="Leave rows out, and count them; False: none; repeatable."),
+]
 Method = Literal["random", "balanced", "best"]
 SHOWN = 20  # maximum number of files that `strata clean` lists
 
@@ -70,7 +83,13 @@ def create(
     seed: Annotated[int, typer.Option(help="Seed of the selection.")] = 0,
     where: Where = None,
     unique: Annotated[bool, typer.Option("--unique", help="Each picture once; reads the images.")] = False,
-    same: Annotated[Same | None, typer.Option("--same", help="Which pictures are one to --unique: near.")] = None,
+    same: Annotated[Same | None, typer.Option("--same", help="Which pictures are one: near.")] = None,
+    alike: Annotated[float | None, typer.Option(help="With --same embedding: the least cosine, 0 to 1.")] = None,
+    bits: Annotated[int | None, typer.Option(help="By which hashes differ at most: 31 of 256.")] = None,
+    keep: Annotated[Keep, typer.Option(help="With --unique: which row of one picture stays.")] = "first",
+    leave_out: LeaveOut = None,
+    without: Without = None,
+    features: FeaturesOf = None,
     by: By = None,
     target: Target = None,
     cap: Cap = None,
@@ -85,17 +104,16 @@ def create(
 ) -> None:
     """Select rows of jobs and store the selection under a name.
 
-    A data set is the set of all rows of one profile. Its name is the profile's name, or the fingerprint. Images that
-    were sent one by one (POST /v1/captions) are not in it, unless --single-images is given.
+    A data set is all rows of one profile, named by it or by the fingerprint, without images that were sent one by one
+    (POST /v1/captions). What the rows' profile leaves out is left out, unless --leave-out has a filter of the name.
     """
-    from strata.snapshots import read_own_files
-
-    snapshots, own = _snapshots(store), read_own_files(scores, exclude)
-    given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap}
-    given |= {"same": _same(same, unique)} | _axes(method, by or (), target or ())
-    selection = _asked(snapshots, like, {"method": method, "own": own.kinds, **given})
-    made = _made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant))
-    _show(made, as_json)
+    snapshots, own = _snapshots(store), _own_files(scores, exclude, without)
+    given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap, "bits": bits}
+    given |= {"alike": alike, "keep": keep, "ways": _ways(features)} | _axes(method, by or (), target or ())
+    given |= {"same": same if like else _same(same, unique, without is not None)}
+    rules = None if like else _leave_out(snapshots, (sources, single_images), leave_out)
+    selection = _asked(snapshots, like, {"method": method, **given}, {"leave_out": rules, **_of(own)})
+    _show(_made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant)), as_json)
 
 
 def _made(
@@ -118,31 +136,69 @@ def _made(
         return snapshots.create(name, parts, selection, sources[0], advance, *more)
 
 
-def _same(same: Same | None, unique: bool) -> str | None:
+def _same(same: Same | None, unique: bool, without: bool) -> str | None:
     """How pictures are compared; None: not at all."""
-    if same and not unique:
-        raise InvalidInput("--same says which pictures are one to --unique: add --unique")
-    return None if not unique or same == "listed" else same or "near"
+    if same and not (unique or without):
+        raise InvalidInput("--same says which pictures are one to --unique and --without: add one of them")
+    if same == "listed" and without:
+        raise InvalidInput("--same listed reads no image, and --without compares images: leave one of them out")
+    return None if not (unique or without) or same == "listed" else same or "near"
 
 
-def _asked(snapshots: Snapshots, like: str | None, given: dict[str, Any]) -> Selection:
-    """The selection of the options, or a copy of another snapshot's selection."""
+def _ways(profile: str | None) -> dict[str, str] | None:
+    """How the stages of the group `features` of a profile compute. Raises ProfileError."""
+    from strata.cli.profiles import file_of
+    from strata.core import read_profile
+
+    return None if profile is None else read_profile(file_of(profile)).feature_ways()
+
+
+def _leave_out(
+    snapshots: Snapshots, sources: tuple[list[str], bool], given: Sequence[str] | None
+) -> tuple[tuple[str, str], ...]:
+    """The rules of the rows' profiles, and those of the options, which replace rules of their names.
+
+    sources: and whether with single images.
+    """
+    from strata.snapshots import rules_of
+    from strata.store import PartsOf, leave_out_of
+
+    asked = rules_of(given or ())
+    parts = PartsOf(snapshots.store).sources(*sources)
+    rules = leave_out_of(snapshots.store, {part.fingerprint for part in parts}, asked)
+    return tuple((name, rule) for name, rule in rules.items() if rule != "False")
+
+
+def _own_files(scores: Path | None, exclude: Path | None, without: Path | None) -> OwnFiles:
+    from strata.snapshots import read_own_files
+
+    return read_own_files(scores, exclude, without)
+
+
+def _of(own: OwnFiles) -> dict[str, Any]:
+    """What a selection says of the user's files."""
+    return {"own": own.kinds, "files": own.sha256s}
+
+
+def _asked(snapshots: Snapshots, like: str | None, given: dict[str, Any], more: dict[str, Any]) -> Selection:
+    """The selection of the options, or a copy of another snapshot's selection. more: what that may differ in."""
     if like is None:
-        return _selection(given)
-    if given["method"] != "random" or any(value for name, value in given.items() if name not in ("method", "own")):
+        return _selection(given | more)
+    unset = {"method": "random", "keep": "first"}
+    if any(value and value != unset.get(name) for name, value in given.items()):
         raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
     return snapshots.open(like).manifest.selection
 
 
-def _pictures(snapshots: Snapshots, same: str, bar: Progress) -> Callable[[Sequence[str], Any], PictureHashes]:
+def _pictures(snapshots: Snapshots, same: Any, bar: Progress) -> Callable[..., PictureHashes]:
     """What reads the pictures of rows, with a bar; images that cannot be read are told."""
     from strata.data import PictureHasher
 
-    hasher = PictureHasher(snapshots.store, same == "near")
+    hasher = PictureHasher(snapshots.store, same)
 
-    def read(parts: Sequence[str], rows: Any) -> PictureHashes:
+    def read(parts: Sequence[str], rows: Any, ways: dict[str, str] | None = None) -> PictureHashes:
         task = bar.add_task("images", total=rows.num_rows)
-        hashes = hasher.hashes(parts, rows, lambda number: bar.advance(task, number))
+        hashes = hasher.hashes(parts, rows, lambda number: bar.advance(task, number), ways)
         if hashes.unread:
             _tell(f"{hashes.unread:,} of {rows.num_rows:,} images cannot be read; each counts as another picture")
         return hashes
@@ -172,12 +228,13 @@ def _snapshots(store: str | None) -> Snapshots:
 
 
 def _selection(values: dict[str, Any]) -> Selection:
+    """The selection of some options; those without a value keep their default. Raises InvalidInput."""
     from pydantic import ValidationError
 
     from strata.snapshots import Selection
 
     try:
-        return Selection.model_validate(values)
+        return Selection.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         option = f"--{first['loc'][0]}: " if first["loc"] else ""

@@ -35,6 +35,7 @@ from strata.core import (
     DeliveryPage,
     DeliveryView,
     FailureRow,
+    ImageLinks,
     JobKind,
     JobPage,
     JobStatus,
@@ -77,6 +78,11 @@ class Calls:
     _timeout: float
     _patience: float
     _on_wait: Callable[[float, Problem], None] | None
+
+    @property
+    def url(self) -> str:
+        """The address of the service, at which its studio is too."""
+        raise NotImplementedError
 
     @call
     def ready(self) -> Steps[bool]:
@@ -165,6 +171,23 @@ class Calls:
         """Fetch a PNG of a record's image with its layers drawn on it."""
         response = yield from self._send("GET", f"/v1/records/{_quote(job)}/{_quote(key)}/overlay.png")
         return response.content
+
+    @call
+    def image_links(
+        self, job: str, key: str, expires_in: int = 3600, *, side: int = 1024, identity: str | None = None
+    ) -> Steps[ImageLinks]:
+        """Make links to a record's image, its preview and its overlay, which need no key and end by themselves.
+
+        expires_in: seconds for which they are valid, at most a week; side: of the preview, in pixels; identity: of the
+        shard, if several of the job have the key. The links are whole addresses.
+        """
+        params = {"expires_in": expires_in, "side": side} | ({"identity": identity} if identity is not None else {})
+        place = f"/v1/records/{_quote(job)}/{_quote(key)}/"
+        made = yield from self._fetch(ImageLinks, "POST", f"{place}links", params=params)
+        # below the address by which this client calls the service, whether or not the service knows its prefix
+        names = ("image", "preview", "overlay")
+        whole = {name: self.url + place + getattr(made, name).rpartition("/")[2] for name in names}
+        return made.model_copy(update=whole)
 
     # profiles
 

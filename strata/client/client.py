@@ -99,7 +99,10 @@ class AsyncClient(Calls, Asynchronous):
 def _options(base_url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
     # as bytes, because httpx would encode a text as ASCII
     headers = {b"Authorization": b"Bearer " + clean_key(api_key, "the API key").encode()} if api_key else {}
-    return {"base_url": base_url, "headers": headers, "timeout": timeout, "trust_env": proxied(base_url)}
+    far = proxied(base_url)
+    if not far:
+        headers[b"Accept-Encoding"] = b"identity"  # within one machine bytes cost less than to compress them
+    return {"base_url": base_url, "headers": headers, "timeout": timeout, "trust_env": far}
 
 
 def proxied(url: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -50,11 +52,16 @@ class Chunk:
         return {"id": self.id} | {name: str(value) for name, value in vars(self).items()}
 
     @classmethod
-    def from_fields(cls, fields: dict[str, str]) -> Self:
-        """Parse the fields of a stream message."""
-        # Redis returns texts; the id is not read, because it follows from the other fields
-        numbers = {name: int(fields[name]) for name in ("number", "images", "attempt")}
-        return cls(**{name: text for name, text in fields.items() if name != "id"} | numbers)  # type: ignore[arg-type]
+    def from_fields(cls, fields: Mapping[str, str]) -> Self:
+        """Parse the fields of a stream message.
+
+        Others than the chunk's own are passed over: the id, which follows from them, what the queue adds, and what a
+        later version adds, whose messages this one gets while a service is upgraded.
+        """
+        own = {one.name: fields[one.name] for one in dataclasses.fields(cls) if one.name in fields}
+        # Redis returns texts
+        numbers = {name: int(own[name]) for name in ("number", "images", "attempt") if name in own}
+        return cls(**own | numbers)  # type: ignore[arg-type]
 
     def of_group(self, group: str, fingerprint: str) -> Chunk:
         """The chunk with the same images in another group."""

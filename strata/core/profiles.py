@@ -7,17 +7,20 @@ group's output, and the fingerprint of the group before it.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from strata.components import components_folder
+from strata.core.layers.features import FEATURE_STAGES, FEATURES, way_of
 from strata.core.parameters import LANGUAGES, LAYERED, PromptParameters, TextSettings, language_asked
 from strata.core.parameters.vllm import LOAD_ONLY
 from strata.core.profile_checks import SECOND_OPINION, Fault, Prompts, combination_faults, shape_faults, stage_faults
@@ -28,12 +31,13 @@ from strata.errors import InvalidInput, ProfileInvalid, plain_line
 
 GROUPS = ("index", "vision", "llm")
 FINAL_GROUP = GROUPS[-1]
-STAGES_OF = {group: tuple(spec.name for spec in STAGES if spec.group == group) for group in GROUPS}
+STAGES_OF = {group: tuple(spec.name for spec in STAGES if spec.group == group) for group in (*GROUPS, FEATURES)}
 PROMPTS = components_folder() / "models" / "prompts"  # of the back ends that are built in
 # Hashed into fingerprints. Raise a group's number when its output for unchanged settings changes its meaning: all its
 # chunks are then computed again. Do not raise it for a new layer or column: readers treat a missing column as null.
 # The numbers start at 2, the record's schema version that was hashed before, so that older parts are still found.
 OUTPUT_VERSIONS = {"index": 2, "vision": 2, "llm": 2}
+RULE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")  # of `leave_out`
 _SERVER = "server:"
 _PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_tokens")
 # parameters of stages that use a server which change its load, the time or the cost, but not the output
@@ -202,9 +206,10 @@ class Profile(BaseModel):
     description: what it is for; needs: the machine that it needs; warnings: what a user must know before believing it.
     domain: the only pictures that its models know; rows of others carry a warning (`models/evidence/domains.py`).
     chunk_size: images a chunk, by default a twentieth of a CC3M shard; micro_batch: images computed together. rules:
-    which images become filtered rows. texts: what is written besides the description, and in which language. prompts:
-    the texts of the prompts that stages name; they are kept with the results and are not in any fingerprint, because
-    the stages' parameters hold their sha256.
+    which images become filtered rows. leave_out: names and filters of the rows that snapshots leave out; no fingerprint
+    has them, because nothing that is computed depends on them. texts: what is written besides the description, and in
+    which language. prompts: the texts of the prompts that stages name; they are kept with the results and are not in
+    any fingerprint, because the stages' parameters hold their sha256.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -218,9 +223,23 @@ class Profile(BaseModel):
     micro_batch: int = Field(default=16, ge=1)
     evidence: EvidenceSettings = EvidenceSettings()
     rules: Rules = Rules()
+    leave_out: dict[str, str] = Field(default_factory=dict)
     texts: TextSettings = TextSettings()
     stages: dict[str, StageSettings]
     prompts: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("leave_out")
+    @classmethod
+    def _filters(cls, rules: dict[str, str]) -> dict[str, str]:
+        """Names, and texts with the syntax of filters; `strata.snapshots.rules` knows the features."""
+        for name, expression in rules.items():
+            if not RULE_NAME.fullmatch(name):
+                raise ValueError(f"{name[:60]!r} is no name of a rule: a-z, 0-9 and _, at most 40 characters")
+            try:
+                ast.parse(expression.strip(), mode="eval")
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                raise ValueError(f"{name!r} is no filter: {plain_line(error)[:100]}") from None
+        return rules
 
     def fingerprint(self, group: str) -> str:
         """The 16-hex-digit fingerprint of a group's output. Raises ValueError for an unknown group."""
@@ -243,6 +262,14 @@ class Profile(BaseModel):
         # sorted keys and no spaces: equal settings give equal bytes on every machine
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def feature_ways(self) -> dict[str, str]:
+        """How each stage of the group `features` computes, by its name (`strata.core.layers.features.way_of`)."""
+        stages = {name: self.stages[name] for name in FEATURE_STAGES if name in self.stages}
+        return {
+            name: way_of(name, stage.deciding() | installed().deciding(name, stage.backend))
+            for name, stage in stages.items()
+        }
 
     def with_texts(self, texts: TextSettings) -> Profile:
         """The profile with these texts, where they are set. Only its `llm` fingerprint changes.

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from strata.addresses import is_data_url
 from strata.core.ids import DEFAULT_TENANT
 from strata.core.parameters.texts import TextFields
 from strata.core.records import FailureNote, Status
@@ -33,6 +34,7 @@ ProfileName = Annotated[Text, Field(max_length=255)]
 MAX_UPLOADS = 50_000  # images of one batch that were sent before; with their alt texts as many values as JSON may have
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 UploadLine = Annotated[Text, Field(pattern=r"^[0-9a-f]{64}( [\s\S]{0,1000})?$")]
+MAX_URL = 4096  # characters of an address that is fetched
 AltText = Annotated[Text, Field(max_length=4096)]
 
 
@@ -88,6 +90,15 @@ class UploadsBody(BaseModel):
         if len(self.sha256) != len(self.sizes):
             raise ValueError(f"{len(self.sizes)} sizes for {len(self.sha256)} files")
         return self
+
+
+class ImageLinks(BaseModel):
+    """Signed links to a record's image: paths at the host of the service. They need no key until they expire."""
+
+    image: str
+    preview: str
+    overlay: str
+    expires_at: datetime
 
 
 class UploadsView(BaseModel):
@@ -227,11 +238,21 @@ class BatchPreview(BaseModel):
     first: list[str] = Field(default_factory=list)
 
 
+def _short_url(url: str) -> str:
+    if len(url) > MAX_URL and not is_data_url(url):
+        raise ValueError(f"a URL has at most {MAX_URL} characters, if it is no data: URL")
+    return url
+
+
 class CaptionBody(TextFields):
-    """`POST /v1/captions` as JSON: exactly one of image_url and image_base64."""
+    """`POST /v1/captions` as JSON: exactly one of image_url and image_base64.
+
+    image_url: http or https, which the service fetches, or `data:`. image_base64: in the plain or the URL-safe
+    alphabet, with or without padding; a `data:` URL too.
+    """
 
     model_config = ConfigDict(extra="forbid")
-    image_url: str | None = Field(default=None, max_length=4096)
+    image_url: Annotated[str, AfterValidator(_short_url)] | None = None
     image_base64: str | None = None
     alt_text: str | None = Field(default=None, max_length=4096)
     profile: ProfileName | None = None

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from strata.addresses import check_tls_files, clean_key, redis_address
+from strata.addresses import check_tls_files, clean_key, path_prefix, redis_address
 from strata.components import components_folder
 from strata.egress import EgressRules, RefusedAddress, host_pattern
 from strata.environment import set_by_kubernetes
@@ -79,6 +79,11 @@ class Settings(BaseSettings):
         default=[],
         description="names by which the service is called, separated by commas, as example.org or *.example.org; * "
         "allows every name. IP addresses, localhost and the host to listen on are always allowed",
+    )
+    root_path: str = Field(
+        default="",
+        description="path below which a proxy serves the API and the studio, as /strata, whether it strips it or not; "
+        "none: what X-Forwarded-Prefix of a proxy of FORWARDED_ALLOW_IPS says",
     )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         default=[],
@@ -182,6 +187,11 @@ class Settings(BaseSettings):
         # an empty list of roots may be meant to allow nothing, so it must not become the default; an empty host means
         # every address, and is refused later
         return {name: value for name, value in stripped.items() if value != "" or name in ("shard_roots", "host")}
+
+    @field_validator("root_path", mode="after")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        return path_prefix(value)
 
     @field_validator("redis_url", mode="after")
     @classmethod

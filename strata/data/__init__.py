@@ -11,7 +11,7 @@ from strata.data.exports import Request, export
 from strata.data.mixture_checks import SourceCheck, check_mixture, task_shares
 from strata.data.mixture_files import Locations, MixtureFile, open_mixture
 from strata.data.mixtures import Mixture
-from strata.data.picture_hashes import PictureHasher
+from strata.data.picture_hashes import PictureHasher, hash_pictures, picture_files
 from strata.data.reader import SampleReader
 from strata.data.samples import MAX_PIXELS, Place, Sample, Skipped
 from strata.data.sources.samples import SampleError
@@ -40,7 +40,9 @@ __all__ = [
     "check_mixture",
     "default_cache",
     "export",
+    "hash_pictures",
     "open_mixture",
+    "picture_files",
     "snapshot_source",
     "task_shares",
 ]

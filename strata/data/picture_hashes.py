@@ -1,11 +1,15 @@
-"""Hashes of the pictures of rows, for selections that take each picture once. Each picture is read once, and cached."""
+"""Hashes of the pictures of rows, for selections that compare pictures, and of the pictures of benchmarks.
+
+The stage `hash` of the group `features` may have computed them; else each picture is read once, and cached.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,62 +22,91 @@ import pyarrow.parquet as pq
 from strata.core import ImageReference
 from strata.data.sources.tables import default_cache
 from strata.errors import InvalidInput
-from strata.images import ImageError, decode
+from strata.images import ImageError, decode, picture_hash
 from strata.shards import ImageReader
-from strata.snapshots import PictureHashes
-from strata.store import Part, Store
+from strata.snapshots import Benchmarks, PictureHashes, Same, bits_of, vectors_of
+from strata.store import FeatureReader, MissingFeatures, Part, Store
 
-SIDE = 512  # pixels of a side; PDQ's authors hash pictures of this size
 MAX_PIXELS = 100_000_000
 READ_TOGETHER = 16  # images of a part
-_VERSION = 1  # of the cached files
-_SCHEMA = pa.schema([("row", pa.int32()), ("sha256", pa.string()), ("pdq", pa.binary(32)), ("quality", pa.int32())])
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
+_VERSION = 2  # of the cached files
+_PDQ = {"pdq": 32, "mirrored": 32, "windows": 160}  # bytes
+_HASHES = [("pixels", pa.binary()), *((name, pa.binary(size)) for name, size in _PDQ.items()), ("quality", pa.int32())]
+_SCHEMA = pa.schema([("row", pa.int32()), ("sha256", pa.string()), *_HASHES])
+_NOTHING: dict[str, Any] = {"pixels": b"", **{name: bytes(size) for name, size in _PDQ.items()}}
+_VECTOR = "embedding.list.element"
 
 
 class PictureHasher:
-    """Hashes the pictures of parts' rows. near: whether PDQ hashes are needed, which takes decoding each image.
+    """Hashes the pictures of parts' rows. same: how they are compared; all but equal bytes takes decoding each image.
 
     Files in `cache` keep the hashes of each part. Raises InvalidInput if pdqhash is not installed.
     """
 
-    def __init__(self, store: Store, near: bool, cache: Path | None = None) -> None:
-        self._store, self._near, self._reader = store, near, ImageReader(store)
+    def __init__(self, store: Store, same: Same, cache: Path | None = None) -> None:
+        self._store, self._same, self._reader = store, same, ImageReader(store)
+        self._decodes = same != "bytes"
         self._cache = cache or default_cache().with_name("pictures")
-        if near:
-            try:
-                import pdqhash  # noqa: F401
-            except ImportError:
-                raise InvalidInput("pictures that look alike need pdqhash: pip install 'strata[training]'") from None
+        if self._decodes:
+            _require_pdqhash()
 
     def hashes(
-        self, parts: Sequence[str], rows: pa.Table, advance: Callable[[int], object] = lambda rows: None
+        self,
+        parts: Sequence[str],
+        rows: pa.Table,
+        advance: Callable[[int], object] = lambda rows: None,
+        ways: Mapping[str, str] | None = None,
     ) -> PictureHashes:
         """The hashes of rows (columns part and row, sorted), in order. advance: gets numbers of rows. Raises OSError.
 
-        A picture that cannot be read is identified by its file, offset and size, and looks like no other.
+        A picture that cannot be read is identified by its file, offset and size, and looks like no other. ways: how the
+        embeddings were computed, if there are several. Raises MissingFeatures if embeddings are compared that are not
+        there.
         """
         numbers, starts = np.unique(rows.column("part").to_numpy(), return_index=True)
         held = np.split(rows.column("row").to_numpy(), starts[1:]) if len(numbers) else []
+        features = FeatureReader(self._store, ways)
 
-        def of_part(number: int, wanted: Any) -> pa.Table:
-            table = self._of_part(parts[number], wanted)
+        def of_part(number: int, wanted: Any) -> tuple[pa.Table, Any]:
+            path = parts[number]
+            table = (self._computed(path, wanted, features) if self._decodes else None) or self._of_part(path, wanted)
+            vectors = None
+            if self._same == "embedding":
+                vectors = features.read(Part.parse(path), "embedding", [_VECTOR]).column("embedding")
+                vectors = vectors.take(pa.array(wanted))
             advance(len(wanted))
-            return table
+            return table, vectors
 
         # decoding releases the interpreter's lock
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            tables = list(pool.map(of_part, numbers.tolist(), held))
-        whole = pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
-        pdq = np.frombuffer(b"".join(whole.column("pdq").to_pylist()), np.dtype("<u2")).reshape(-1, 16)
-        quality = whole.column("quality").to_numpy().astype(np.int64)
-        return PictureHashes(
-            whole.column("sha256").to_pylist(), pdq, np.maximum(quality, 0), int((quality == -1).sum())
-        )
+            found = list(pool.map(of_part, numbers.tolist(), held))
+        whole = pa.concat_tables([table for table, _ in found]) if found else _SCHEMA.empty_table()
+        vectors = [vector for _, vector in found if vector is not None]
+        chunks = [chunk for vector in vectors for chunk in vector.chunks]
+        return _hashes_of(whole, vectors_of(pa.chunked_array(chunks)) if chunks else None)
+
+    def _computed(self, path: str, rows: Any, features: FeatureReader) -> pa.Table | None:
+        """The hashes that the stage `hash` has computed for some rows of a part; None if it has not, or not for all.
+
+        The hash of the pixels stands for that of the bytes: equal bytes have equal pixels.
+        """
+        try:
+            table = features.read(Part.parse(path), "hash", [name for name, _ in _HASHES]).take(pa.array(rows))
+        except MissingFeatures:
+            return None
+        if table.column("pixels").null_count:
+            return None
+        pixels = table.column("pixels").cast(pa.binary())
+        digests = [digest.hex() for digest in pixels.to_pylist()]
+        columns = {"row": pa.array(rows, pa.int32()), "sha256": digests, "pixels": pixels}
+        rest = {name: table.column(name) for name in (*_PDQ, "quality")}
+        return pa.table({**columns, **rest}, schema=_SCHEMA)
 
     def _of_part(self, path: str, rows: Any) -> pa.Table:
         """The hashes of some rows of a part, those that are not in the cache computed."""
         part = Part.parse(path)
-        name = hashlib.sha256(f"{_VERSION}/{self._near}/{'/'.join(map(str, part))}".encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{_VERSION}/{self._decodes}/{'/'.join(map(str, part))}".encode()).hexdigest()[:32]
         file = self._cache / f"{name}.parquet"
         known = pq.read_table(file, schema=_SCHEMA) if file.is_file() else _SCHEMA.empty_table()
         missing = np.setdiff1d(rows, known.column("row").to_numpy())
@@ -95,18 +128,10 @@ class PictureHasher:
 
     def _of_image(self, row: int, image: tuple[ImageReference, bytes | Exception]) -> dict[str, Any]:
         reference, data = image
-        nothing: dict[str, Any] = {"row": row, "pdq": bytes(32)}
         if isinstance(data, Exception):
             listed = reference.sha256 or f"{reference.uri} {reference.offset} {reference.size}"
-            return nothing | {"sha256": listed, "quality": -1}
-        digest = hashlib.sha256(data).hexdigest()
-        if self._near:
-            try:
-                bits, quality = _pdq(data)
-                return {"row": row, "sha256": digest, "pdq": bits, "quality": quality}
-            except ImageError:  # its bytes count alone
-                pass
-        return nothing | {"sha256": digest, "quality": 0}
+            return {"row": row, "sha256": listed, **_NOTHING, "quality": -1}
+        return {"row": row, **_of_bytes(data, self._decodes)}
 
     def _keep(self, file: Path, table: pa.Table) -> None:
         """Write a file of the cache: complete or not at all, also if several processes do."""
@@ -119,10 +144,72 @@ class PictureHasher:
             temporary.unlink(missing_ok=True)
 
 
-def _pdq(data: bytes) -> tuple[bytes, int]:
-    """The PDQ hash of an image as 32 bytes, and its quality, 0 to 100. Raises ImageError."""
-    import pdqhash
+def hash_pictures(
+    files: Sequence[Path], advance: Callable[[int], object] = lambda pictures: None
+) -> tuple[Benchmarks, list[str]]:
+    """The hashes of files of pictures, and a line for each that is none. Raises OSError, and InvalidInput without one.
 
-    image = decode(data, MAX_PIXELS).resize((SIDE, SIDE), reducing_gap=2.0)
-    bits, quality = pdqhash.compute(np.asarray(image))
-    return np.packbits(np.asarray(bits, np.uint8)).tobytes(), int(quality)
+    advance: gets numbers of pictures.
+    """
+    _require_pdqhash()
+
+    def of_file(path: Path) -> dict[str, Any]:
+        found = _of_bytes(path.read_bytes(), True)
+        advance(1)
+        return found
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = list(pool.map(of_file, files))
+    there = [(path, one) for path, one in zip(files, made, strict=True) if one["pixels"]]
+    if not there:
+        raise InvalidInput("none of these files is a picture that can be read")
+    refused = [f"{path}: it cannot be decoded" for path, one in zip(files, made, strict=True) if not one["pixels"]]
+    table = pa.Table.from_pylist([{"row": 0, **one} for _, one in there], _SCHEMA)
+    return Benchmarks([str(path) for path, _ in there], _hashes_of(table, None)), refused
+
+
+def picture_files(paths: Iterable[Path]) -> list[Path]:
+    """The files of pictures among files and below folders, by their suffixes, sorted. Raises InvalidInput."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise InvalidInput(f"{path}: there is no such file or folder")
+        inside = [path] if path.is_file() else [one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES]
+        found += sorted(one for one in inside if one.is_file())
+    if not found:
+        raise InvalidInput(f"there is no file of a picture ({', '.join(sorted(SUFFIXES))})")
+    return list(dict.fromkeys(found))
+
+
+def _of_bytes(data: bytes, decodes: bool) -> dict[str, Any]:
+    """The hashes of a file's bytes; of one that is no picture, its bytes count alone."""
+    digest = {"sha256": hashlib.sha256(data).hexdigest()}
+    if decodes:
+        try:
+            return digest | picture_hash(decode(data, MAX_PIXELS))._asdict()
+        except ImageError:
+            pass
+    return digest | _NOTHING | {"quality": 0}
+
+
+def _hashes_of(table: pa.Table, vectors: Any) -> PictureHashes:
+    pdq, mirrored, windows = (bits_of(table.column(name)) for name in _PDQ)
+    quality = table.column("quality").to_numpy().astype(np.int64)
+    return PictureHashes(
+        table.column("sha256").to_pylist(),
+        pdq[:, 0],
+        np.maximum(quality, 0),
+        int((quality == -1).sum()),
+        table.column("pixels").to_pylist(),
+        mirrored[:, 0],
+        windows,
+        vectors,
+    )
+
+
+@functools.cache
+def _require_pdqhash() -> None:
+    try:
+        import pdqhash  # noqa: F401
+    except ImportError:
+        raise InvalidInput("pictures that look alike need pdqhash: pip install 'strata[curation]'") from None

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from strata.core import RECORD_SCHEMA, Record, records_to_table
+from strata.core import NOTHING_FOUND, RECORD_SCHEMA, Record, records_to_table
 from strata.errors import InvalidInput
 
 BATCH = 16  # rows that `map` gives at a time
@@ -30,12 +30,17 @@ class BatchDescriber:
         self._reopen = reopen
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """The new columns of some rows. An image that cannot be described has a failed record, and no description."""
+        """The new columns of some rows.
+
+        An image that cannot be described has a failed record, and no description; one in which the profile knows
+        nothing has none either.
+        """
         if self._each is None:
             self._each = self._reopen()
         alt_texts = list(batch[self.alt_text]) if self.alt_text else None
         found = list(self._each(list(batch[self.column]), alt_texts))
-        texts = [one.description.text if one.description else None for one in found]
+        told = [one.description.text if one.description else None for one in found]
+        texts = [None if text == NOTHING_FOUND else text for text in told]
         return dict(zip(COLUMNS, (texts, rows_of(found)), strict=True))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -5,8 +5,10 @@ Read `formats.py` first, then `decoding.py`, `metadata.py`, `pool.py` and `proce
 
 from __future__ import annotations
 
+from strata.images.blurring import blurred_jpeg
 from strata.images.decoding import FULL_SIZE, MISSING, as_jpeg, decode
 from strata.images.formats import ImageError, pixels_of
+from strata.images.hashes import PictureHash, picture_hash, shrunk
 from strata.images.metadata import without_metadata
 from strata.images.pool import DecodingPool
 from strata.images.process import DecodersUnavailable
@@ -17,8 +19,12 @@ __all__ = [
     "DecodersUnavailable",
     "DecodingPool",
     "ImageError",
+    "PictureHash",
     "as_jpeg",
+    "blurred_jpeg",
     "decode",
+    "picture_hash",
     "pixels_of",
+    "shrunk",
     "without_metadata",
 ]

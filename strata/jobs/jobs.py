@@ -37,7 +37,7 @@ from strata.jobs.waiting import Activity
 from strata.logs import log_context
 from strata.queue import NO_COPY, PRIORITIES, OpenCounts, Queue, WorkingCopy
 from strata.store import READERS, Attempts, BrokenPart, Footer, Store
-from strata.telemetry import COUNTERS
+from strata.telemetry import COUNTERS, span
 from strata.webhooks import Outbox
 
 log = logging.getLogger(__name__)
@@ -268,7 +268,8 @@ class Jobs:
         if fields.get("status") != status or "request" not in fields:
             return False
         end = self._envelope(fields)
-        self.store.write_job_file(job_id, "end", JobEnd(**dict(end), written=written))
+        with span("write end", [fields.get("trace", "")], job=job_id, status=status.value):
+            self.store.write_job_file(job_id, "end", JobEnd(**dict(end), written=written))
         self.tell_end(JobRequest.model_validate_json(fields["request"]))
         self.store.close_job(job_id)
         closed = self.queue.job_states.close_job(job_id, status)

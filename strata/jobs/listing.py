@@ -34,6 +34,7 @@ class Listing:
         self.jobs, self.store, self.list = jobs, jobs.store, jobs.queue.job_list
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="listing")
         self._rebuilding: Future[None] | None = None
+        self._marked: set[str] = set()  # the jobs that were marked as unfinished when the rebuilding began
 
     def close(self) -> None:
         """Stop; a list that is not complete yet is rebuilt by the next scheduler."""
@@ -100,6 +101,7 @@ class Listing:
 
     def _rebuild(self) -> None:
         token, ids = secrets.token_hex(8), self.store.job_ids()
+        self._marked = set(self.store.open_jobs())
         try:
             self.list.begin(token)
             with ThreadPoolExecutor(READERS) as pool:
@@ -122,6 +124,10 @@ class Listing:
             return ListedJob(job_id, "batch", JobStatus.FAILED, ":")
         if request is None:
             return None
+        if end is None and job_id not in self._marked:
+            # a copy of the store that was made while the job ended, or began, may lack the mark
+            log.info("job %s has no end and is not marked as unfinished: it goes on", job_id)
+            self.store.open_job(job_id)
         # a job without an end is listed anew when it is activated
         status = JobStatus.VALIDATING if end is None else end.status
         return ListedJob(job_id, request.kind, status, entry_of(request).partition(":")[2])

@@ -31,6 +31,7 @@ from strata.keys import StoredKeys
 from strata.queue import LockState, Queue
 from strata.quotas import JobQuotas
 from strata.store import Store, storage_fault
+from strata.telemetry import span
 from strata.webhooks import Post, Sender
 
 log = logging.getLogger(__name__)
@@ -344,7 +345,8 @@ class Scheduler:
     def _queue(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
         """Queue chunks of a job; then there is less room."""
         if chunks:
-            self.queue.broker.enqueue_all(chunks, request.id, request.priority)
+            with span("queue chunks", [request.trace], job=request.id, group=chunks[0].group, chunks=len(chunks)):
+                self.queue.broker.enqueue_all(chunks, request.id, request.priority)
             self.room.has_changed()
 
     def _read_summaries(self, plan: Plan) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from strata.core import DEFAULT_TENANT, NO_QUOTAS, Quotas
 from strata.errors import StrataError
@@ -61,6 +61,14 @@ OPEN = Access("", DEFAULT_TENANT, frozenset(Scope))
 _OPERATOR = Access("operator", DEFAULT_TENANT, frozenset(Scope))
 
 
+class KeyFacts(NamedTuple):
+    """What sessions and links need of a key. digest: the SHA-256 of its secret."""
+
+    digest: str
+    name: str
+    expires_at: datetime | None
+
+
 class KeyRefused(StrataError):
     """A request has no key, or one that may not be used. reason: the name of its problem; key_id: of
     the key, if there is one.
@@ -91,9 +99,10 @@ class KeyRing:
         self.keys = keys
         self._operator = digest_of(operator.encode()) if operator is not None else None
         self._closed = closed or operator is not None
+        self._own = {_OPERATOR.key_id: KeyFacts(self._operator, "operator", None)} if self._operator else {}
         self._clock = clock
         self._reading = threading.Lock()
-        self._found: dict[str, ApiKey] = {}  # by the hash
+        self._found: dict[str, ApiKey] = {}  # by the hash of the secret
         self._by_id: dict[str, ApiKey] = {}
         # when the list was read, and when that was tried last, with the error
         self._read_at: float | None = None
@@ -101,12 +110,13 @@ class KeyRing:
         self._error: OSError | None = None
         self._told: set[str] = set()
 
-    def known(self, secrets: Iterable[bytes]) -> Access | None:
+    def known(self, secrets: Iterable[bytes], digests: Sequence[str] = ()) -> Access | None:
         """The access by the list as it is in memory; None if the store is to be asked. It does not wait.
 
-        Raises KeyRefused, and OSError if the list could not be read lately.
+        digests: the hashes of further secrets, as `facts` tells them of the key of a session. Raises KeyRefused, and
+        OSError if the list could not be read lately.
         """
-        digests = [digest_of(secret) for secret in secrets if secret]
+        digests = [*digests, *(digest_of(secret) for secret in secrets if secret)]
         if self._operator in digests:
             return _OPERATOR
         if not self._is_fresh:
@@ -147,21 +157,31 @@ class KeyRing:
         key = self._by_id.get(key_id)
         return key.quotas if key is not None else NO_QUOTAS
 
-    def find(self, secrets: Iterable[bytes]) -> Access:
+    def find(self, secrets: Iterable[bytes], digests: Sequence[str] = ()) -> Access:
         """The access of a request with these secrets. Raises KeyRefused, and OSError if the list cannot be read.
 
         While the store cannot be read, the list of the last minute is believed. Of the requests that come while the
         list is read, those with a key of the last list do not wait for it.
         """
-        digests = [digest_of(secret) for secret in secrets if secret]
-        hit = self._read_at is not None and any(digest in self._found for digest in digests)
-        if self._reading.acquire(blocking=not hit):
+        digests = [*digests, *(digest_of(secret) for secret in secrets if secret)]
+        self.refresh(wait=self._read_at is None or not any(digest in self._found for digest in digests))
+        return _OPERATOR if self._operator in digests else self._by_list(digests)
+
+    def facts(self, key_id: str) -> KeyFacts | None:
+        """What is known of a key by the list as it is in memory; None if it has no such key. It does not wait."""
+        key = self._by_id.get(key_id)
+        if key is None:
+            return self._own.get(key_id)
+        return KeyFacts(key.sha256, key.name, key.expires_at)
+
+    def refresh(self, wait: bool = True) -> None:
+        """Read the list, unless that was tried just now. wait: also for another thread that reads it."""
+        if self._reading.acquire(blocking=wait):
             try:
                 if self._is_older_than(MISS_SECONDS):
                     self._read()
             finally:
                 self._reading.release()
-        return _OPERATOR if self._operator in digests else self._by_list(digests)
 
     def _by_list(self, digests: Sequence[str]) -> Access:
         if self._error is not None and self._is_stale:

@@ -3,12 +3,14 @@
 Each change of a key's quotas is a file of its own, `keys/ID.NUMBER.quotas`, of which the last one holds.
 
 So no file is read, changed and written again: two processes cannot undo each other's work, and one listing tells
-everything that is new. Removing its files removes a key from the list.
+everything that is new. Removing its files removes a key from the list. `keys/signing-secret` has the secret by which
+links and sessions are signed.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -23,6 +25,7 @@ from strata.store import Store
 
 FOLDER = "keys"
 _KEY, _REVOKED = ".json", ".revoked"
+_SECRET = "signing-secret"
 _QUOTAS = re.compile(r"([0-9a-f]{12})\.([0-9]{6})\.quotas")
 
 
@@ -46,6 +49,7 @@ class StoredKeys:
         self.store = store
         self._lock = threading.Lock()
         self._read: dict[str, ApiKey] = {}  # by the id: the files never change
+        self._signing_secret: bytes | None = None
         self._quotas: dict[str, Quotas] = {}  # by the name of the file
 
     def create(
@@ -124,6 +128,24 @@ class StoredKeys:
     def exist(self) -> bool:
         """Whether there is a key, of whatever kind. It takes one listing."""
         return any(name.endswith(_KEY) for name in self.store.names(FOLDER))
+
+    def signing_secret(self) -> bytes:
+        """The secret by which links and sessions are signed: 32 random bytes in hexadecimal digits.
+
+        It is made when it is first asked for; all processes of a store have the same one. Raises DamagedFile.
+        """
+        if self._signing_secret is None:
+            path = self._path(_SECRET, "")
+            try:
+                found = self.store.get(path)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    self.store.put_new(path, secrets.token_hex(32).encode())
+                found = self.store.get(path)
+            if len(found) != 64:  # with an empty one anybody could sign
+                raise DamagedFile(f"{FOLDER}/{_SECRET}", "it has not 64 characters; without it a new one is made")
+            self._signing_secret = found
+        return self._signing_secret
 
     def _names_of(self, key_id: str) -> list[str]:
         """The names of all files of keys. Raises UnknownKey if none is this key's."""

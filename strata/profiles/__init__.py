@@ -6,7 +6,16 @@ The files themselves are read and checked in `strata.core.profiles`.
 from __future__ import annotations
 
 from strata.profiles.editing import NewProfile, new_file, new_profile
-from strata.profiles.views import MemoryView, ProfileList, ProfileView, StageView, WeightsView, view_of, views
+from strata.profiles.views import (
+    MemoryView,
+    ProfileList,
+    ProfileView,
+    StageView,
+    WeightsView,
+    licence_of,
+    view_of,
+    views,
+)
 
 __all__ = [
     "MemoryView",
@@ -15,6 +24,7 @@ __all__ = [
     "ProfileView",
     "StageView",
     "WeightsView",
+    "licence_of",
     "new_file",
     "new_profile",
     "view_of",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from strata.addresses import without_secrets
 from strata.components import components_folder
 from strata.core import (
+    FEATURES,
     FINAL_GROUP,
     GROUPS,
     LAYERS,
@@ -135,7 +136,7 @@ def view_of(profile: Profile, default: bool = False, proof_of: ProofOf = lambda 
                 model=without_secrets(profile.stages[name].model),
                 revision=profile.stages[name].revision,
             )
-            for group in GROUPS
+            for group in (*GROUPS, FEATURES)
             for name in STAGES_OF[group]
             if name in profile.stages
         ],
@@ -150,6 +151,12 @@ def view_of(profile: Profile, default: bool = False, proof_of: ProofOf = lambda 
     )
 
 
+def licence_of(model: str) -> str | None:
+    """The licence of a stage's model; None where it is not known."""
+    licence: str | None = _table().get(model, {}).get("licence")
+    return licence
+
+
 def _names(profile: Profile, group: str) -> list[str]:
     return [name for name in STAGES_OF[group] if name in profile.stages]
 
@@ -157,7 +164,7 @@ def _names(profile: Profile, group: str) -> list[str]:
 def _weights(profile: Profile) -> list[WeightsView]:
     """The weights of a profile, each once, in the order of the stages that use them."""
     stages: dict[tuple[str, str], list[str]] = {}
-    for group in GROUPS:
+    for group in (*GROUPS, FEATURES):
         for name in _names(profile, group):
             chosen = profile.stages[name]
             stages.setdefault((chosen.model, chosen.revision), []).append(name)
@@ -172,7 +179,7 @@ def _known(model: str, revision: str, names: list[str]) -> WeightsView:
         model=without_secrets(model),
         revision=revision,
         stages=names,
-        licence=known.get("licence"),
+        licence=licence_of(model),
         download_bytes=0 if elsewhere else known.get("bytes"),
         parameters=None if millions is None else millions * 10**6,
     )

@@ -46,8 +46,8 @@ class Claim:
     @classmethod
     def of(cls, stream: str, message: str, fields: Mapping[str, str], deliveries: int = 1) -> Claim:
         """The claim of a message with these fields."""
-        chunk = Chunk.from_fields({name: text for name, text in fields.items() if name not in (RETURNED, keys.CALLER)})
-        return cls(chunk, stream, message, deliveries, RETURNED in fields, fields.get(keys.CALLER, ""))
+        returned, caller = RETURNED in fields, fields.get(keys.CALLER, "")
+        return cls(Chunk.from_fields(fields), stream, message, deliveries, returned, caller)
 
     @property
     def priority(self) -> str:

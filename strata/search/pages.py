@@ -150,8 +150,11 @@ class Search:
         return mask
 
     def hints(self) -> list[str]:
-        """The words and labels that no row of the index has, each with the most similar label, if one is similar."""
-        return [self._hint(term) for term in self._unknown]
+        """The words and labels that no row of the index has, each with the most similar label, if one is similar.
+
+        None as long as the index has no rows: that says nothing of the words.
+        """
+        return [self._hint(term) for term in self._unknown] if self.count else []
 
     def _hint(self, term: Term) -> str:
         # a word may be meant for that of any label

@@ -10,11 +10,23 @@ from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.composition import moved_away, plot_composition, shares_of
 from strata.snapshots.deletion import Deletion
 from strata.snapshots.differences import Change, Difference, Overlap, difference
+from strata.snapshots.duplicates import (
+    Benchmarks,
+    Keep,
+    PictureHashes,
+    Same,
+    bits_of,
+    found_in,
+    read_benchmarks,
+    same_pictures,
+    vectors_of,
+    write_benchmarks,
+)
 from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.manifests import Manifest
 from strata.snapshots.own_files import OwnFiles, read_own_files
-from strata.snapshots.pictures import PictureHashes
 from strata.snapshots.reviewing.queues import Doubt, Order, QueuedRow, ReviewQueue, find_rows, records_of, review_queue
+from strata.snapshots.rules import LeftOut, rules_of
 from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import SHORT_ID, LostRows, Snapshot, Snapshots, UnknownSnapshot
 from strata.snapshots.verification import Report, Verification
@@ -24,11 +36,14 @@ __all__ = [
     "FEATURES",
     "SHORT_ID",
     "Axis",
+    "Benchmarks",
     "Change",
     "Cleaning",
     "Deletion",
     "Difference",
     "Doubt",
+    "Keep",
+    "LeftOut",
     "LostRows",
     "Manifest",
     "Order",
@@ -38,19 +53,27 @@ __all__ = [
     "QueuedRow",
     "Report",
     "ReviewQueue",
+    "Same",
     "Selection",
     "Snapshot",
     "Snapshots",
     "UnknownSnapshot",
     "Verification",
     "axes_of",
+    "bits_of",
     "difference",
     "find_rows",
+    "found_in",
     "moved_away",
     "plot_composition",
+    "read_benchmarks",
     "read_own_files",
     "read_rows",
     "records_of",
     "review_queue",
+    "rules_of",
+    "same_pictures",
     "shares_of",
+    "vectors_of",
+    "write_benchmarks",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from strata.core import FINAL_GROUP, GROUPS, JobRequest, is_hash, is_job_id
+from strata.core import FEATURES, FINAL_GROUP, GROUPS, JobRequest, is_hash, is_job_id
 from strata.errors import Conflict, DamagedFile
 from strata.judgments import batches_of_job
 from strata.snapshots.snapshots import Snapshots
@@ -17,12 +18,14 @@ from strata.store import READERS, Part, PartsOf, Store, UnknownSource, parts_at,
 ROWS_AGE = 3600.0
 
 
-Chunks = set[tuple[object, ...]]  # parts without their attempt
+Chunks = set[tuple[str, str, str, int]]  # parts without their attempt
 
 
 @dataclass
 class _References:
     """What is referenced: single parts by snapshots, the newest part of each chunk by jobs.
+
+    A part of the group `features` is referenced with the `llm` part beside it, whatever its fingerprint.
 
     chunks: parts without their attempt; fingerprints: pairs (group, fingerprint) all of whose parts are referenced,
     superseded ones too: those of unfinished jobs; groups: all of whose parts may be referenced, by a damaged file;
@@ -35,8 +38,19 @@ class _References:
     groups: set[str] = field(default_factory=set)
     uploads: set[str] | None = field(default_factory=set)
 
+    @functools.cached_property
+    def described(self) -> set[tuple[str, int]]:
+        """The identity and number of each `llm` part that is referenced."""
+        known = ((group, identity, number) for group, _, identity, number, _ in self.parts)
+        also = ((group, identity, number) for group, _, identity, number in self.chunks)
+        return {(identity, number) for group, identity, number in (*known, *also) if group == FINAL_GROUP}
+
     def has(self, path: str, part: Part) -> bool:
         """Whether the part at a path is referenced."""
+        if part.group == FEATURES:
+            # which shards an unfinished job has is not known
+            unknown = bool(self.fingerprints) or FINAL_GROUP in self.groups
+            return path.startswith("parts/") and (unknown or (part.identity, part.number) in self.described)
         if part in self.parts or (part.group, part.fingerprint) in self.fingerprints or part.group in self.groups:
             return True
         return path.startswith("parts/") and part[:-1] in self.chunks
@@ -132,7 +146,7 @@ class Cleaning:
         # the parts of an unfinished job may not be known yet: keep all with its fingerprints
         return _References(fingerprints=set(request.fingerprints.items()), uploads=self._upload_of(request))
 
-    def _of_job(self, request: JobRequest) -> Iterator[tuple[object, ...]]:
+    def _of_job(self, request: JobRequest) -> Iterator[tuple[str, str, str, int]]:
         """Every part of a finished job, without its attempt: the newest attempt counts."""
         for summary in self._parts_of.summaries(request):
             yield Part("index", request.fingerprints["index"], summary.identity, 0, 0)[:-1]
@@ -163,7 +177,7 @@ class Cleaning:
         ids = {snapshot.id for snapshot in self._snapshots.all()}
         for path, size in self.store.find("snapshots", "objects").items():
             name, _, suffix = path.rpartition("/")[2].partition(".")
-            if name in ids or suffix not in ("parquet", "reviewed.parquet") or not is_hash(name):
+            if name in ids or suffix not in ("parquet", "reviewed.parquet", "clusters.parquet") or not is_hash(name):
                 continue
             with suppress(FileNotFoundError):
                 if self.store.age(self.store.path(path)) > ROWS_AGE:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 
-from strata.core import GROUPS, JobRequest
+from strata.core import FEATURES, GROUPS, JobRequest, is_hash
 from strata.errors import DamagedFile
 from strata.judgments import remove_judgments
 from strata.snapshots.snapshots import Snapshots
@@ -58,7 +58,14 @@ class Deletion:
             pinned, damaged = self._snapshots.pinned()
             if damaged:
                 raise damaged[0]
+            mine += self._features(request, {folder[2] for folder in used} | {part.identity for part in pinned})
             return sum(pool.map(lambda folder: self._remove_folder(folder, pinned), mine))
+
+    def _features(self, request: JobRequest, shared: set[str]) -> list[Folder]:
+        """The folders of the group `features` of shards that nobody else uses."""
+        alone = {summary.identity for summary in self._parts_of.summaries(request) if summary.identity} - shared
+        fingerprints = self.store.folders(f"parts/{FEATURES}", is_hash) if alone else []
+        return [(FEATURES, fingerprint, identity) for fingerprint in fingerprints for identity in sorted(alone)]
 
     def _remove_folder(self, folder: Folder, pinned: set[Part]) -> int:
         """Remove the parts of a shard, except those of snapshots; their number."""

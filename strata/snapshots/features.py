@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from strata.core import LAYERS, THINGS, LayerSpec, Status, head_of
 from strata.judgments import Judgments, Review, Subject, reviews
-from strata.store import READERS, Part, Store
+from strata.privacy import MAY_HOLD, Personal, personal_data
+from strata.store import READERS, FeatureReader, Part, Store
 
 Kind = Literal["number", "flag", "name"]
 Floats = np.typing.NDArray[np.float64]
@@ -29,12 +30,16 @@ _ALWAYS = ("key", "status")
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature: its kind, its meaning for users, the columns of parts that it needs, and how it is computed."""
+    """A feature: its kind, its meaning for users, the columns of parts that it needs, and how it is computed.
+
+    stage: of the group `features`, whose parts have the columns; None: the columns are those of `llm` parts.
+    """
 
     kind: Kind
     meaning: str
     columns: tuple[str, ...]
     compute: Callable[[pa.Table], Any]
+    stage: str | None = None
 
 
 def entries_of(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
@@ -165,6 +170,22 @@ def _thing(table: pa.Table) -> pa.Array:
     return pa.array(things, pa.string())
 
 
+def _personal(table: pa.Table) -> Ints:
+    """The number of different personal data in all texts of each row, whether their entries are kept or not."""
+    found: set[tuple[int, Personal]] = set()
+    for name, layer, _ in _ALL_TEXTS:
+        column = table.column(name).combine_chunks()
+        many = pa.types.is_list(column.type)
+        rows = pc.list_parent_indices(column).to_numpy() if many else np.arange(table.num_rows)
+        entries = pc.list_flatten(column) if many else column
+        texts = pc.struct_field(entries, layer) if layer else entries
+        # only a few texts have an @ or a row of digits
+        likely = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, MAY_HOLD), False))
+        for place, text in zip(likely.tolist(), texts.take(pa.array(likely)).to_pylist(), strict=True):
+            found.update((int(rows[place]), one) for one in personal_data(text))
+    return np.bincount(np.array([row for row, _ in found], np.int64), minlength=table.num_rows)
+
+
 def _image(table: pa.Table) -> Any:
     """The identity of each row's image: its SHA-256, or without one its file, offset and size."""
     uri, offset, size, digest = (pc.struct_field(table.column("image"), i) for i in range(4))
@@ -215,8 +236,13 @@ def _of_layer(layer: LayerSpec) -> dict[str, Feature]:
     return features
 
 
+def _text_path(layer: LayerSpec) -> str:
+    """The path of a layer's texts in the parts' Parquet schema."""
+    return _of(layer, layer.words)[0] if layer.many else f"{layer.name}.{layer.words}".rstrip(".")
+
+
 def _text_feature(layer: LayerSpec) -> Feature:
-    columns = _of(layer, "kept", layer.words) if layer.many else (f"{layer.name}.{layer.words}".rstrip("."),)
+    columns = _of(layer, "kept", layer.words) if layer.many else (_text_path(layer),)
     meaning = f"the words of the kept {layer.title}, one entry a line" if layer.many else f"the {layer.title}"
     return Feature("name", meaning, columns, _text_of(layer))
 
@@ -232,6 +258,9 @@ TEXTS = {
     **{"alt_text": "alt_text", "caption": "caption", "description": "description"},
     **{"phrases": "regions", "read": "text", "tag_words": "tags"},
 }
+# every text of a row: the column, the field of its entries, and the path in the parts' Parquet schema
+_ALL_TEXTS = [(layer.name, layer.words, _text_path(layer)) for layer in LAYERS.values()]
+_ALL_TEXTS += [("variants", "text", "variants.list.element.text")]
 _MATCHED = [layer for layer in LAYERS.values() if layer.matched]
 _KEPT = tuple(column for layer in THINGS for column in _of(layer, "kept"))
 _BOXES = tuple(column for layer in THINGS for column in _of(layer, "kept", layer.words, "box.list.element"))
@@ -252,6 +281,16 @@ FEATURES: dict[str, Feature] = {
     "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _review),
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
+    "personal": Feature(
+        "number",
+        "different e-mail addresses and numbers of phones, accounts and cards in all texts",
+        tuple(path for _, _, path in _ALL_TEXTS),
+        _personal,
+    ),
+    "sharpness": Feature(
+        "number", "variance of the Laplacian of the grey image", ("sharpness",), _column("sharpness"), "sharpness"
+    ),
+    "faces": Feature("number", "faces that were found", ("faces",), _column("faces"), "faces"),
     "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), _image),
 }
 
@@ -261,32 +300,39 @@ class Rows:
     """The succeeded rows of some parts, and the number of all rows by status.
 
     table: part (int32, index in the list of parts), row (int32, index in the part), key, and one column per feature;
-    sorted by part and row.
+    sorted by part and row. ways: how the stages of the group `features` have computed that were read.
     """
 
     table: pa.Table
     statuses: Counter[str]
+    ways: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_rows(
-    store: Store, parts: Sequence[str], features: Iterable[str], advance: Callable[[int], object] = lambda parts: None
+    store: Store,
+    parts: Sequence[str],
+    features: Iterable[str],
+    advance: Callable[[int], object] = lambda parts: None,
+    ways: Mapping[str, str] | None = None,
 ) -> Rows:
     """Read features of all succeeded rows of parts.
 
-    parts: paths from the store's root. advance: called with the number of parts read since the last call. Raises
-    FileNotFoundError for a part that does not exist, and for the feature `review` LostJudgments.
+    parts: paths from the store's root. advance: gets the number of parts read since the last call. ways: how stages of
+    the group `features` have computed, where there are several. Raises FileNotFoundError for a part that does not
+    exist, for the feature `review` LostJudgments, and MissingFeatures for what was not computed.
     """
-    # the columns of all features; key and status are always needed
     names = sorted({*features, "key"})
-    columns = list(dict.fromkeys((*_ALWAYS, *(column for name in names for column in FEATURES[name].columns))))
+    own, beside = ([FEATURES[name] for name in names if bool(FEATURES[name].stage) is there] for there in (False, True))
+    columns = list(dict.fromkeys((*_ALWAYS, *(column for feature in own for column in feature.columns))))
+    reader = FeatureReader(store, ways) if beside else None
     said = reviews(Judgments(store).of_fingerprints(_fingerprints(parts)).whole()) if "review" in names else {}
 
     def read(start: int) -> tuple[pa.Table, Counter[str], int]:
         # the batch as one table, with the origin of each row
         batch = parts[start : start + PARTS_AT_ONCE]
         tables = [_with_origin(index, store.read_columns(path, columns)) for index, path in enumerate(batch, start)]
+        tables = [_with_features(*each, reader, beside) for each in zip(tables, batch, strict=True)]
         table = pa.concat_tables(tables).combine_chunks()
-        # count all rows, compute features of the succeeded ones
         statuses = Counter(table.column("status").to_pylist())
         table = table.filter(pc.equal(table.column("status"), Status.SUCCEEDED.value)).combine_chunks()
         if "review" in names:
@@ -295,13 +341,24 @@ def read_rows(
         return pa.table({"part": table["part"], "row": table["row"], **computed}), statuses, len(batch)
 
     found, statuses = [], Counter[str]()
-    # threads wait for a remote store, and compute on a local one; `map` keeps the order
+    # threads wait for a remote store, and compute on a local one
     with ThreadPoolExecutor(os.cpu_count() if store.local else READERS) as pool:
         for table, counts, number in pool.map(read, range(0, len(parts), PARTS_AT_ONCE)):
             found.append(table)
             statuses += counts
             advance(number)
-    return Rows(pa.concat_tables(found).combine_chunks(), statuses)
+    return Rows(pa.concat_tables(found).combine_chunks(), statuses, reader.used if reader is not None else {})
+
+
+def _with_features(table: pa.Table, path: str, reader: FeatureReader | None, features: Sequence[Feature]) -> pa.Table:
+    """A part's columns with those of its parts of the group `features`, which have the same rows."""
+    for stage in dict.fromkeys(feature.stage for feature in features):
+        assert reader is not None
+        columns = [column for feature in features if feature.stage == stage for column in feature.columns]
+        found = reader.read(Part.parse(path), str(stage), columns)
+        for name in found.column_names:
+            table = table.append_column(name, found.column(name))
+    return table
 
 
 def _fingerprints(parts: Sequence[str]) -> set[str]:

@@ -26,7 +26,10 @@ def _path_of_part(path: str) -> str:
 
 
 class Counts(BaseModel):
-    """The numbers of parts, and of their rows by status. passed: succeeded rows that pass the filter."""
+    """The numbers of parts, and of their rows by status. passed: succeeded rows that pass the filter.
+
+    left_out: by rule of the selection, the succeeded rows that it is the first to leave out.
+    """
 
     parts: int
     succeeded: int
@@ -34,6 +37,7 @@ class Counts(BaseModel):
     failed: int
     passed: int
     selected: int
+    left_out: dict[str, int] = {}
 
 
 class Manifest(BaseModel):

@@ -1,4 +1,4 @@
-"""What users bring to a selection: a table of their own scores, joined by key, and a list of keys to leave out."""
+"""What users bring to a selection: a table of own scores, joined by key, keys to leave out, pictures of benchmarks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from strata.errors import InvalidInput
+from strata.snapshots.duplicates import Benchmarks, read_benchmarks
 from strata.snapshots.features import FEATURES, Kind
 
 KEY = "key"
@@ -24,13 +25,14 @@ KEY = "key"
 class OwnFiles:
     """The content of a user's files.
 
-    scores: a table with `key` and other columns, each key once; excluded: keys. sha256s: of the files that were read,
-    by their option, so that a selection says exactly what it has used.
+    scores: a table with `key` and other columns, each key once; excluded: keys; benchmarks: pictures whose rows are
+    left out. sha256s: of the files that were read, by their option, so that a selection says exactly what it has used.
     """
 
     scores: pa.Table | None = None
     excluded: pa.Array | None = None
     sha256s: tuple[tuple[str, str], ...] = ()
+    benchmarks: Benchmarks | None = None
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -70,9 +72,10 @@ def _bytes_of(path: Path) -> bytes:
         raise InvalidInput(f"{path}: {error.strerror or error}") from None
 
 
-def read_own_files(scores: Path | None, exclude: Path | None) -> OwnFiles:
-    """Read a file of scores (.parquet or .csv), and one of keys, one a line. Raises InvalidInput."""
-    contents = {name: _bytes_of(path) for name, path in (("scores", scores), ("exclude", exclude)) if path}
+def read_own_files(scores: Path | None, exclude: Path | None, without: Path | None = None) -> OwnFiles:
+    """Read a file of scores (.parquet or .csv), one of keys, one a line, and one of hashes. Raises InvalidInput."""
+    given = (("scores", scores), ("exclude", exclude), ("without", without))
+    contents = {name: _bytes_of(path) for name, path in given if path}
     table = _scores_of(scores, contents["scores"]) if scores else None
     excluded = None
     if exclude:
@@ -82,7 +85,7 @@ def read_own_files(scores: Path | None, exclude: Path | None) -> OwnFiles:
             raise InvalidInput(f"{exclude}: it is not UTF-8 text") from None
         excluded = pa.array(sorted({line for line in lines if line}), pa.string())
     sums = tuple((name, hashlib.sha256(content).hexdigest()) for name, content in contents.items())
-    return OwnFiles(table, excluded, sums)
+    return OwnFiles(table, excluded, sums, read_benchmarks(without, contents["without"]) if without else None)
 
 
 def _scores_of(path: Path, content: bytes) -> pa.Table:

@@ -21,16 +21,28 @@ from pydantic import Field, model_validator
 from strata.errors import InvalidInput
 from strata.snapshots.axes import DEFAULT_AXES, Axis, Setting
 from strata.snapshots.caps import within_cap
+from strata.snapshots.duplicates import (
+    Benchmarks,
+    Keep,
+    PictureHashes,
+    Same,
+    clusters_of,
+    found_in,
+    kept_of,
+    same_pictures,
+)
+from strata.snapshots.duplicates.pictures import HASHED, MOST_DIFFERENT
 from strata.snapshots.features import Kind
 from strata.snapshots.filters import Filter
 from strata.snapshots.own_files import without
-from strata.snapshots.pictures import PictureHashes, same_pictures
+from strata.snapshots.rules import BENCHMARK, checked_rules, names_of, ruled
 
 Ints = np.typing.NDArray[np.int64]
 Floats = np.typing.NDArray[np.float64]
 
 Pictures = Callable[[pa.Table], PictureHashes]  # reads the pictures of rows (columns part and row)
 
+BENCHMARKS = "without"  # the option whose file has the hashes of benchmarks' pictures
 HALF_TOLD = 3  # entries of a description at which the factor for its content is 1/2
 
 
@@ -59,14 +71,20 @@ class Selection(Setting):
     best: "content", or "evidence" in the snapshots of earlier versions, which did not ask how much is told. cap: rows
     that each noun of the descriptions keeps (see `strata.snapshots.caps`), before rows are counted. own: the columns of
     the user's scores with their kinds, and files: the SHA-256 of the user's files by their option (`OwnFiles`). same:
-    which images are one to `unique`, by their pictures (see `strata.snapshots.pictures`): those with equal bytes, or
-    also those that look alike; None: by the feature `image`. split: the part of a split snapshot that this is.
-    reviewed: a hash of the texts that people left of the selected rows in review; None if none was judged.
+    which images are one to `unique`, by their pictures (see `strata.snapshots.duplicates`): from those with equal
+    bytes to those with embeddings near each other; None: by the feature `image`. split: the part of a split snapshot
+    that this is. reviewed: a hash of the texts that people left of the selected rows in review; None if none was
+    judged. alike: the least cosine of embeddings that are one to `same`. bits: by which hashes of
+    pictures differ at most that look alike. keep: which row of one image stays: the first,
+    the largest in pixels, or the best by `scores_of`. leave_out: names and filters of rows that are left out and
+    counted (see `strata.snapshots.rules`). ways: how the stages of the group `features` have computed what is read, by
+    stage.
     """
 
     LATER: ClassVar = {
         **{"score": (None, "evidence"), "cap": (None,), "own": ({},), "files": ((),)},
         **{"same": (None,), "split": (None,), "reviewed": (None,)},
+        **{"alike": (None,), "bits": (MOST_DIFFERENT,), "keep": ("first",), "leave_out": ((),), "ways": ({},)},
     }
 
     method: Literal["random", "balanced", "best"] = "random"
@@ -80,9 +98,14 @@ class Selection(Setting):
     cap: int | None = Field(default=None, ge=1)
     own: dict[str, Kind] = Field(default_factory=dict)
     files: tuple[tuple[str, str], ...] = ()
-    same: Literal["bytes", "near"] | None = None
+    same: Same | None = None
     split: Split | None = None
     reviewed: str | None = None
+    alike: float | None = Field(default=None, gt=0, le=1)
+    bits: int = Field(default=MOST_DIFFERENT, ge=0, le=96)
+    keep: Keep = "first"
+    leave_out: tuple[tuple[str, str], ...] = ()
+    ways: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -97,8 +120,16 @@ class Selection(Setting):
             raise ValueError("a count and a share exclude each other")
         if self.axes and self.method != "balanced":
             raise ValueError("only a balanced selection has axes")
-        if self.same and not self.unique:
-            raise ValueError("only a selection of each image once compares pictures")
+        compares = self.unique or BENCHMARKS in dict(self.files)
+        if self.same and not compares:
+            raise ValueError("only a selection of each image once, or without those of a file, compares pictures")
+        if (self.alike is None) != (self.same != "embedding"):
+            raise ValueError("embeddings are compared with the least cosine, and nothing else is")
+        if self.bits != MOST_DIFFERENT and self.same not in HASHED:
+            raise ValueError("only a comparison of pictures that look alike counts bits")
+        if self.keep != "first" and not self.unique:
+            raise ValueError("only a selection of each image once has a row that stays")
+        checked_rules(dict(self.leave_out))
         if self.score and self.method != "best":
             raise ValueError("only a selection of the best has a score")
         return self
@@ -107,8 +138,9 @@ class Selection(Setting):
     def features(self) -> set[str]:
         """The features of rows that the selection needs."""
         names = {axis.feature for axis in self.axes} | (Filter(self.where, self.own).names if self.where else set())
-        names |= {"description"} if self.cap else set()
-        names |= {"evidence", "match", "told"} if self.method == "best" else set()
+        names |= names_of(self.leave_out, self.own) | ({"description"} if self.cap else set())
+        names |= {"evidence", "match", "told"} if "best" in (self.method, self.keep) else set()
+        names |= {"width", "height"} if self.keep == "largest" else set()
         return names | ({"image"} if self.unique else set())
 
     def resolved(self, table: pa.Table) -> Self:
@@ -118,11 +150,18 @@ class Selection(Setting):
 
 @dataclass(frozen=True)
 class Choice:
-    """The result of a selection. passed: number of rows that pass the filter; indices: selected rows, in order."""
+    """The result of a selection.
+
+    passed: number of rows that pass the filter; indices: selected rows, in order. left_out: by rule, the number of rows
+    that it is the first to leave out; clusters: the rows that show the same picture as another, if pictures were
+    compared (`CLUSTER_SCHEMA`).
+    """
 
     selection: Selection
     passed: int
     indices: Ints
+    left_out: dict[str, int]
+    clusters: pa.Table | None = None
 
     @property
     def axes(self) -> dict[str, Axis]:
@@ -136,15 +175,20 @@ def select(
     selection: Selection,
     excluded: pa.Array | None = None,
     pictures: Pictures | None = None,
+    benchmarks: Benchmarks | None = None,
 ) -> Choice:
     """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
-    excluded: keys of rows that do not pass. pictures: reads the pictures of rows. Raises SelectionError if fewer rows
-    pass than are requested, and FilterError.
+    excluded: keys of rows that do not pass. pictures: reads the pictures of rows. benchmarks: pictures whose rows are
+    left out. Raises SelectionError if fewer rows pass than are requested, and FilterError.
     """
-    indices = _narrowed(table, selection, excluded)
-    if selection.unique:
-        indices = indices[_once(table.take(pa.array(indices)), selection, pictures)]
+    indices, left_out = _narrowed(table, selection, excluded)
+    clusters = None
+    if selection.unique or benchmarks is not None:
+        rows = table.take(pa.array(indices))
+        compared = _compared(rows, selection, pictures, benchmarks)
+        left_out |= {BENCHMARK: len(compared.benchmarks)} if benchmarks is not None else {}
+        indices, clusters = indices[compared.kept], compared.clusters
     if selection.cap:
         rows = table.take(pa.array(indices))
         hashes = row_hashes(rows, identities, selection.seed)
@@ -152,37 +196,76 @@ def select(
     # axes by the commonest names are resolved on the rows that pass
     rows = table.take(pa.array(indices))
     selection = selection.resolved(rows)
-    # the number of rows: the count, a share of the rows that pass, or all
-    passed = len(indices)
+    wanted = _wanted(selection, len(indices), excluded is not None or bool(left_out))
+    # take the first rows of the order, and return them in the table's order
+    selected = _order(rows, identities, selection)[:wanted]
+    return Choice(selection, len(indices), np.sort(indices[selected]), left_out, clusters)
+
+
+def _wanted(selection: Selection, passed: int, narrowed: bool) -> int:
+    """The number of rows: the count, a share of the rows that pass, or all. Raises SelectionError."""
     wanted = passed if selection.share is None else round(selection.share * passed)
     wanted = selection.count if selection.count is not None else wanted
     if wanted > passed:
-        narrowed = selection.where or selection.unique or selection.cap or excluded is not None
-        what = "pass" if narrowed else "exist"
+        what = "pass" if narrowed or selection.where or selection.unique or selection.cap else "exist"
         raise SelectionError(f"{wanted} rows are requested, but only {passed} {what}")
-    # take the first rows of the order, and return them in the table's order
-    selected = _order(rows, identities, selection)[:wanted]
-    return Choice(selection, passed, np.sort(indices[selected]))
+    return wanted
 
 
-def _narrowed(table: pa.Table, selection: Selection, excluded: pa.Array | None) -> Ints:
-    """The indices of the rows that are not excluded and that the filter lets pass, in order."""
+def _narrowed(table: pa.Table, selection: Selection, excluded: pa.Array | None) -> tuple[Ints, dict[str, int]]:
+    """The indices of the rows that are not excluded, that no rule leaves out and that the filter lets pass, in order.
+
+    Beside them the number of rows that each rule leaves out.
+    """
     indices = np.arange(table.num_rows)
     if excluded is not None:
         indices = without(table, indices, excluded)
+    left_out: dict[str, int] = {}
+    if selection.leave_out:
+        left, out = ruled(table.take(pa.array(indices)), selection.leave_out, selection.own)
+        indices, left_out = indices[left], {name: len(rows) for name, rows in out.items()}
     if selection.where:
         indices = indices[Filter(selection.where, selection.own).rows(table.take(pa.array(indices))).to_numpy()]
-    return indices
+    return indices, left_out
 
 
-def _once(rows: pa.Table, selection: Selection, pictures: Pictures | None) -> Ints:
-    """The indices of the first row of each image, in order. Raises SelectionError without what reads pictures."""
-    if selection.same is None:
-        return _first_of_each(rows.column("image"))
+@dataclass(frozen=True)
+class _Compared:
+    """Rows by their pictures. kept: the indices of those that stay; benchmarks: of those that a benchmark has."""
+
+    kept: Ints
+    benchmarks: Ints
+    clusters: pa.Table | None = None
+
+
+def _compared(
+    rows: pa.Table, selection: Selection, pictures: Pictures | None, benchmarks: Benchmarks | None
+) -> _Compared:
+    """Which rows stay if pictures are compared. Raises SelectionError without what reads pictures."""
+    everyone, none = np.arange(rows.num_rows), np.zeros(0, np.int64)
+    if selection.same is None and benchmarks is None:
+        return _Compared(_first_of_each(rows.column("image")), none)
     if pictures is None:
         raise SelectionError("the selection compares pictures, and nothing was given that reads them")
-    groups = same_pictures(pictures(rows), selection.same == "near")
-    return np.flatnonzero(groups == np.arange(len(groups)))
+    hashes, same = pictures(rows), selection.same or "near"
+    found = none
+    if benchmarks is not None:
+        there = found_in(hashes, benchmarks.hashes, same, selection.alike, selection.bits) >= 0
+        found, everyone = everyone[there], everyone[~there]
+    if not selection.unique:
+        return _Compared(everyone, found)
+    left = rows.take(pa.array(everyone))
+    groups = same_pictures(hashes.take(everyone), same, selection.alike, selection.bits)
+    kept = kept_of(groups, _worth(left, selection))
+    return _Compared(everyone[kept], found, clusters_of(left, groups, kept))
+
+
+def _worth(rows: pa.Table, selection: Selection) -> Floats | None:
+    """What each row is worth to `keep`; None: the first stays."""
+    if selection.keep == "largest":
+        sides = (rows.column(name).to_numpy().astype(np.float64) for name in ("width", "height"))
+        return np.asarray(next(sides) * next(sides), np.float64)
+    return scores_of(rows, selection) if selection.keep == "best" else None
 
 
 def _first_of_each(column: pa.ChunkedArray) -> Ints:

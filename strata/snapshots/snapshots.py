@@ -11,7 +11,7 @@ import hashlib
 import io
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -25,20 +25,22 @@ from strata.core import FINAL_GROUP, Chunk, is_tenant
 from strata.errors import BrokenStore, Conflict, DamagedFile, InvalidInput, NotFound
 from strata.snapshots.axes import DEFAULT_AXES, Axis
 from strata.snapshots.composition import Composition, composition_of, noun_counts
+from strata.snapshots.duplicates import CLUSTER_SCHEMA, PictureHashes, same_pictures
 from strata.snapshots.features import Rows, read_rows
+from strata.snapshots.filters import FilterError
 from strata.snapshots.manifests import ROW_SCHEMA, Counts, Manifest, id_of, manifest_of
 from strata.snapshots.own_files import OwnFiles
-from strata.snapshots.pictures import PictureHashes, same_pictures
 from strata.snapshots.reviewing.texts import SCHEMA, digest_of, texts_of
+from strata.snapshots.rules import LeftOut, left_out, names_of
 from strata.snapshots.selection import Choice, Pictures, Selection, SelectionError, Split, select
 from strata.snapshots.targets import check_labels, check_targets
-from strata.store import READERS, Part, PartsOf, Provenance, Store, last_attempts, provenance_of
+from strata.store import READERS, FeatureReader, Part, PartsOf, Provenance, Store, last_attempts, provenance_of
 
 log = logging.getLogger(__name__)
 
 SHORT_ID = 12  # digits of an id that are enough to identify a snapshot
-# reads the pictures of some rows (columns part and row) of parts
-PartPictures = Callable[[Sequence[str], pa.Table], PictureHashes]
+# reads the pictures of some rows (columns part and row) of parts: (parts, rows), and for embeddings `ways=`
+PartPictures = Callable[..., PictureHashes]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FILE = re.compile(_NAME.pattern + r"\.json")
 
@@ -93,6 +95,37 @@ class Snapshot:
         if self.manifest.selection.reviewed is None:
             return SCHEMA.empty_table()
         return pq.read_table(pa.BufferReader(self._store.get(_texts_path(self._store, self.id))))
+
+    def clusters(self) -> pa.Table:
+        """The rows that show the same picture as another one of those that passed, of CLUSTER_SCHEMA; sorted.
+
+        Rows that were left out because another one stays are among them. It is empty if pictures were not compared.
+        Raises OSError.
+        """
+        path = _clusters_path(self._store, self.id)
+        with suppress(FileNotFoundError):
+            return pq.read_table(pa.BufferReader(self._store.get(path)))
+        return CLUSTER_SCHEMA.empty_table()
+
+    def with_keys(self, rows: pa.Table) -> pa.Table:
+        """A table with the columns part and row, and the key of each row. Raises OSError."""
+        numbers, places = rows.column("part").to_numpy(), rows.column("row").to_numpy()
+        keys = np.empty(rows.num_rows, object)
+        for number in np.unique(numbers):
+            there = numbers == number
+            column = self._store.read_columns(self.parts[number], ["key"]).column("key")
+            keys[there] = column.take(pa.array(places[there])).to_numpy(zero_copy_only=False)
+        return rows.append_column("key", pa.array(keys, pa.string()))
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """The rows that its rules leave out, by rule. Raises OSError, and SelectionError for rules by own scores."""
+        selection = self.manifest.selection
+        try:
+            features = names_of(selection.leave_out, {})
+        except FilterError as error:
+            raise SelectionError(f"a rule reads a file that the store does not have: {error.reason}") from None
+        rows = read_rows(self._store, self.parts, features, ways=selection.ways)
+        yield from left_out(rows.table, selection.leave_out)
 
     def check_parts(self) -> None:
         """Raise LostRows if a part with selected rows is not in the store any more. Raises OSError."""
@@ -158,9 +191,7 @@ class Snapshots:
         FilterError, ValueError for a part of another group, and FileNotFoundError for a part that does not exist.
         """
         # check the names before reading, which may take minutes
-        self._check(name)
-        if tenant is not None and not is_tenant(tenant):
-            raise InvalidInput(f"{tenant[:80]!r} is not the name of a tenant: lower-case letters, digits and -")
+        self._check(name, tenant)
         chosen_from = last_attempts(map(_part, parts))
         if not chosen_from:
             raise SelectionError("none of these sources is described yet: there is no part to select rows from")
@@ -170,8 +201,11 @@ class Snapshots:
         axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
         paths = [part.path for part in chosen_from]
         owner = PartsOf(self.store).tenant(sources) if tenant is None else tenant
-        rows = _joined(read_rows(self.store, paths, selection.features | set(axes), advance), own, tell)
-        reads = functools.partial(pictures, paths) if pictures else None
+        rows = read_rows(self.store, paths, selection.features | set(axes), advance, selection.ways)
+        rows = _joined(rows, own, tell)
+        selection = _with_ways(self.store, selection, rows.ways, chosen_from, own)
+        ways = {"ways": selection.ways} if selection.same == "embedding" else {}
+        reads = functools.partial(pictures, paths, **ways) if pictures else None
         choice = _choice(rows.table, chosen_from, selection, (own, reads), accept_shortfall)
         return self._pin(name, (paths, sources, owner), rows, choice, {**axes, **choice.axes}, tell)
 
@@ -184,7 +218,7 @@ class Snapshots:
         axes: Mapping[str, Axis],
         tell: Callable[[str], object],
     ) -> Snapshot:
-        """Store the chosen rows, with the texts that people have left of them. origin: parts, sources and tenant."""
+        """Store the chosen rows, the clusters, and the texts that people have left. origin: parts, sources, tenant."""
         paths, sources, tenant = origin
         selected = rows.table.select(ROW_SCHEMA.names).take(pa.array(choice.indices)).cast(ROW_SCHEMA)
         texts = texts_of(self.store, paths, selected, tell)
@@ -196,20 +230,25 @@ class Snapshots:
             composition=_composition(rows.table, choice, axes),
             origin=(list(sources), _provenance(self.store, paths), tenant),
         )
-        return self._write(name, manifest, selected, texts)
+        return self._write(name, manifest, selected, texts, choice.clusters)
 
-    def _check(self, name: str) -> None:
-        """Check that a name is valid and free. Raises SnapshotExists and InvalidInput."""
+    def _check(self, name: str, tenant: str | None = None) -> None:
+        """Check that a name is valid and free, and a tenant valid. Raises SnapshotExists and InvalidInput."""
+        if tenant is not None and not is_tenant(tenant):
+            raise InvalidInput(f"{tenant[:80]!r} is not the name of a tenant: lower-case letters, digits and -")
         if not _NAME.fullmatch(name):
             rule = "letters and digits, after the first one also . _ -, at most 100 characters"
             raise InvalidInput(f"{name!r} is not a valid snapshot name: {rule}")
         if self.store.exists(self._path(name)):
             raise SnapshotExists(name)
 
-    def _write(self, name: str, manifest: Manifest, rows: pa.Table, texts: pa.Table) -> Snapshot:
-        """Write the rows and the reviewed texts, then the manifest: only then the snapshot exists."""
+    def _write(
+        self, name: str, manifest: Manifest, rows: pa.Table, texts: pa.Table, clusters: pa.Table | None = None
+    ) -> Snapshot:
+        """Write the rows, the reviewed texts and the clusters, then the manifest: only then the snapshot exists."""
         files = [(rows, _rows_path(self.store, manifest.id))]
         files += [(texts, _texts_path(self.store, manifest.id))] if texts.num_rows else []
+        files += [(clusters, _clusters_path(self.store, manifest.id))] if clusters is not None else []
         for table, path in files:
             buffer = io.BytesIO()
             pq.write_table(table, buffer, compression="zstd")
@@ -348,6 +387,18 @@ def _with_files(selection: Selection, own: OwnFiles) -> Selection:
     return selection.model_copy(update={"own": own.kinds, "files": own.sha256s})
 
 
+def _with_ways(
+    store: Store, selection: Selection, read: Mapping[str, str], parts: Sequence[Part], own: OwnFiles
+) -> Selection:
+    """The selection with how the features were computed that it reads. Raises SelectionError for other embeddings."""
+    ways = {**selection.ways, **read}
+    if selection.same == "embedding":
+        ways["embedding"] = FeatureReader(store, ways).way({part.fingerprint for part in parts}, "embedding")
+        if own.benchmarks is not None and own.benchmarks.way != ways["embedding"]:
+            raise SelectionError("the embeddings in the file of --without are not those of the rows' profile")
+    return selection.model_copy(update={"ways": ways})
+
+
 def _joined(rows: Rows, own: OwnFiles, tell: Callable[[str], object]) -> Rows:
     """The rows with the columns of the user's files, whose gaps are told."""
     table = own.join(rows.table)
@@ -372,7 +423,8 @@ def _choice(
     if not accept:
         check_labels(table, selection)
     own, pictures = given
-    choice = select(table, [part.identity for part in parts], selection, own.excluded, pictures)
+    identities = [part.identity for part in parts]
+    choice = select(table, identities, selection, own.excluded, pictures, own.benchmarks)
     if not len(choice.indices):
         raise SelectionError(f"no row to select: {table.num_rows} succeeded, of which {choice.passed} pass")
     if not accept:
@@ -387,7 +439,7 @@ def _composition(table: pa.Table, choice: Choice, axes: Mapping[str, Axis]) -> C
 
 def _held_out(hashes: PictureHashes, near: bool, validation: float, seed: int) -> np.typing.NDArray[np.bool_]:
     """Which rows are for validation, by the smallest hash of the seed and the bytes of each row's picture."""
-    groups = same_pictures(hashes, near)
+    groups = same_pictures(hashes, "near" if near else "bytes")
     digests = (hashlib.blake2b(f"{seed}/{one}".encode(), digest_size=8).digest() for one in hashes.sha256)
     drawn = np.frombuffer(b"".join(digests), np.dtype("<u8"))
     smallest = np.full(len(drawn), np.iinfo(np.uint64).max, np.uint64)
@@ -417,6 +469,11 @@ def _texts_path(store: Store, snapshot_id: str) -> str:
     return store.path("snapshots", "objects", f"{snapshot_id}.reviewed.parquet")
 
 
+def _clusters_path(store: Store, snapshot_id: str) -> str:
+    return store.path("snapshots", "objects", f"{snapshot_id}.clusters.parquet")
+
+
 def _counts(parts: int, rows: Rows, choice: Choice) -> Counts:
     ended = {name: rows.statuses[name] for name in ("succeeded", "filtered", "failed")}
-    return Counts(parts=parts, **ended, passed=choice.passed, selected=len(choice.indices))
+    numbers = {"passed": choice.passed, "selected": len(choice.indices)}
+    return Counts(parts=parts, **ended, **numbers, left_out=choice.left_out)

@@ -7,6 +7,16 @@ from __future__ import annotations
 
 from strata.store.arrow import import_ahead
 from strata.store.bundles import Compaction, folder_lock, unbundle
+from strata.store.feature_parts import (
+    FeatureKind,
+    FeatureReader,
+    MissingFeatures,
+    feature_part,
+    keep_kind,
+    kind_of,
+    kinds_of,
+    write_features,
+)
 from strata.store.index_rows import (
     IndexRow,
     ParquetCell,
@@ -27,6 +37,7 @@ from strata.store.provenance import (
     keep_profile,
     keep_proof,
     kept_profiles,
+    leave_out_of,
     proof_of,
     provenance_of,
     texts_of,
@@ -44,9 +55,12 @@ __all__ = [
     "BrokenPart",
     "Bundle",
     "Compaction",
+    "FeatureKind",
+    "FeatureReader",
     "Footer",
     "IndexRow",
     "LostPart",
+    "MissingFeatures",
     "ParquetCell",
     "Part",
     "PartsOf",
@@ -60,6 +74,7 @@ __all__ = [
     "UnknownSource",
     "as_os_error",
     "count_of",
+    "feature_part",
     "file_folder",
     "file_name",
     "file_system",
@@ -69,10 +84,14 @@ __all__ = [
     "index_table",
     "is_transient",
     "is_upload_list",
+    "keep_kind",
     "keep_profile",
     "keep_proof",
     "kept_profiles",
+    "kind_of",
+    "kinds_of",
     "last_attempts",
+    "leave_out_of",
     "located_rows",
     "parts_at",
     "proof_of",
@@ -86,6 +105,7 @@ __all__ = [
     "unbundle",
     "upload_digest",
     "uploads_of",
+    "write_features",
     "write_list",
     "write_progress",
 ]

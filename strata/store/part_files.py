@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from strata.core import RECORD_SCHEMA, Chunk, Record, table_to_records
+from strata.core import FEATURES, RECORD_SCHEMA, Chunk, Record, table_to_records
 from strata.store.bundles import Busy, OpenBundle, OpenBundles, move_misplaced, recover, unbundle
 from strata.store.filesystem import Files
 from strata.store.index_rows import identity_of
@@ -201,14 +201,21 @@ class PartFiles(Files):
         A layer without a column in the part is null in all its rows. In a folder only the bytes of the columns are
         read; of a bucket, where each read is a round trip, the whole part. Raises FileNotFoundError and BrokenPart.
         """
-        source = Source(Part.parse(part), part)
-        table = self.first(source, lambda source: self._read_columns(source, columns))
+        table = self.read_some(part, columns)
         # add the columns that the part's version of the schema does not have
         schema = _schema_of(tuple(columns))
         for field in schema:
             if field.name not in table.column_names:
                 table = table.append_column(field, pa.nulls(table.num_rows, field.type))
         return table.select(schema.names)
+
+    @as_os_error
+    def read_some(self, part: str, columns: Sequence[str]) -> pa.Table:
+        """Those of some columns that a part has, by its path from the store's root, whatever its schema.
+
+        Raises FileNotFoundError and BrokenPart.
+        """
+        return self.first(Source(Part.parse(part), part), lambda source: self._read_columns(source, columns))
 
     def _read_columns(self, source: Source, columns: Sequence[str]) -> pa.Table:
         if bundle := Bundle.find(source.path):
@@ -329,7 +336,7 @@ class PartFiles(Files):
     def check(self, source: Source) -> pa.Table:
         """Read all of a part at one path, and return its table. Raises FileNotFoundError and BrokenPart."""
         table, _ = _file_at(source, self.decoded)
-        if source.part.group != "index":
+        if source.part.group not in ("index", FEATURES):
             self.to_records(table, source)
         return table
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from strata.core import FINAL_GROUP, GROUPS, SCHEMA_VERSION, Profile, Proof, TextSettings
-from strata.errors import DamagedFile
+from strata.errors import Conflict, DamagedFile
 from strata.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,11 @@ def keep_profile(store: Store, profile: Profile) -> None:
     """Write the content of a profile to the store, once for each fingerprint. Raises OSError."""
     fingerprints = {group: profile.fingerprint(group) for group in GROUPS}
     path = _path(fingerprints[FINAL_GROUP])
-    # the content of a profile with this fingerprint cannot have changed, but its file may be damaged
+    # what decides the output cannot have changed, but what snapshots leave out may have, and the file may be damaged
     with suppress(FileNotFoundError, DamagedFile):
-        store.parse(path, Provenance)
-        return
+        found = store.parse(path, Provenance)
+        if found.settings.get("leave_out", {}) == profile.leave_out:
+            return
     content = Provenance(
         fingerprint=fingerprints[FINAL_GROUP],
         profile=profile.name,
@@ -67,6 +69,20 @@ def provenance_of(store: Store, fingerprint: str) -> Provenance:
     except DamagedFile as error:
         log.warning("%s; the next job with this profile writes it anew", error)
         return Provenance(fingerprint=fingerprint)
+
+
+def leave_out_of(store: Store, fingerprints: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
+    """What the profiles with these `llm` fingerprints want snapshots to leave out: filters by name.
+
+    They are those of the last submission with each profile. given: filters that replace those of their names. Raises
+    Conflict if two profiles have different filters of one name that is not given, and OSError.
+    """
+    found = dict(given)
+    for fingerprint in sorted(set(fingerprints)):
+        for name, expression in (provenance_of(store, fingerprint).settings.get("leave_out") or {}).items():
+            if found.setdefault(name, expression) != expression and name not in given:
+                raise Conflict(f"two profiles leave out {name!r} by different rules: give --leave-out {name}=FILTER")
+    return found
 
 
 def texts_of(store: Store, fingerprint: str) -> TextSettings | None:

@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from app.http.document import PROGRESS
 from bench.hostile.api_cases import cases_of
+from bench.processes import CHECKOUT
 from tests.fakes import jpeg, wait_for_end
 from tests.service import Service
 
 EXAMPLES = 15
+CONFIGURATION = CHECKOUT / "bench" / "clients" / "openapi-python-client.yml"
 OPERATIONS = [
     ("POST", "/v1/captions"),
     ("POST", "/v1/batches"),
@@ -41,12 +43,16 @@ OPERATIONS = [
     ("GET", "/v1/records/{job_id}/{key}"),
     ("GET", "/v1/records/{job_id}/{key}/image"),
     ("GET", "/v1/records/{job_id}/{key}/overlay.png"),
+    ("POST", "/v1/records/{job_id}/{key}/links"),
     ("GET", "/v1/search"),
     ("GET", "/v1/search/facets"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/image"),
     ("GET", "/v1/rows/{fingerprint}/{identity}/{part}/{row}/preview.jpg"),
     ("GET", "/v1/records/{job_id}/{key}/preview.jpg"),
+    ("GET", "/v1/session"),
+    ("POST", "/v1/session"),
+    ("DELETE", "/v1/session"),
 ]
 
 
@@ -106,6 +112,18 @@ def test_generators_find_names_for_everything(idle_service: Service) -> None:
             assert {"4XX", "5XX", "422"} <= set(one["responses"])
         headers = [given["schema"] for given in one.get("parameters", ()) if given["in"] == "header"]
         assert all({kind.get("type") for kind in schema["anyOf"]} == {"string", "null"} for schema in headers)
+
+
+def test_generators_know_every_media_type_and_name(idle_service: Service) -> None:
+    """What openapi-python-client does not know is in the configuration that docs/api.md gives."""
+    document = idle_service.client.get("/openapi.json").json()
+    told = set(re.findall(r"^  (\S+):", CONFIGURATION.read_text(encoding="utf-8"), re.M))
+    operations = [one for item in document["paths"].values() for one in item.values()]
+    bodies = [body for one in operations for body in (one.get("requestBody", {}), *one["responses"].values())]
+    used = {kind for body in bodies for kind in body.get("content", {})}
+    known = {"application/json", "application/octet-stream", "multipart/form-data", "text/event-stream"}
+    assert {kind for kind in used if not kind.endswith("+json")} == known | told
+    assert all(re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) for name in document["components"]["schemas"])
 
 
 def test_every_reference_of_the_document_leads_somewhere(idle_service: Service) -> None:

@@ -16,14 +16,17 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.http.quotas import headers_of
-from strata.core import NO_QUOTAS, JobStatus, Quotas
+from strata.core import NO_QUOTAS, Cost, JobStatus, Quotas
+from strata.errors import QueueUnavailable
 from strata.jobs import scheduler
+from strata.jobs.jobs import Jobs
 from strata.keys import Scope, StoredKeys
 from strata.queue import FOR_EVER, IMAGES, REQUESTS, Quota, Use, bytes_quota, keys
 from strata.queue.queue import Queue
-from strata.quotas import State, job_quotas
+from strata.quotas import KeyUse, State, job_quotas
 from strata.store import Store
 from tests.fakes import jpeg, wait_for, wait_for_end, write_shard
+from tests.queue.test_ledger import PAID
 from tests.raw_redis import raw_redis
 from tests.service import Answer, Service, listening_service, problem, running_service
 
@@ -138,6 +141,19 @@ def test_a_key_without_quotas_asks_redis_nothing_and_has_no_headers(
     assert not raw_redis(idle.jobs.queue).keys("strata:used:*")
     # the job knows its key all the same: a quota may be set while it runs
     assert idle.jobs.request(answer.json()["id"]).key == key.key_id
+
+
+def test_while_redis_is_away_requests_are_not_counted(idle: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = idle.client.app.state.services.queue.windows  # type: ignore[attr-defined]
+
+    def away(*_: Any) -> None:
+        raise QueueUnavailable("away")
+
+    key = limited(idle, requests_a_minute=1, images_a_day=1)
+    monkeypatch.setattr(windows, "use", away)
+    assert [key.get("/v1/profiles").status_code for _ in range(2)] == [200, 200]
+    # what cannot be counted is not described
+    problem(key.caption(jpeg()), 503, "redis-unavailable")
 
 
 def test_what_is_refused_is_given_back(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +326,20 @@ def test_no_more_chunks_of_a_batch_are_queued(idle: Service) -> None:
 
 
 # money
+
+
+def test_the_money_of_a_new_job_is_that_of_its_key(jobs: Jobs) -> None:
+    use = KeyUse(jobs.queue.windows, "0123456789ab", Quotas(money_a_day=0.000_5))
+    job = jobs.new.create("batch", ["/a.tar"], PAID, "lo", use=use)
+    image = jobs.new.create_image(jpeg(), None, PAID, use=use)
+    for request in (job, image):
+        assert jobs.ledger.reserve(request.id, "a", request.id, Cost(tokens=1, money=501)) == "refused"
+    assert jobs.ledger.reserve(image.id, "a", "a#1", Cost(tokens=1, money=400)) == "granted"
+    # a job whose copy in Redis was lost has its key again
+    server: Any = raw_redis(jobs.queue)
+    server.delete(keys.job(job.id), keys.ledger(job.id))
+    jobs.restore(job.id)
+    assert server.hget(keys.ledger(job.id), "key") == use.key_id == jobs.request(job.id).key
 
 
 def test_a_job_knows_its_key_in_the_ledger(queue: Queue, store: Store) -> None:

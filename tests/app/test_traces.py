@@ -15,10 +15,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from strata.queue.queue import Queue
 from strata.telemetry import begin_traces, carried, current_trace, end_traces, is_traced, span
-from tests.fakes import jpeg
+from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.secrets import SECRET
 from tests.service import running_service
 
+NAME = "a-name-for-nobody"
 BROUGHT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -88,6 +89,24 @@ def test_a_request_and_the_parts_of_its_job_are_one_trace(
     assert {one.parent_span_id for one in parts} == {vision.span_id, llm.span_id} and len(parts) == 2
     told = {one.key: one.value for one in request.attributes}
     assert told["http.route"].string_value == "/v1/captions" and told["http.response.status_code"].int_value == 200
+
+
+def test_the_shards_of_a_job_and_what_the_scheduler_does_are_in_its_trace(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collecting(monkeypatch) as collector, running_service(queue, tmp_path) as service:
+        shard = write_shard(tmp_path / "shards" / f"{NAME}.tar", [jpeg()] * 3)
+        answer = service.client.post(
+            "/v1/batches", json={"input": {"shards": [shard]}}, headers={"traceparent": BROUGHT}
+        )
+        wait_for_end(service.jobs, answer.json()["id"])
+    request, indexed = collector.named("POST /v1/batches"), collector.named("index shard")
+    queued = [one for one in collector.spans if one.name == "queue chunks"]
+    assert {one.key: one.value for one in queued[-1].attributes}["group"].string_value == "vision"
+    for one in (indexed, *queued, collector.named("compute vision"), collector.named("write end")):
+        assert (one.trace_id, one.parent_span_id) == (request.trace_id, request.span_id)
+    # the name of a shard is told to no collector
+    assert not any(NAME.encode() in one.SerializeToString() for one in collector.spans)
 
 
 def test_spans_follow_one_another_through_threads_and_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from strata.cli.images.targets import Target, targets_of
 from strata.cli.main import main
 from strata.client import ApiError
 from strata.client.calls import Captioned
+from strata.core import NOTHING_FOUND
 from strata.core.claims import Variant
 from strata.core.records import Caption, Description, FailureNote, ImageReference, Record, Status
 from strata.core.schemas import Problem
@@ -58,7 +59,7 @@ class Service:
         if data == b"failing":
             note = FailureNote(stage="decode", error_type="truncated", detail="cut off")
             return Captioned(record.model_copy(update={"status": Status.FAILED, "failure": note}), None, "j")
-        text = "" if data == b"empty" else f"It shows {told}."
+        text = {b"empty": "", b"unknown": NOTHING_FOUND}.get(data, f"It shows {told}.")
         update: dict[str, Any] = {"description": Description(text=text, sentences=[])}
         update["variants"] = [
             Variant(name=name, text=f"{name} text") for name in (texts.variants if texts else None) or ()
@@ -189,12 +190,14 @@ def test_a_foreign_csv_file_is_left_as_it_is(service: Service, folder: Path, tmp
 
 
 def test_each_problem_is_told_and_the_others_go_on(service: Service, tmp_path: Path, capsys: Any) -> None:
-    for name in ("text", "failing", "empty", "good"):
+    for name in ("text", "failing", "empty", "unknown", "good"):
         (tmp_path / f"{name}.jpg").write_text(name)
     assert run(tmp_path, "--write-txt") == exits.JOB_FAILED
     err = capsys.readouterr().err
-    assert "truncated: cut off" in err and "No image: it is text" in err and "empty.jpg: nothing to say" in err
-    assert err.endswith("1 caption written, 0 kept, 2 without a text\n")
+    assert "truncated: cut off" in err and "No image: it is text" in err
+    # what tells of the profile is no caption of the image
+    assert all(f"{name}.jpg: nothing that the profile knows was found" in err for name in ("empty", "unknown"))
+    assert err.endswith("1 caption written, 0 kept, 3 without a text\n")
     assert texts_of(tmp_path) == {"good.txt": "It shows good."}
 
 

@@ -453,3 +453,18 @@ def test_many_calls_of_an_asynchronous_client_run_at_a_time() -> None:
 
     assert asyncio.run(ask()) == [f"j{n}" for n in range(8)]
     assert most > 1
+
+
+@pytest.mark.parametrize(
+    ("address", "accepted"), [("http://127.0.0.1:8080", "identity"), ("https://strata.example.org/x", "gzip")]
+)
+def test_only_answers_of_another_machine_are_compressed(address: str, accepted: str) -> None:
+    asked: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200)
+
+    with Client(address, transport=httpx.MockTransport(respond)) as client:
+        assert client.ready()
+    assert asked[0].headers["Accept-Encoding"].split(",")[0] == accepted

@@ -158,7 +158,7 @@ def tiny_processor() -> LlavaProcessor:
 
 def test_trl_collates_messages(moved: Moved) -> None:
     """TRL's SFTTrainer gives rows of a data set with images to this collator as they are."""
-    loaded = datasets.load_dataset("parquet", data_files=str(moved("messages") / "*.parquet"), split="train")
+    loaded = datasets.load_dataset("parquet", data_files=str(moved("messages") / "data" / "*.parquet"), split="train")
     processor = tiny_processor()
     batch = DataCollatorForVisionLanguageModeling(processor)([loaded[number] for number in range(COUNT)])
     assert batch["pixel_values"].shape == (COUNT, 3, 32, 32)
@@ -200,14 +200,15 @@ def test_masks_lie_in_tables(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_parquet_is_read_as_one_table(moved: Moved) -> None:
-    """The other files of an export do not disturb those who read a whole folder."""
+    """The other files of an export do not disturb those who read the whole folder of its data."""
     out = moved("parquet")
     (out / SKIPPED).write_text('{"key": "a"}\n')
-    assert pyarrow.dataset.dataset(str(out)).count_rows() == 3
-    assert list(pandas.read_parquet(out)["width"]) == [100, 101, 102]
+    assert pyarrow.dataset.dataset(str(out / "data")).count_rows() == 3
+    frame = pandas.read_parquet(out / "data")
+    assert list(frame["width"]) == [100, 101, 102]
     row = datasets.load_dataset(str(out), split="train")[0]
     assert row["image"].size == (100, 50)
-    assert Image.open(io.BytesIO(pandas.read_parquet(out)["image"][0]["bytes"])).size == (100, 50)
+    assert Image.open(io.BytesIO(frame["image"][0]["bytes"])).size == (100, 50)
 
 
 def test_the_options(store: Store, snapshot: Snapshot, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

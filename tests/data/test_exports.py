@@ -162,13 +162,13 @@ def test_webdataset(written: Written) -> None:
 
 def test_parquet(written: Written) -> None:
     out = written("parquet", LAYERS["regions"])
-    frame = pandas.read_parquet(out)
+    frame = pandas.read_parquet(out / "data")
     assert sorted(frame["key"]) == keys() and list(frame["height"]) == [50] * COUNT
     for row in frame.itertuples():
         assert is_image_of(row.key, Image.open(io.BytesIO(row.image["bytes"])))
         assert row.text == f"thing {row.key}; an edge" and list(row.boxes[0]["box"]) == [0, 0, 50, 25]
-    assert pq.read_table(out).num_rows == COUNT
-    loaded = datasets.load_dataset("parquet", data_files=str(out / "*.parquet"), split="train")
+    assert pq.read_table(out / "data").num_rows == COUNT
+    loaded = datasets.load_dataset("parquet", data_files=str(out / "data" / "*.parquet"), split="train")
     assert isinstance(loaded.features["image"], datasets.Image)
     assert all(is_image_of(row["key"], row["image"]) for row in loaded)
 
@@ -392,7 +392,7 @@ def webdataset_samples(out: Path) -> list[dict[str, Any]]:
 def table_rows(form: Form, out: Path) -> Any:
     if form == "hf":
         return datasets.load_from_disk(str(out))
-    return datasets.load_dataset("parquet", data_files=str(out / "*.parquet"), split="train")
+    return datasets.load_dataset("parquet", data_files=str(out / "data" / "*.parquet"), split="train")
 
 
 def mds_samples(out: Path) -> list[dict[str, Any]]:

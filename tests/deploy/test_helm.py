@@ -33,6 +33,7 @@ CASES = {
         redis: {enabled: false, existingSecret: my-redis}
         apiKey: {existingSecret: my-key}
         secretSettings: [aws]
+        secretFiles: google
         settings: {STRATA_PROFILE: paper, STRATA_SHARD_ROOTS: "s3://bucket/cc3m", STRATA_MAX_PIXELS: 50000000}
         models: {existingClaim: weights}
     """,
@@ -112,16 +113,49 @@ def test_strata_takes_its_settings_and_commands(case: str, monkeypatch: pytest.M
         }
         python, module, package, *command = container["command"]
         assert (python, module, package) == ("python", "-m", "strata")
-        words = [word for word in command if not word.startswith("--")][: 2 if command[0] == "models" else 1]
-        told = CliRunner().invoke(app, [*words, "--help"])
-        assert told.exit_code == 0
-        assert all(option in told.output for option in command if option.startswith("--"))
+        check_command(command)
+
+
+def check_command(command: list[str]) -> None:
+    """That the command line has a command and its options."""
+    words = [word for word in command if not word.startswith("--")][: 2 if command[0] == "models" else 1]
+    told = CliRunner().invoke(app, [*words, "--help"])
+    assert told.exit_code == 0
+    assert all(option in told.output for option in command if option.startswith("--"))
+
+
+def test_an_update_waits_until_a_worker_is_ready() -> None:
+    found = {one["name"]: one for one in containers("as it is") if one["name"] in GROUPS}
+    assert found.keys() == set(GROUPS)
+    for group, container in found.items():
+        command = container["readinessProbe"]["exec"]["command"]
+        assert command[:3] == ["python", "-m", "strata"] and command[-2:] == ["--groups", group]
+        check_command(command[3:])
+        assert "livenessProbe" not in container  # one that waits for Redis must not load its models again
+
+
+def test_secret_files_are_where_a_setting_can_name_them() -> None:
+    for container in containers("buckets"):
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        assert mounts["secrets"] == {"name": "secrets", "mountPath": "/secrets", "readOnly": True}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_it_refers_to_exists(case: str) -> None:
     names = {(one["kind"], one["metadata"]["name"]) for one in rendered(case)}
-    foreign = {"my-redis", "my-key", "aws", "weights", "cc3m", "results", "my-profiles", "my-prompts", "tls", "pull"}
+    foreign = {
+        "my-redis",
+        "my-key",
+        "aws",
+        "weights",
+        "cc3m",
+        "results",
+        "my-profiles",
+        "my-prompts",
+        "tls",
+        "pull",
+        "google",
+    }
 
     def check(kind: str, name: str) -> None:
         assert name in foreign or (kind, name) in names, (kind, name)
@@ -133,6 +167,8 @@ def test_what_it_refers_to_exists(case: str) -> None:
                 check("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
             if "configMap" in volume:
                 check("ConfigMap", volume["configMap"]["name"])
+            if "secret" in volume:
+                check("Secret", volume["secret"]["secretName"])
         for container in [*pod.get("initContainers", []), *pod["containers"]]:
             mounted = {mount["name"] for mount in container["volumeMounts"]}
             assert mounted <= volumes or container["name"] == "valkey"

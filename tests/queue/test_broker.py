@@ -13,7 +13,7 @@ from strata.core.chunks import Chunk
 from strata.errors import QueueUnavailable
 from strata.processes import process_identity
 from strata.queue import keys
-from strata.queue.broker import Broker
+from strata.queue.broker import Broker, Claim
 from strata.queue.heartbeats import Heartbeat
 from strata.queue.queue import Queue
 from tests.queue.requests import chunk, job_request
@@ -47,6 +47,12 @@ def test_a_chunk_is_queued_once_and_every_job_is_counted(queue: Queue, broker: B
     assert broker.depth("llm") == 1
     assert broker.waiting_jobs(chunk(group="llm")) == {"one", "two"}
     assert broker.enqueue(chunk(), "one", "lo")  # finished: it may be asked for again
+
+
+def test_what_a_later_version_adds_to_a_message_is_passed_over() -> None:
+    fields = chunk().to_fields() | {"added": "later", keys.CALLER: "c"}
+    claim = Claim.of("strata:stream:vision:lo", "1-0", fields)
+    assert (claim.chunk, claim.caller, claim.returned) == (chunk(), "c", False)
 
 
 def test_jobs_with_other_texts_share_the_layers_and_each_gets_its_own_next_chunk(queue: Queue, broker: Broker) -> None:

@@ -389,9 +389,11 @@ def test_accents_make_no_difference(store: Store, index: SearchIndex, asked: str
 
 
 def test_what_no_row_has_is_told_with_the_most_similar_label(store: Store, index: SearchIndex) -> None:
+    query = Query(text="sing -dog", thing=("signz", "sign", "xylophone"), dropped=("low_matsch",))
+    with index.cursor() as cursor:
+        assert Search(cursor, Scope.everything(), query).hints() == []  # nothing is indexed yet
     write_part(store, [described("a", things=["sign"])])
     index.refresh()
-    query = Query(text="sing -dog", thing=("signz", "sign", "xylophone"), dropped=("low_matsch",))
     with index.cursor() as cursor:
         assert Search(cursor, Scope.everything(), query).hints() == [
             "no row has the word 'sing'; did you mean 'sign'?",

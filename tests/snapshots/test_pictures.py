@@ -15,7 +15,7 @@ from PIL import Image
 
 from strata.core.records import ImageReference, Record
 from strata.data.picture_hashes import PictureHasher
-from strata.snapshots.pictures import MOST_DIFFERENT, PictureHashes, same_pictures
+from strata.snapshots.duplicates.pictures import MOST_DIFFERENT, PictureHashes, same_pictures
 from strata.snapshots.selection import Selection, SelectionError
 from strata.snapshots.snapshots import Snapshot, Snapshots
 from strata.store.part_paths import Part
@@ -73,8 +73,7 @@ def test_each_picture_once(store: Store, tmp_path: Path) -> None:
     snapshots = Snapshots(store)
 
     def once(name: str, **values: str) -> list[str]:
-        near = values.get("same") == "near"
-        hasher = PictureHasher(store, near, tmp_path / "cache")
+        hasher = PictureHasher(store, "near" if values.get("same") == "near" else "bytes", tmp_path / "cache")
         selection = Selection.model_validate({"unique": True, **values})
         return keys(store, snapshots.create(name, [part], selection, pictures=hasher.hashes))
 
@@ -93,16 +92,16 @@ def test_images_that_cannot_be_read_count_each(store: Store, tmp_path: Path) -> 
     part = write_images(store, tmp_path, [saved(photograph(NAMES[0]))] * 2)
     (tmp_path / f"{'a' * 16}.bin").unlink()
     made = Snapshots(store).create("all", [part], Selection())
-    hashes = PictureHasher(store, True, tmp_path / "cache").hashes(made.parts, made.rows())
+    hashes = PictureHasher(store, "near", tmp_path / "cache").hashes(made.parts, made.rows())
     assert hashes.unread == 2 and len(set(hashes.sha256)) == 2
-    assert same_pictures(hashes, near=True).tolist() == [0, 1]
+    assert same_pictures(hashes, "near").tolist() == [0, 1]
 
 
 def test_no_picture_is_on_both_sides_of_a_split(store: Store, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     noise = [saved(Image.fromarray(random.integers(0, 255, (8, 8, 3), np.uint8)).resize((64, 64))) for _ in range(40)]
     first = write_images(store, tmp_path, [*noise, *noise])
-    snapshots, hasher = Snapshots(store), PictureHasher(store, False, tmp_path / "cache")
+    snapshots, hasher = Snapshots(store), PictureHasher(store, "bytes", tmp_path / "cache")
     snapshots.create("old", [first], Selection(method="balanced"))
     train, validation = snapshots.split("old", 0.25, 0, "bytes", hasher.hashes)
     sides = [set(keys(store, part)) for part in (train, validation)]
@@ -132,7 +131,7 @@ def test_alike_is_what_differs_in_few_bits(pictures: list[tuple[int, set[int]]],
     quality = np.array([data.draw(st.sampled_from([0, 49, 50, 100])) for _ in rows], np.int64)
     packed = np.packbits(np.array(rows, np.uint8).reshape(-1, 256), axis=1).view(np.dtype("<u2"))
     hashes = PictureHashes([str(number) for number in range(len(rows))], packed, quality)
-    found = same_pictures(hashes, near=True)
+    found = same_pictures(hashes, "near")
     # the groups by comparing all pairs, until nothing changes
     wanted = list(range(len(rows)))
     for _ in rows:
@@ -140,4 +139,4 @@ def test_alike_is_what_differs_in_few_bits(pictures: list[tuple[int, set[int]]],
             if min(quality[one], quality[other]) >= 50 and (rows[one] != rows[other]).sum() <= MOST_DIFFERENT:
                 wanted[one] = wanted[other] = min(wanted[one], wanted[other])
     assert found.tolist() == wanted
-    assert same_pictures(hashes, near=False).tolist() == list(range(len(rows)))
+    assert same_pictures(hashes, "bytes").tolist() == list(range(len(rows)))

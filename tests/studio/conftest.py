@@ -68,16 +68,21 @@ class Scenes:
 @pytest.fixture(scope="module")
 def scenes(chromium: Browser, valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
     """A service whose workers describe scenes."""
-    queue = Queue(valkey_url)
+    with scene_service(Queue(valkey_url), tmp_path_factory.mktemp("studio")) as service:
+        yield service
+
+
+@contextmanager
+def scene_service(queue: Queue, folder: Path, **changes: Any) -> Iterator[Scenes]:
+    """Run a service whose workers describe scenes. changes: of its settings."""
     raw_redis(queue).flushall()
-    folder = tmp_path_factory.mktemp("studio")
     machines: list[SceneMachine] = []
 
     def made(jobs: Jobs) -> SceneMachine:
         machines.append(SceneMachine(jobs))
         return machines[0]
 
-    with listening_service(queue, folder, workers=made, max_body_bytes=4_000_000) as port:
+    with listening_service(queue, folder, workers=made, max_body_bytes=4_000_000, **changes) as port:
         yield Scenes(f"http://127.0.0.1:{port}", folder / "shards", machines[0].scenes)
 
 

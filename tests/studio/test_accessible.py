@@ -66,7 +66,7 @@ def test_a_page_can_be_used_by_all(scenes: Scenes, known: dict[str, str], opened
             page.wait_for_function("[...document.images].every((image) => image.complete)")
             _save(page, f"{name}-{theme}-{width}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (theme, width)
-            assert not _serious(page), (theme, width)
+            assert not serious(page), (theme, width)
 
 
 def test_axe_finds_what_is_wrong(scenes: Scenes, opened: Opener) -> None:
@@ -75,10 +75,10 @@ def test_axe_finds_what_is_wrong(scenes: Scenes, opened: Opener) -> None:
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         page.evaluate(AXE)
         page.evaluate("document.getElementById('main').innerHTML += '<input><p style=\"color: #999\">faint</p>'")
-        assert {one[0] for one in _serious(page)} == {"label", "color-contrast"}
+        assert {one[0] for one in serious(page)} == {"label", "color-contrast"}
 
 
-def _serious(page: Page) -> list[tuple[str, list[str]]]:
+def serious(page: Page) -> list[tuple[str, list[str]]]:
     """What axe-core finds that is serious or worse: the rule, and the elements that break it."""
     found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
     return [

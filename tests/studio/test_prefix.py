@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -17,9 +18,9 @@ from tests.studio.test_describe import describe
 PREFIX = "/tools/strata"
 
 
-@pytest.fixture
-def below(scenes: Scenes) -> Iterator[str]:
-    """The address of the studio below the prefix."""
+@contextmanager
+def below_prefix(url: str) -> Iterator[str]:
+    """The address of a service below the prefix."""
 
     class Proxy(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.0"  # the end of an answer is the end of its connection
@@ -29,9 +30,9 @@ def below(scenes: Scenes) -> Iterator[str]:
                 self.send_error(404)
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            target = scenes.url + self.path.removeprefix(PREFIX)
+            target = url + self.path.removeprefix(PREFIX)
             headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-            with httpx.stream(self.command, target, headers=headers, content=body, timeout=120) as answer:
+            with client.stream(self.command, target, headers=headers, content=body) as answer:
                 self.send_response(answer.status_code)
                 for name, value in answer.headers.items():
                     if name not in ("transfer-encoding", "connection"):
@@ -43,17 +44,25 @@ def below(scenes: Scenes) -> Iterator[str]:
                 except BrokenPipeError:
                     pass  # the page was left while its events were sent
 
-        do_POST = do_GET
+        do_POST = do_DELETE = do_GET
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+    # one client: each makes a context for TLS, which takes longer than all else here
+    with httpx.Client(timeout=120) as client, ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}{PREFIX}/"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def below(scenes: Scenes) -> Iterator[str]:
+    """The address of the studio below the prefix."""
+    with below_prefix(scenes.url) as address:
+        yield address
 
 
 def test_it_works_below_a_prefix(below: str, scenes: Scenes, opened: Opener) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from strata.queue.queue import Queue
-from tests.service import listening_service
 from tests.studio.conftest import NARROW, WIDE, Opener, Scenes
 
 PAGES = ("describe", "jobs", "gallery", "review")
@@ -49,27 +46,6 @@ def test_the_theme_is_the_system_s_until_one_is_chosen(scenes: Scenes, opened: O
         assert page.evaluate(ground) == "rgb(255, 255, 255)"
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
-def test_the_form_of_the_key_lies_in_the_window(scenes: Scenes, opened: Opener, width: int) -> None:
-    with opened(f"{scenes.url}/", width) as page:
-        page.get_by_role("button", name="API key").click()
-        box = page.locator("#key-form").bounding_box()
-        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width
-        page.keyboard.press("Escape")
-        expect(page.locator("#key-form")).to_be_hidden()
-
-
-def test_a_service_with_a_key_asks_for_it(chromium: Browser, queue: Queue, tmp_path: Path, opened: Opener) -> None:
-    with (
-        listening_service(queue, tmp_path, api_key="open-sesame") as port,
-        opened(f"http://127.0.0.1:{port}/#/jobs", expected=("401",)) as page,
-    ):
-        expect(page.get_by_text("The service requires an API key.")).to_be_visible()
-        page.locator("input[name=key]").fill("open-sesame")
-        page.get_by_role("button", name="Use the key").click()
-        expect(page.get_by_text("No jobs.")).to_be_visible()
-
-
 def test_the_page_is_served_under_a_strict_policy(scenes: Scenes) -> None:
     response = httpx.get(f"{scenes.url}/")
     policy = response.headers["content-security-policy"]
@@ -77,13 +53,3 @@ def test_the_page_is_served_under_a_strict_policy(scenes: Scenes) -> None:
     assert not re.search(r"<script(?![^>]*(?:src=|application/json))|<style|\son\w+=|\sstyle=", response.text)
     module = httpx.get(f"{scenes.url}/static/studio/main.js")
     assert module.headers["content-type"].startswith("text/javascript")
-
-
-def test_the_key_s_form_gives_the_focus_back(scenes: Scenes, opened: Opener) -> None:
-    with opened(f"{scenes.url}/") as page:
-        button = page.get_by_role("button", name="API key")
-        button.press("Enter")
-        page.keyboard.press("Tab")
-        expect(page.locator("#key-form input")).to_be_focused()
-        page.keyboard.press("Escape")
-        expect(button).to_be_focused()

@@ -8,7 +8,8 @@ import re
 import pytest
 from pydantic import BaseModel
 
-from app.routes.pages import layer_table
+from app.routes.studio import session
+from app.routes.studio.pages import layer_table
 from strata.core import claims, layers, records, schemas
 from strata.core.parameters import texts
 from strata.core.parameters.texts import VARIANTS
@@ -16,7 +17,7 @@ from strata.profiles import views
 from tests.checkout import CHECKOUT
 
 TYPES = CHECKOUT / "app" / "static" / "studio" / "types.js"
-MODULES = (claims, layers, records, schemas, texts, views)
+MODULES = (claims, layers, records, schemas, session, texts, views)
 PARTLY = {"ProfileView"}  # of which the studio does not use all fields
 
 

@@ -11,17 +11,16 @@ from strata.core import GROUPS, Chunk, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs import Jobs
 from strata.queue import PRIORITIES, Claim
-from strata.telemetry import COUNTERS, is_traced
+from strata.telemetry import COUNTERS
 from workers.accounts import NotAffordable
-from workers.claims import MAX_REFUSALS, Claims
+from workers.claims import MAX_REFUSALS, Claims, traces_of
 from workers.leases import Leases
 from workers.profile_versions import ProfileVersions
 
 log = logging.getLogger(__name__)
 
 RECLAIM_SECONDS = 1.0  # between two searches for chunks whose leases have lapsed, or whose holders have ended
-MOST_TRACES = 32  # that the span of a chunk is linked with
-REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued because other chunks have reserved the rest of the budget
+REQUEUE_SECONDS = 0.5  # to wait after a chunk was requeued, for budget that is reserved or for another worker
 
 
 class QueueClaims(Claims):
@@ -65,11 +64,7 @@ class QueueClaims(Claims):
         return self.broker.waiting_jobs(chunk)
 
     def traces(self, chunks: Sequence[Chunk]) -> Sequence[str]:
-        if is_traced():
-            with suppress(QueueUnavailable):
-                jobs = set[str]().union(*self.broker.all_waiting_jobs(chunks))
-                return self.jobs.queue.job_states.traces(sorted(jobs)[:MOST_TRACES])
-        return ()
+        return traces_of(self.jobs.queue, chunks)
 
     def is_wanted(self, claim: Claim) -> bool:
         with suppress(QueueUnavailable):
@@ -152,9 +147,29 @@ class QueueClaims(Claims):
         # end the jobs that cannot pay; a job that was cancelled or has ended in the meantime stays as it is
         for job_id, reason in refusal.spent.items():
             self.jobs.set_status(job_id, JobStatus.FAILED, error=reason)
-        # move the chunk to the end of its stream: chunks in flight may return budget before its turn comes
+        # chunks in flight may return budget before its turn comes
+        self._to_the_end(claim, waiting - refusal.spent.keys())
+
+    def leave(self, claim: Claim, reason: str) -> None:
+        """Leave the chunk to a worker that has loaded its version of the profile, as while a service is upgraded.
+
+        If there is none, the waiting jobs end as failed, with the reason.
+        """
+        if not self._is_loaded_elsewhere(claim.chunk):
+            self.fail(claim, reason)
+            return
+        log.info("chunk %s is left to another worker: %s", claim.chunk.id, reason)
+        self._to_the_end(claim, self.broker.waiting_jobs(claim.chunk))
+
+    def _is_loaded_elsewhere(self, chunk: Chunk) -> bool:
+        others = [one for one in self.jobs.queue.heartbeats.live() if one.name != self.leases.name]
+        loaded = [(one.group, one.fingerprint) for other in others for one in other.loaded]
+        return (chunk.group, chunk.fingerprint) in loaded
+
+    def _to_the_end(self, claim: Claim, jobs: Collection[str]) -> None:
+        """Move a chunk to the end of its stream, for these jobs, and claim nothing for a moment."""
         self._end(claim, self.broker.drop)
-        for job_id in sorted(waiting - refusal.spent.keys()):
+        for job_id in sorted(jobs):
             self.broker.enqueue(claim.chunk, job_id, claim.priority)
         self.stop.wait(REQUEUE_SECONDS)
 

@@ -1,4 +1,4 @@
-// Server-sent events by `fetch`, because EventSource cannot send the API key.
+// Server-sent events by `fetch`, because EventSource does not tell why it was refused.
 import { request } from "./api.js";
 
 const PAUSE_MS = 1000; // before the first reconnection; it doubles up to MOST_PAUSE_MS

@@ -1,7 +1,8 @@
-// The studio: navigation, theme and key around the page of the current address.
+// The studio: navigation, theme and sign-in around the page of the current address.
 import { html, render, useEffect, useRef, useState } from "./html.js";
-import { apiKey, setApiKey } from "./api.js";
+import { loadSession, signOut } from "./api.js";
 import { keepFocus } from "./focus.js";
+import { Busy, Fault } from "./parts.js";
 import { href, useRoute } from "./router.js";
 import { keepScroll, pageOf } from "./scroll.js";
 import { chosenTheme, setTheme } from "./theme.js";
@@ -11,6 +12,7 @@ import { Jobs } from "./pages/jobs.js";
 import { JobDetail } from "./pages/job.js";
 import { RecordPage } from "./pages/record.js";
 import { Review } from "./pages/review.js";
+import { SignInAgain, SignInPage } from "./pages/sign_in.js";
 
 // each page gets the parts of the address after its name, and the query
 const PAGES = { describe: Describe, jobs: Jobs, job: JobDetail, records: RecordPage, gallery: Gallery, review: Review };
@@ -25,6 +27,7 @@ function App() {
   // a screen reader is told of a new page, and the next Tab goes into it, by the focus on it
   const { cursor } = pageOf({ parts, query });
   const before = useRef({ name, cursor });
+  const { session, error, load, set } = useSession();
   useEffect(() => {
     const left = before.current;
     before.current = { name, cursor };
@@ -37,11 +40,25 @@ function App() {
       <a class="brand" href=${href([])}>Strata</a>
       <nav aria-label="Pages"><ul>${TABS.map(([one, title]) => html`<li key=${one}>
         <a href=${href([one])} aria-current=${one === tab ? "page" : undefined}>${title}</a></li>`)}</ul></nav>
-      <div class="tools"><${KeyBox} /><${ThemeBox} /><a href="docs">API</a></div>
+      <div class="tools"><${WhoBox} session=${session} /><${ThemeBox} /><a href="docs">API</a></div>
     </header>
     <main id="main" tabindex="-1">${
-      Page ? html`<${Page} key=${name} parts=${rest} query=${query} />` : html`<h1>No such page</h1><p><a href=${href([])}>Describe an image</a></p>`
-    }</main>`;
+      !session ? (error ? html`<h1>Strata</h1><${Fault} error=${error} retry=${load} />` : html`<${Busy}>Asking the service<//>`)
+      : session.state === "signed_out" ? html`<${SignInPage} reason=${session.reason} done=${set} />`
+      : Page ? html`<${Page} key=${name} parts=${rest} query=${query} />` : html`<h1>No such page</h1><p><a href=${href([])}>Describe an image</a></p>`
+    }</main>
+    ${session && session.state !== "signed_out" && html`<${SignInAgain} done=${set} />`}`;
+}
+
+/** As whom the service knows this browser: {session, error, load, set}; session is null until it is known. */
+function useSession() {
+  const [state, setState] = useState({ session: null, error: null });
+  const set = (session) => setState({ session, error: null });
+  const load = () => loadSession().then(set, (error) => setState({ session: null, error }));
+  useEffect(() => {
+    load();
+  }, []);
+  return { ...state, load, set };
 }
 
 function skip(event) {
@@ -60,49 +77,12 @@ function ThemeBox() {
   </select></label>`;
 }
 
-/** The API key. It opens by itself when the service refuses a request without one. */
-function KeyBox() {
-  const [isOpen, open] = useState(false);
-  const [refused, setRefused] = useState(false);
-  const form = useRef(null);
-  const button = useRef(null);
-  useEffect(() => {
-    const ask = () => {
-      setRefused(true);
-      open(true);
-    };
-    const close = (event) => {
-      if (event.type === "keydown" && event.key !== "Escape") return;
-      if (form.current.contains(document.activeElement)) button.current.focus(); // what is hidden has no focus
-      open(false);
-    };
-    window.addEventListener("strata:unauthorized", ask);
-    window.addEventListener("hashchange", close);
-    window.addEventListener("keydown", close);
-    return () => {
-      window.removeEventListener("strata:unauthorized", ask);
-      window.removeEventListener("hashchange", close);
-      window.removeEventListener("keydown", close);
-    };
-  }, []);
-  // a page that is scrolled would not show that it needs a key
-  useEffect(() => {
-    if (isOpen && refused) form.current.querySelector("input").focus();
-  }, [isOpen, refused]);
-  const save = (event) => {
-    event.preventDefault();
-    setApiKey(new FormData(event.target).get("key").trim());
-    location.reload(); // every page asks again with the key; its address holds what it shows
-  };
-  return html`<div class="key">
-    <button type="button" ref=${button} aria-expanded=${isOpen} aria-controls="key-form" onClick=${() => open(!isOpen)}>${apiKey() ? "API key ✓" : "API key"}</button>
-    <form id="key-form" ref=${form} hidden=${!isOpen} onSubmit=${save}>
-      ${refused && html`<p class="fault" role="alert">${apiKey() ? "The service refuses this key." : "The service requires an API key."}</p>`}
-      <label>API key <input name="key" type="password" autocomplete="off" defaultValue=${apiKey()} /></label>
-      <p class="hint">Kept in this tab until it is closed.</p>
-      <button type="submit">Use the key</button>
-    </form>
-  </div>`;
+/** As whom the person is signed in, and the way out; nothing where no key is needed. */
+function WhoBox({ session }) {
+  const [error, setError] = useState(null);
+  if (session?.state !== "signed_in") return null;
+  return html`<span class="who" title=${`key ${session.key}, tenant ${session.tenant}`}>${session.name}</span>
+    <button type="button" onClick=${() => signOut().catch(setError)}>Sign out</button><${Fault} error=${error} />`;
 }
 
 keepFocus();

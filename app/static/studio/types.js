@@ -58,6 +58,10 @@
 /** @typedef {{jobs: JobView[], next: string|null}} JobPage */
 /** a shard (key null) or one of its images, and why it failed or which rule rejected it
  * @typedef {{shard: string, key: string|null, failure: FailureNote}} FailureRow */
+/** As whom the service knows this browser. state: "open" (no key is needed), "signed_in", "key" (a proxy sends one) or
+ * "signed_out"; name: of the key
+ * @typedef {{state: string, key: string|null, name: string|null, tenant: string|null, scopes: string[],
+ *   expires_at: string|null, csrf_token: string|null, reason: string|null}} SessionView */
 /** RFC 9457
  * @typedef {{type: string, title: string, status: number, detail: string, errors: object[]|null}} Problem */
 /** @typedef {{stage: string, group: string, backend: string, model: string, revision: string}} StageView */

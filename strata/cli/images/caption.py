@@ -163,7 +163,8 @@ class _Run:
             files.write(target, text)
         else:
             note = record.failure
-            _tell(f"{target.name}: {f'{note.error_type}: {note.detail}' if note else 'nothing to say'}")
+            why = f"{note.error_type}: {note.detail}" if note else "nothing that the profile knows was found"
+            _tell(f"{target.name}: {why}")
             self.without += 1
         if self.as_json:
             print(record.model_dump_json(), flush=True)
@@ -182,13 +183,20 @@ class _Run:
 
 
 def text_of(record: Record, variant: str | None) -> str:
-    """The text of a record that is written: the variant, or the description, or without one the caption."""
+    """The text of a record that is written: the variant, or the description, or without one the caption.
+
+    "" if there is none, or one that tells of the profile and not of the image.
+    """
+    from strata.core import NOTHING_FOUND
+
+    text = ""
     if variant not in (None, *LAYERS):
-        return next((one.text for one in record.variants or () if one.name == variant), "")
-    if variant != "caption" and record.description is not None:
-        return record.description.text
-    shown = variant != "description" and record.caption is not None and record.caption.kept
-    return record.caption.text if shown and record.caption else ""
+        text = next((one.text for one in record.variants or () if one.name == variant), "")
+    elif variant != "caption" and record.description is not None:
+        text = record.description.text
+    elif variant != "description" and record.caption is not None and record.caption.kept:
+        text = record.caption.text
+    return "" if text == NOTHING_FOUND else text
 
 
 def _tell(problem: str) -> None:

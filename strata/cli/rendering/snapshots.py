@@ -70,7 +70,11 @@ def selection_line(selection: Selection) -> str:
         parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.targets.items()]
         parts += [f"{axis.feature}={label} at most {axis.shares.get(label, 0):.4g}" for label in axis.held]
     parts += [f"by {selection.score}"] if selection.score else []
-    parts += [f"each image once{f' ({selection.same})' if selection.same else ''}"] if selection.unique else []
+    same = f"{selection.same}{f' {selection.alike}' if selection.alike else ''}" if selection.same else ""
+    same += "" if selection.bits == Selection().bits else f", {selection.bits} bits"
+    parts += [f"each image once{f' ({same})' if same else ''}"] if selection.unique else []
+    parts += [f"the {selection.keep} stays"] if selection.keep != "first" else []
+    parts += [f"without {name}: {rule}" for name, rule in selection.leave_out]
     parts += [f"cap {selection.cap:,} per noun"] if selection.cap else []
     parts += [f"--{option} {digest[:SHORT_ID]}" for option, digest in selection.files]
     parts += [f"where {selection.where}"] if selection.where else []
@@ -100,6 +104,8 @@ def _head_lines(name: str, manifest: Manifest) -> Iterator[str]:
     ended = f"{counts.succeeded:,} succeeded, {counts.filtered:,} filtered, {counts.failed:,} failed"
     ended += f", in {counted(counts.parts, 'part')}"
     yield f"rows: {counts.selected:,} selected of {counts.passed:,} that pass; {ended}"
+    if counts.left_out:
+        yield f"left out: {', '.join(f'{name} {number:,}' for name, number in counts.left_out.items())}"
 
 
 def _composition(manifest: Manifest) -> Iterator[RenderableType]:

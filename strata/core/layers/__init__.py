@@ -2,7 +2,8 @@
 
 The Arrow schema of parts, the tree that `strata caption` prints, overlays, features, exports and the web page iterate
 over the table LAYERS. A new layer therefore needs a model for its entries (`entries.py`) and a field (`table.py`); the
-stage that computes it is in `models/stages` and in the registry. `levels.py` adds the texts that only training reads.
+stage that computes it is in `models/stages` and in the registry. `levels.py` adds the texts that only training reads;
+`features.py` has the columns of the group `features`, which are no layers.
 
 Boxes are absolute pixels (x1, y1, x2, y2) in the EXIF-upright image. Scores are probabilities in 0..1. Masks are COCO
 run-length encodings.

@@ -29,6 +29,7 @@ from strata.core.parameters.composer import (
     TransformersComposerParameters,
 )
 from strata.core.parameters.detector import FlorenceDetectorParameters, LabelDetectorParameters, SsdDetectorParameters
+from strata.core.parameters.features import FacesParameters, SharpnessParameters
 from strata.core.parameters.languages import LANGUAGES, language_asked
 from strata.core.parameters.matcher import OpenClipParameters, YesParameters
 from strata.core.parameters.ocr import OcrParameters
@@ -73,6 +74,7 @@ __all__ = [
     "ChatVerifierParameters",
     "ClassicalSegmenterParameters",
     "CountingComposerParameters",
+    "FacesParameters",
     "FlorenceCaptionerParameters",
     "FlorenceDetectorParameters",
     "GrabCutParameters",
@@ -88,6 +90,7 @@ __all__ = [
     "SamParameters",
     "ScenePrompts",
     "SegmenterParameters",
+    "SharpnessParameters",
     "SsdDetectorParameters",
     "TextFields",
     "TextSettings",

@@ -14,6 +14,7 @@ from strata.core.parameters.composer import (
     TransformersComposerParameters,
 )
 from strata.core.parameters.detector import FlorenceDetectorParameters, LabelDetectorParameters, SsdDetectorParameters
+from strata.core.parameters.features import FacesParameters, SharpnessParameters
 from strata.core.parameters.matcher import OpenClipParameters, YesParameters
 from strata.core.parameters.ocr import OcrParameters
 from strata.core.parameters.segmenter import ClassicalSegmenterParameters, GrabCutParameters, SamParameters
@@ -94,6 +95,12 @@ _BACK_ENDS = (
     BackEnd("verifier", "rules", VerifierParameters, "models.verifier.stage:RulesVerifier", ("builtin",)),
     BackEnd("verifier", "openai", ChatVerifierParameters, "models.chat.verifier:OpenAIVerifier", ("server",)),
     BackEnd("verifier", "vllm", VllmVerifierParameters, "models.stages.vllm.verifier:VllmVerifier"),
+    BackEnd("hash", "pdq", Parameters, "models.stages.features.pictures:PictureHash", ("builtin",)),
+    BackEnd("sharpness", "laplacian", SharpnessParameters, "models.stages.features.pictures:Sharpness", ("builtin",)),
+    BackEnd("faces", "libfacedetection", FacesParameters, "models.stages.features.faces:Faces", ("builtin",)),
+    BackEnd("embedding", "open_clip", Parameters, "models.stages.features.embeddings:OpenClipEmbedding"),
+    BackEnd("embedding", "imagenet", Parameters, "models.stages.features.embeddings:ImageNetEmbedding"),
+    BackEnd("text_embedding", "open_clip", Parameters, "models.stages.features.embeddings:OpenClipTextEmbedding"),
 )
 # any matcher can give the second opinion
 BUILT_IN = (

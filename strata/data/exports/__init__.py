@@ -6,9 +6,10 @@ writers.
 
 from __future__ import annotations
 
-from strata.data.exports.exporting import ExportError, Request, export
+from strata.data.exports.exporting import ExportError, ExportSamples, Request, export
 from strata.data.exports.formats import FORMATS, Form
 from strata.data.exports.provenance import PROVENANCE
 from strata.data.exports.samples import ExportSample
+from strata.data.exports.tables import DATA
 
-__all__ = ["FORMATS", "PROVENANCE", "ExportError", "ExportSample", "Form", "Request", "export"]
+__all__ = ["DATA", "FORMATS", "PROVENANCE", "ExportError", "ExportSample", "ExportSamples", "Form", "Request", "export"]

@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,7 +24,7 @@ from strata.data.sources.samples import ImageFiles, SampleError
 from strata.data.sources.snapshots import sample_row, snapshot_rows
 from strata.data.sources.tables import SampleRow
 from strata.errors import RequestRefused, StrataError
-from strata.images import ImageError, as_jpeg
+from strata.images import ImageError, as_jpeg, blurred_jpeg
 from strata.snapshots import Snapshot
 from strata.store import Store
 
@@ -37,6 +38,10 @@ class ExportError(RequestRefused, ValueError):
     """An export cannot be written. The message is one line with the reason."""
 
 
+# writes further files into the folder of an export, which is written but for them; its second argument has the numbers
+Papers = Callable[[Path, "ExportSamples"], object]
+
+
 @dataclass(frozen=True)
 class Request:
     """The format (of FORMATS), the layer, and the user's turn of conversations (None: the layer's instruction).
@@ -44,7 +49,8 @@ class Request:
     skip_broken: leave out images that cannot be read; keep_metadata: leave EXIF and the like in JPEGs that are upright.
     boxes: the form of boxes in the texts of layers that have some: None for the format's own, "none" for no boxes.
     max_pixels: width × height of the largest image that Qwen2.5-VL's processor makes, on which its boxes depend.
-    image_root: what stands before the paths of images, None for the format's own.
+    image_root: what stands before the paths of images, None for the format's own. blur_faces: whether the faces that
+    the stage `faces` has found are blurred; an image that it could not see counts as one that cannot be read.
     """
 
     form: Form
@@ -55,6 +61,7 @@ class Request:
     boxes: BoxName | Literal["none"] | None = None
     max_pixels: int = QWEN_PIXELS
     image_root: str | None = None
+    blur_faces: bool = False
 
     @property
     def box_form(self) -> BoxForm | None:
@@ -75,7 +82,9 @@ class Request:
     def describe(self) -> dict[str, Any]:
         """What the provenance file says of the request."""
         boxes = (self.boxes or self.form) if self.box_form else None
-        asked = {"format": self.form, "layer": self.layer.name, "instruction": self.question, "boxes": boxes}
+        asked: dict[str, Any] = {"format": self.form, "layer": self.layer.name}
+        asked |= {"instruction": self.question, "boxes": boxes}
+        asked |= {"blur_faces": True} if self.blur_faces else {}
         return asked | ({"max_pixels": self.max_pixels} if boxes == "qwen2.5" else {})
 
 
@@ -112,13 +121,19 @@ class ExportSamples:
                 self.count += 1
                 yield sample
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers so far, as `_provenance.json` has them."""
+        return {"exported": self.count, "without_text": self.skipped, "broken": self.broken}
+
     def _leave_out(self, broken: _Broken) -> None:
         self.broken += 1
         with self._skipped_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(broken._asdict(), ensure_ascii=False) + "\n")
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], SampleRow]]:
-        for identity, row in snapshot_rows(self._store, self._snapshot, ["key", "image", self._layer.column]):
+        columns = ["key", "image", self._layer.column]
+        for identity, row in snapshot_rows(self._store, self._snapshot, columns, self._request.blur_faces):
             text = text_of(self._layer, row)
             if text is None:
                 self.skipped += 1
@@ -137,10 +152,22 @@ class ExportSamples:
         # find those that are broken, one by one
         return [one for pair in run for one in self._read([pair])]
 
+    def _faces(self, row: dict[str, Any], sample: SampleRow) -> list[list[float]]:
+        """The boxes of the faces to be blurred. Raises SampleError if nobody has looked for them in this image."""
+        if not self._request.blur_faces:
+            return []
+        sides = row["face_boxes"]
+        if sides is None:
+            raise SampleError(f"{sample.uri}, image {sample.key}: faces could not be looked for in it")
+        return [sides[start : start + 4] for start in range(0, len(sides), 4)]
+
     def _sample(self, row: dict[str, Any], sample: SampleRow, data: bytes) -> ExportSample:
         # the training tools ignore EXIF, so images are made upright
         try:
-            jpeg, (width, height) = as_jpeg(data, MAX_PIXELS, self._request.keep_metadata)
+            if faces := self._faces(row, sample):
+                jpeg, (width, height) = blurred_jpeg(data, MAX_PIXELS, faces)
+            else:
+                jpeg, (width, height) = as_jpeg(data, MAX_PIXELS, self._request.keep_metadata)
         except ImageError as error:
             raise SampleError(f"{sample.uri}, image {sample.key}: {error}") from None
         boxes = boxes_of(self._layer, self._layer.value_of(row))
@@ -152,29 +179,30 @@ class ExportSamples:
 
 
 def export(
-    store: Store, snapshot: Snapshot, request: Request, out: Path, advance: Callable[[], object] = lambda: None
+    store: Store,
+    snapshot: Snapshot,
+    request: Request,
+    out: Path,
+    advance: Callable[[], object] = lambda: None,
+    papers: Papers = lambda folder, samples: None,
 ) -> ExportSamples:
-    """Write a snapshot to a new folder. advance: called after each sample.
+    """Write a snapshot to a new folder. advance: called after each sample. papers: as `strata.publishing` writes them.
 
     The folder is renamed to `out` when it is complete, so that an interrupted export leaves no incomplete one. Raises
     ExportError if `out` exists, a format's package is missing, or no row has text in the layer, and the exceptions of
     ExportSamples.
     """
     _check(request, out)
-    # write to a hidden folder beside the target, after removing that of an interrupted export
     folder = out.absolute().with_name(f".{out.name}.partial")
     samples = ExportSamples(store, snapshot, request, folder / SKIPPED)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     try:
-        # the writer iterates over the samples, so that only a few are in memory
-        FORMATS[request.form].write(_target(folder, out, snapshot, request), _counted(samples, advance))
-        if not samples.count:
-            raise _nothing(store, samples, snapshot, request)
-        counts = {"exported": samples.count, "without_text": samples.skipped, "broken": samples.broken}
-        write_provenance(folder, snapshot, request.describe(), counts)
-        # everything is written: make it visible at once
-        folder.rename(out)
+        with _appearing(folder, out):
+            # the writer iterates over the samples, so that only a few are in memory
+            FORMATS[request.form].write(_target(folder, out, snapshot, request), _counted(samples, advance))
+            if not samples.count:
+                raise _nothing(store, samples, snapshot, request)
+            write_provenance(folder, snapshot, request.describe(), samples.counts)
+            papers(folder, samples)
     except StrataError:
         raise
     except ValueError as error:
@@ -184,9 +212,19 @@ def export(
         raise _nothing(store, samples, snapshot, request) from error
     except ImportError as error:
         raise ExportError(f"the format {request.form} needs a package that is not installed: {error}") from None
+    return samples
+
+
+@contextmanager
+def _appearing(folder: Path, out: Path) -> Iterator[None]:
+    """Make a hidden folder, after removing that of an interrupted export, and rename it when the block has ended."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield
+        folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return samples
 
 
 def _check(request: Request, out: Path) -> None:

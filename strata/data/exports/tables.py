@@ -16,6 +16,8 @@ from strata.data.exports.names import file_name
 from strata.data.exports.samples import ExportSample, Target, files
 
 ROW_GROUP = 100  # samples in memory before they are written
+# the folder of an export's Parquet files, where nothing else lies: pandas and pyarrow read all files of a folder
+DATA = "data"
 
 _STRINGS, _INTS = {"dtype": "string", "_type": "Value"}, {"dtype": "int32", "_type": "Value"}
 _IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
@@ -77,12 +79,12 @@ def table_row(sample: ExportSample) -> dict[str, Any]:
 
 
 def write_parquet(target: Target, samples: Iterator[ExportSample]) -> None:
-    """Write Parquet files of TABLE_SCHEMA, with the metadata that makes `datasets` decode the images."""
+    """Write Parquet files of TABLE_SCHEMA into `data/`, with the metadata that makes `datasets` decode the images."""
     _write_parquet(target, samples, TABLE_SCHEMA, FEATURES, table_row)
 
 
 def write_messages(target: Target, samples: Iterator[ExportSample]) -> None:
-    """Write Parquet files of MESSAGES_SCHEMA: conversations with the images inside, as TRL's SFTTrainer reads them.
+    """Write Parquet files of MESSAGES_SCHEMA into `data/`: conversations with the images inside, for TRL's SFTTrainer.
 
     TRL puts the image before the first turn itself, so the turns have no token for it (TRL, docs, "Dataset formats and
     types", vision datasets).
@@ -103,8 +105,9 @@ def _write_parquet(
     row: Callable[[ExportSample], dict[str, Any]],
 ) -> None:
     described = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    (target.folder / DATA).mkdir()
     for number, named in files(samples):
-        with pq.ParquetWriter(target.folder / f"{number:05d}.parquet", described) as writer:
+        with pq.ParquetWriter(target.folder / DATA / f"{number:05d}.parquet", described) as writer:
             # write a row group at a time: images of a whole file would not fit into memory
             while rows := [row(sample) for sample in itertools.islice(named, ROW_GROUP)]:
                 writer.write_table(pa.Table.from_pylist(rows, described))

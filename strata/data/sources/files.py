@@ -151,10 +151,11 @@ def _webdataset_rows(uris: Sequence[str]) -> Iterator[SampleRow]:
 
 
 def _parquet_files(path: str) -> list[str]:
-    """A Parquet file, or those of a folder; none for something else."""
+    """A Parquet file, or those of a folder or of its `data/`; none for something else."""
     if path.endswith(".parquet"):
         return [path]
-    return sorted(str(file) for file in Path(path).glob("*.parquet") if file.name[0] not in "_.")
+    folders = (sorted(Path(path, inside).glob("*.parquet")) for inside in ("", "data"))
+    return next(filter(None, ([str(file) for file in found if file.name[0] not in "_."] for found in folders)), [])
 
 
 def _parquet_digest(files: Iterable[str]) -> str:

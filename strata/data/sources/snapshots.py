@@ -15,7 +15,7 @@ from strata.data.prefetch import prefetch_map
 from strata.data.sources.samples import ImageFiles, TableSource
 from strata.data.sources.tables import SampleRow, default_cache, kept_table
 from strata.snapshots import LostRows, Snapshot
-from strata.store import READERS, Part, Store
+from strata.store import READERS, FeatureReader, Part, Store
 
 
 class PartRows(NamedTuple):
@@ -73,11 +73,15 @@ def _sample_rows(
             yield sample_row(row, identity, text, layer.turns_of(row))
 
 
-def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def snapshot_rows(
+    store: Store, snapshot: Snapshot, columns: Sequence[str], faces: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows of a snapshot in order, with some columns, and their shard's identity.
 
-    Raises LostRows if a part is not there, and OSError.
+    faces: whether with `face_boxes`, which the stage `faces` has computed; None for an image that it could not see.
+    Raises LostRows if a part is not there, MissingFeatures for faces that were not looked for, and OSError.
     """
+    reader = FeatureReader(store, snapshot.manifest.selection.ways) if faces else None
 
     texts = _reviewed(snapshot) if REVIEWED.name in columns else None
     names = [name for name in columns if name != REVIEWED.name]
@@ -88,6 +92,9 @@ def snapshot_rows(store: Store, snapshot: Snapshot, columns: Sequence[str]) -> I
             table = store.read_columns(held.part, names).take(pa.array(held.rows))
         except FileNotFoundError:
             raise LostRows(snapshot.name, [held.part]) from None
+        if reader is not None:
+            boxes = reader.read(Part.parse(held.part), "faces", ["face_boxes.list.element"]).take(pa.array(held.rows))
+            table = table.append_column("face_boxes", boxes.column("face_boxes"))
         if texts is not None:
             left = [texts.get((held.part, row)) for row in held.rows]
             table = table.append_column(REVIEWED.name, pa.array(left, pa.string()))

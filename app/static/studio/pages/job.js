@@ -103,7 +103,7 @@ function Groups({ job }) {
 function Rows({ job, show, query }) {
   const link = (name) => href(["job", job.id], { show: name });
   const counts = job.request_counts;
-  const tabs = [["records", "Records", counts.total], ["failures", "Failures", counts.failed + job.shards.failed], ["filtered", "Filtered", counts.filtered]];
+  const tabs = [["records", "Records", doneOf(job)], ["failures", "Failures", counts.failed + job.shards.failed], ["filtered", "Filtered", counts.filtered]];
   return html`<nav aria-label="Rows" class="tabs" data-rows tabindex="-1"><ul>${tabs.map(([name, title, number]) => html`<li key=${name}>
       <a href=${link(name)} aria-current=${name === show ? "page" : undefined}>${title} (${count(number)})</a></li>`)}</ul></nav>
     ${show === "records" ? html`<${Records} job=${job} cursor=${query.cursor} />` : html`<${Failures} key=${show} job=${job} show=${show} />`}`;

@@ -96,6 +96,9 @@ volumeMounts:
   {{- if .root.Values.shards.existingClaim }}
   - {name: shards, mountPath: /shards, readOnly: true}
   {{- end }}
+  {{- if .root.Values.secretFiles }}
+  - {name: secrets, mountPath: /secrets, readOnly: true}
+  {{- end }}
   {{- range $folder, $map := .root.Values.configMaps }}
   {{- if $map }}
   - {name: {{ $folder }}, mountPath: /{{ $folder }}, readOnly: true}
@@ -119,6 +122,10 @@ volumes:
   {{- with .root.Values.shards.existingClaim }}
   - name: shards
     persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
+  {{- end }}
+  {{- with .root.Values.secretFiles }}
+  - name: secrets
+    secret: {secretName: {{ . }}}
   {{- end }}
   {{- range $folder, $map := .root.Values.configMaps }}
   {{- with $map }}

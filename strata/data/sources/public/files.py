@@ -49,11 +49,13 @@ class Files:
                     yield from parquet_entries(file) if uri.endswith(PARQUET) else json_entries(file)
 
     def _listed(self, uri: str) -> list[str]:
-        """The files of a folder: of JSON or, if there are some, of Parquet; else the file itself."""
+        """The files of a folder: of JSON or, if there are some in it or in its `data/`, of Parquet; else the file."""
         filesystem, path = file_system(uri)
         if not filesystem.isdir(path):
             return [uri]
-        return folder_files(uri, PARQUET) or folder_files(uri)
+        inside = f"{uri.rstrip('/')}/data"
+        below = folder_files(inside, PARQUET) if filesystem.isdir(f"{path.rstrip('/')}/data") else []
+        return folder_files(uri, PARQUET) or below or folder_files(uri)
 
     def excluded(self) -> frozenset[str]:
         """The ids in the file `exclude`."""

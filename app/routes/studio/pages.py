@@ -19,7 +19,7 @@ from strata.core import LAYERS
 
 router = APIRouter(include_in_schema=False)
 
-PAGE = Path(__file__).parent.parent / "static" / "index.html"
+PAGE = Path(__file__).parent.parent.parent / "static" / "index.html"
 _LAYERS = '<script id="layers" type="application/json">{}</script>'
 _MARKDOWN = "text/markdown; charset=utf-8"
 _POLICY = f"{POLICY}; connect-src 'self'; img-src 'self' blob:; style-src 'self'; script-src 'self'"

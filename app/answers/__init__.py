@@ -1,0 +1,1 @@
+"""How answers are sent: compressed, only if they have changed, in part, and without their body."""

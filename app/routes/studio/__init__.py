@@ -1,0 +1,1 @@
+"""The studio: its page, and how people sign in."""

@@ -1,0 +1,101 @@
+"""`strata push` and `strata pull`: exports on their way to a hub, a bucket or a folder, and back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from strata.cli.terminal import AsJson, progress
+from strata.counts import counted
+from strata.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from strata.publishing.contents import Contents
+
+Target = Annotated[str, typer.Argument(metavar="PLACE", help="hub:OWNER/NAME, or a URI such as s3://BUCKET/NAME.")]
+SHOWN = 20  # files that --dry-run lists
+
+
+def push(
+    place: Target,
+    folder: Annotated[Path, typer.Argument(metavar="EXPORT", help="A folder that `strata export` has written.")],
+    public: Annotated[bool, typer.Option("--public", help="On the hub: for everybody; else it is private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the files and their sizes.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send an export to the Hugging Face Hub, a bucket or a folder. A push that was ended goes on when it is repeated.
+
+    On the hub it appears in one commit, elsewhere with SHA256SUMS, which is written last. The hub's token is that of
+    HF_TOKEN or of `hf auth login`; HF_ENDPOINT names another hub.
+    """
+    from strata.publishing.contents import contents_of
+
+    target = _target(place, public)
+    contents = contents_of(folder)
+    for name in contents.unlisted:
+        print(f"strata: {folder / name} is not in SHA256SUMS: it is not sent", file=sys.stderr)
+    if dry_run:
+        _list(contents, place, as_json)
+        return
+    with progress() as bar:
+        task = bar.add_task("check", total=contents.bytes)
+        contents.check(lambda size: bar.advance(task, size))
+        task = bar.add_task("send", total=contents.bytes)
+        pushed = target.push(contents, lambda size: bar.advance(task, size))
+    if as_json:
+        print(json.dumps(vars(pushed)))
+    else:
+        known = pushed.files - pushed.sent
+        there = f", {known:,} were there" if known else ""
+        print(f"{pushed.place}: {counted(pushed.sent, 'file')}, {pushed.bytes / 1e6:,.1f} MB{there}")
+
+
+def pull(
+    place: Target,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that does not exist yet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Get an export that was pushed. Each file is checked by SHA256SUMS; a pull that was ended goes on.
+
+    hub:OWNER/NAME@REVISION names a branch, a tag or a commit.
+    """
+    from strata.publishing.pulling import pull as get
+
+    source = _target(place, False)
+    with progress() as bar:
+        task = bar.add_task("files", total=None)
+        count = get(source, folder, lambda done, total: bar.update(task, completed=done, total=total))
+    if as_json:
+        print(json.dumps({"folder": str(folder), "files": count, "from": source.revision()}))
+    else:
+        print(f"{folder}: {counted(count, 'file')} of {source.revision()}")
+
+
+def _target(place: str, public: bool) -> Any:
+    """The data set of the hub or the storage that a place names. Raises InvalidInput."""
+    from strata.publishing.hub import PREFIX, HubDataset
+    from strata.publishing.storage import Storage
+
+    if place.startswith(PREFIX):
+        return HubDataset(place.removeprefix(PREFIX), public)
+    if public:
+        raise InvalidInput("--public is for hub:OWNER/NAME; who may read a bucket is set at the bucket")
+    return Storage(place)
+
+
+def _list(contents: Contents, place: str, as_json: bool) -> None:
+    from strata.addresses import without_secrets
+
+    if as_json:
+        print(json.dumps({"place": without_secrets(place), "files": dict(contents.sizes), "bytes": contents.bytes}))
+        return
+    largest = sorted(contents.sizes.items(), key=lambda entry: -entry[1])
+    for name, size in largest[:SHOWN]:
+        print(f"{size:>16,}  {name}")
+    if largest[SHOWN:]:
+        print(f"… and {counted(len(largest) - SHOWN, 'smaller file')}")
+    print(f"{counted(len(largest), 'file')}, {contents.bytes / 1e6:,.1f} MB would be sent to {without_secrets(place)}")

@@ -1,0 +1,191 @@
+"""Exports on the Hugging Face Hub, as data sets: one commit has all of an export, or nothing.
+
+The contents of large files are sent before the commit, by `preupload_lfs_files`. The hub knows contents by their
+hashes, so that a push that was ended goes on with those that it lacks, and nobody sees them before the commit.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from strata.addresses import without_secrets
+from strata.errors import Conflict, InvalidInput, NotFound, RequestRefused, ServiceUnavailable
+from strata.publishing.checksums import SUMS, parse_sums
+from strata.publishing.contents import Contents
+from strata.publishing.storage import Advance, Pushed
+
+HUB = "https://huggingface.co"
+PREFIX = "hub:"
+MOST_FILES = 25_000  # of a commit (huggingface_hub, `create_commit`)
+_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@(\S+))?", re.ASCII)
+_CHANGED = 412  # the status of a commit whose parent is not the newest any more
+
+
+class HubDataset:
+    """A data set of the hub that HF_ENDPOINT names, with the token of HF_TOKEN or of `hf auth login`.
+
+    The constructor raises InvalidInput for another form than OWNER/NAME or OWNER/NAME@REVISION, and if huggingface_hub
+    is not installed. The methods raise NotFound, RequestRefused, Conflict and ServiceUnavailable.
+    """
+
+    def __init__(self, name: str, public: bool = False) -> None:
+        found = _NAME.fullmatch(name)
+        if found is None:
+            raise InvalidInput(f"{PREFIX}{name[:120]} is not {PREFIX}OWNER/NAME, or {PREFIX}OWNER/NAME@REVISION")
+        try:
+            from huggingface_hub import HfApi
+            from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+        except ImportError:
+            raise InvalidInput("the hub needs huggingface_hub: pip install 'strata[hub]'") from None
+        disable_progress_bars()
+        self.id, self._asked, self._public = found[1], found[2], public
+        self.endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+        self.name = f"{PREFIX}{name}"
+        self._api: Any = HfApi(endpoint=self.endpoint)
+
+    @functools.cached_property
+    def _commit(self) -> str:
+        with self._one_line_errors():
+            return str(self._api.dataset_info(self.id, revision=self._asked).sha)
+
+    def revision(self) -> str:
+        """The commit that is read."""
+        return f"{self.name.partition('@')[0]}@{self._commit}"
+
+    def sums(self) -> str | None:
+        """The SHA256SUMS of the commit; None if it has none."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+        url = hf_hub_url(self.id, SUMS, repo_type="dataset", revision=self._commit, endpoint=self.endpoint)
+        with self._one_line_errors():
+            response = get_session().get(url, headers=self._headers(), follow_redirects=True)
+            if response.status_code == 404:
+                return None
+            response.raise_for_status()
+            return response.content.decode("utf-8", "replace")
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Read a file of the commit to a local path; what is there already is its beginning."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+
+        url = hf_hub_url(self.id, name, repo_type="dataset", revision=self._commit, endpoint=self.endpoint)
+        with self._one_line_errors(), target.open("ab") as sink:
+            http_get(url, sink, resume_size=sink.tell(), headers=self._headers(), displayed_filename=name)
+
+    def push(self, contents: Contents, advance: Advance = lambda size: None) -> Pushed:
+        """Send an export as one commit on the branch `main`. advance: is called with the bytes of each file sent.
+
+        The data set is made if there is none, private unless it shall be public. Files of an earlier export that this
+        one does not have are removed; others stay. Raises InvalidInput for too many files, and for a public data set
+        that shall be private.
+        """
+        if self._asked is not None:
+            raise InvalidInput(f"{self.name}: a push names no revision")
+        if len(contents.sums) >= MOST_FILES:
+            files = f"{len(contents.sums):,} files are more than the hub takes in a commit ({MOST_FILES:,})"
+            raise InvalidInput(f"{files}: export as webdataset, parquet or messages")
+        self._make()
+        there = self.sums()
+        place = f"{self.endpoint}/datasets/{self.id}"
+        if there == contents.text:
+            advance(contents.bytes)
+            return Pushed(place, len(contents.sums), 0, 0)
+        before = parse_sums(there).keys() if there else set()
+        with self._one_line_errors():
+            sent = self._send(contents, advance)
+            self._end(contents, sent, sorted(before - contents.sums.keys()))
+        return Pushed(place, len(contents.sums), len(contents.sums), contents.bytes)
+
+    def _make(self) -> None:
+        """Make the data set if there is none. Raises InvalidInput if it is public and shall not be."""
+        with self._one_line_errors():
+            self._api.create_repo(self.id, repo_type="dataset", private=not self._public, exist_ok=True)
+            info = self._api.dataset_info(self.id)
+        if not info.private and not self._public:
+            raise InvalidInput(f"{self.name} is public: add --public, or make it private on the hub")
+
+    def _send(self, contents: Contents, advance: Advance) -> list[Any]:
+        """Send the contents of large files; returns the operations of the commit."""
+        from huggingface_hub import CommitOperationAdd
+
+        operations: list[Any] = []
+        for batch in contents.batches(list(contents.sums)):
+            added = [CommitOperationAdd(name, str(contents.folder / name)) for name in batch]
+            for operation in added:
+                operation.upload_info.sha256 = bytes.fromhex(contents.sums[operation.path_in_repo])
+            self._api.preupload_lfs_files(self.id, added, repo_type="dataset", free_memory=False)
+            operations += added
+            advance(sum(contents.sizes[name] for name in batch))
+        return operations
+
+    def _end(self, contents: Contents, operations: list[Any], stale: list[str]) -> None:
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        operations += [CommitOperationAdd(SUMS, contents.text.encode())]
+        operations += [CommitOperationDelete(name, is_folder=False) for name in stale]
+        message = f"Export {contents.digest[:12]} of Strata"
+        parent = self._commit
+        self._api.create_commit(
+            self.id, operations, commit_message=message, repo_type="dataset", revision="main", parent_commit=parent
+        )
+
+    def _headers(self) -> dict[str, str]:
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+        return dict(build_hf_headers())
+
+    @contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        """Turn the hub's errors, and those of the connection, into ours, with one line and without the token."""
+        import httpx2
+        from huggingface_hub import errors
+
+        try:
+            yield
+        except (RequestRefused, ServiceUnavailable, InvalidInput):
+            raise
+        except Exception as error:
+            # an upload's error is wrapped in a RuntimeError
+            cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+            if isinstance(cause, errors.OfflineModeIsEnabled):
+                raise InvalidInput("HF_HUB_OFFLINE is set") from error
+            if isinstance(cause, errors.HfHubHTTPError | httpx2.HTTPStatusError):
+                raise self._refusal(cause) from error
+            if isinstance(cause, httpx2.HTTPError | OSError):
+                raise ServiceUnavailable(f"{self.endpoint}: {_line(cause)}") from error
+            if isinstance(cause, ValueError):
+                raise RequestRefused(f"{self.name}: {_line(cause)}") from error
+            raise
+
+    def _refusal(self, error: Any) -> Exception:
+        from huggingface_hub import errors
+
+        status = error.response.status_code
+        if isinstance(error, errors.GatedRepoError):
+            return RequestRefused(f"{self.name} is gated: accept its terms on the hub, and set HF_TOKEN")
+        if isinstance(error, errors.RevisionNotFoundError):
+            return NotFound(f"{self.name}: there is no such revision")
+        if isinstance(error, errors.RepositoryNotFoundError):
+            return NotFound(f"{self.name} does not exist, or is private: set HF_TOKEN")
+        if status in (401, 403):
+            return RequestRefused(f"{self.name}: the hub refuses ({status}): HF_TOKEN needs the right to write")
+        if status == _CHANGED:
+            return Conflict(f"{self.name} has changed since the push began: push again")
+        if status >= 500 or status == 429:
+            return ServiceUnavailable(f"{self.endpoint} answers {status}: {_line(error)}")
+        return RequestRefused(f"{self.name}: {_line(error)}")
+
+
+def _line(error: BaseException) -> str:
+    text = getattr(error, "server_message", None) or str(error)
+    with suppress(AttributeError):
+        text = text.replace(os.environ["HF_TOKEN"], "…") if os.environ.get("HF_TOKEN") else text
+    return without_secrets(" ".join(text.split()))[:300] or type(error).__name__

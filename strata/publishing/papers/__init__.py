@@ -1,0 +1,1 @@
+"""The papers of a data set: the card (`cards.py`) and the Croissant metadata (`croissant.py`), from the same facts."""

@@ -1,0 +1,243 @@
+"""`strata push` and `pull` against a hub on loopback."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import DatasetCard
+
+from strata.cli import exits
+from strata.core.layers import LAYERS
+from strata.data.exports import Request
+from strata.errors import InvalidInput
+from strata.publishing import export
+from strata.publishing.checksums import SUMS, files_of, sums_of, sums_text
+from strata.publishing.hub import HubDataset
+from strata.snapshots import Snapshot
+from strata.store import Store
+from tests.checkout import CHECKOUT
+from tests.cli.test_cli import code_of
+from tests.hub_server import DataSet, HubServer, running_hub
+from tests.secrets import SECRET
+
+NAME = "ada/cars"
+PLACE = f"hub:{NAME}"
+LARGE_FILES = 5
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """A hub that wants a token, which is in the environment; files go by Git LFS, since it has no Xet."""
+    with running_hub() as server:
+        server.token = SECRET
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", SECRET)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        yield server
+
+
+@pytest.fixture
+def exported(store: Store, snapshot: Snapshot, tmp_path: Path) -> Path:
+    """An export in Parquet."""
+    export(store, snapshot, Request("parquet", LAYERS["description"]), tmp_path / "out")
+    return tmp_path / "out"
+
+
+def large_export(folder: Path) -> Path:
+    """A folder with the papers of an export and some large files."""
+    (folder / "data").mkdir(parents=True)
+    source = random.Random(0)
+    for number in range(LARGE_FILES):
+        (folder / "data" / f"{number:05d}.parquet").write_bytes(source.randbytes(50_000))
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Large\n", encoding="utf-8")
+    write_sums(folder)
+    return folder
+
+
+def write_sums(folder: Path) -> None:
+    (folder / SUMS).write_text(sums_text(sums_of(folder, files_of(folder))), encoding="utf-8")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in [*files_of(folder), SUMS]}
+
+
+def test_a_push_is_one_commit_and_private(
+    hub: HubServer, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code_of("push", PLACE, str(exported)) == 0
+    dataset = hub.datasets[NAME]
+    assert dataset.private and len(dataset.messages) == 1 and dataset.files == content(exported)
+    assert DatasetCard(dataset.files["README.md"].decode()).data.to_dict()["size_categories"] == ["n<1K"]
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{hub.url}/datasets/{NAME}: 5 files") and SECRET not in said.out + said.err
+    # again: nothing is sent, and there is no further commit
+    assert code_of("push", PLACE, str(exported)) == 0
+    assert len(dataset.messages) == 1 and ": 0 files, 0.0 MB, 5 were there" in capsys.readouterr().out
+    # and back
+    assert code_of("pull", PLACE, str(tmp_path / "back")) == 0
+    assert content(tmp_path / "back") == content(exported)
+    assert f"{PLACE}@{dataset.commit}" in capsys.readouterr().out
+
+
+def test_another_export_replaces_the_first(hub: HubServer, tmp_path: Path) -> None:
+    first = large_export(tmp_path / "first")
+    assert code_of("push", PLACE, str(first)) == 0
+    hub.datasets[NAME].files["NOTES.md"] = b"by hand"
+    second = Path(shutil.copytree(first, tmp_path / "second"))
+    (second / "data" / "00004.parquet").unlink()
+    (second / "README.md").write_text("---\nlicense: mit\n---\n# Second\n", encoding="utf-8")
+    write_sums(second)
+    assert code_of("push", PLACE, str(second)) == 0
+    assert hub.datasets[NAME].files == {**content(second), "NOTES.md": b"by hand"}
+    # what the hub has is not sent again
+    assert len(hub.sent) == len(set(hub.sent)) == LARGE_FILES
+
+
+def test_a_push_that_is_killed_goes_on(hub: HubServer, tmp_path: Path) -> None:
+    out = large_export(tmp_path / "out")
+    hub.stall_after = 2
+    command = [sys.executable, "-m", "strata", "push", PLACE, str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    with subprocess.Popen(command, env=environment, cwd=tmp_path) as killed:
+        assert hub.stalled.wait(60)
+        killed.send_signal(signal.SIGKILL)
+    # nothing can be seen of it
+    assert hub.datasets[NAME].messages == [] and hub.datasets[NAME].files == {}
+    sent = list(hub.sent)
+    hub.stall_after = None
+    hub.go_on.set()
+    assert code_of("push", PLACE, str(out)) == 0
+    assert hub.datasets[NAME].files == content(out) and len(hub.datasets[NAME].messages) == 1
+    assert hub.sent[: len(sent)] == sent and len(hub.sent) == len(set(hub.sent)) == LARGE_FILES
+
+
+def test_a_public_data_set_needs_a_word(hub: HubServer, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.datasets[NAME] = DataSet(private=False)
+    assert code_of("push", PLACE, str(exported)) == exits.USAGE
+    assert "is public: add --public" in capsys.readouterr().err and hub.datasets[NAME].files == {}
+    assert code_of("push", PLACE, str(exported), "--public") == 0
+    assert code_of("push", "hub:ada/new", str(exported), "--public") == 0
+    assert not hub.datasets["ada/new"].private and hub.datasets[NAME].files
+
+
+def test_a_dry_run_lists_what_would_be_sent(hub: HubServer, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("push", PLACE, str(exported), "--dry-run") == 0
+    said = capsys.readouterr().out
+    size = (exported / "data" / "00000.parquet").stat().st_size
+    assert f"{size:,}  data/00000.parquet\n" in said and "5 files" in said
+    assert not hub.asked and not hub.datasets
+
+
+def test_only_what_the_checksums_list_is_sent(
+    hub: HubServer, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (exported / "token.txt").write_text("mine")
+    assert code_of("push", PLACE, str(exported)) == 0
+    assert "token.txt" not in hub.datasets[NAME].files and "token.txt is not in SHA256SUMS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["changed", "missing", "no export"])
+def test_a_damaged_export_is_not_sent(
+    hub: HubServer, exported: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = exported / "data" / "00000.parquet"
+    if how == "changed":
+        data.write_bytes(data.read_bytes()[:-1] + b"x")
+    elif how == "missing":
+        data.unlink()
+    else:
+        (exported / SUMS).unlink()
+    assert code_of("push", PLACE, str(exported)) == exits.REQUEST_REFUSED
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not hub.datasets
+
+
+@pytest.mark.parametrize(
+    ("token", "place", "said"),
+    [
+        ("wrong", PLACE, "the hub refuses (401): HF_TOKEN needs the right to write"),
+        (SECRET, "hub:cars", "is not hub:OWNER/NAME"),
+        (SECRET, f"{PLACE}@main", "a push names no revision"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(
+    hub: HubServer,
+    exported: Path,
+    token: str,
+    place: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert code_of("push", place, str(exported)) in (exits.USAGE, exits.REQUEST_REFUSED)
+    error = capsys.readouterr().err
+    assert said in error and len(error.splitlines()) == 1 and SECRET not in error
+
+
+def test_a_head_that_the_hub_does_not_read_is_refused(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = large_export(tmp_path / "out")
+    (out / "README.md").write_text("---\ntags: one\n---\n", encoding="utf-8")
+    write_sums(out)
+    assert code_of("push", PLACE, str(out)) == exits.REQUEST_REFUSED
+    assert "Invalid metadata in README.md" in capsys.readouterr().err and hub.datasets[NAME].files == {}
+
+
+def test_a_commit_in_between_is_told(
+    hub: HubServer, exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    send = HubDataset._send
+
+    def send_while_another_writes(self: HubDataset, *arguments: object) -> list[object]:
+        hub.datasets[NAME].files["other"] = b"x"
+        return send(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(HubDataset, "_send", send_while_another_writes)
+    assert code_of("push", PLACE, str(exported)) == exits.REQUEST_REFUSED
+    assert "has changed since the push began" in capsys.readouterr().err
+    assert hub.datasets[NAME].files == {"other": b"x"}
+
+
+def test_a_pull_checks_each_file_and_goes_on(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = large_export(tmp_path / "out")
+    assert code_of("push", PLACE, str(out)) == 0
+    hub.spoilt.add("data/00003.parquet")
+    assert code_of("pull", PLACE, str(tmp_path / "back")) == exits.REQUEST_REFUSED
+    assert "data/00003.parquet does not have the checksum" in capsys.readouterr().err
+    assert not (tmp_path / "back").exists()
+    hub.spoilt.clear()
+    hub.asked.clear()
+    # the beginning of a file that an earlier pull has left
+    part = tmp_path / ".back.partial" / "data" / "00003.parquet"
+    part.write_bytes((out / "data" / "00003.parquet").read_bytes()[:20_000])
+    assert code_of("pull", PLACE, str(tmp_path / "back")) == 0
+    assert content(tmp_path / "back") == content(out)
+    assert dict(hub.downloads())["00003.parquet"] == "bytes=20000-"
+    assert code_of("pull", PLACE, str(tmp_path / "back")) == exits.USAGE
+    assert code_of("pull", "hub:ada/none", str(tmp_path / "none")) == exits.REQUEST_REFUSED
+    hub.datasets["ada/foreign"] = DataSet(True, {"a.txt": b"a"})
+    assert code_of("pull", "hub:ada/foreign", str(tmp_path / "foreign")) == exits.REQUEST_REFUSED
+    assert "has no SHA256SUMS" in capsys.readouterr().err
+
+
+def test_more_files_than_a_commit_takes(hub: HubServer, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from strata.publishing.contents import contents_of
+
+    monkeypatch.setattr("strata.publishing.hub.MOST_FILES", 3)
+    with pytest.raises(InvalidInput, match="export as webdataset"):
+        HubDataset(NAME).push(contents_of(exported))
+    assert not hub.datasets

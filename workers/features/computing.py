@@ -1,0 +1,216 @@
+"""Which parts of the group `features` rows lack, and computing them: each image is read and decoded once."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from models.base import Stage
+from models.building import build_stage, load_stages
+from models.items import Failure
+from strata.core import FEATURE_COLUMNS, READS_TEXTS, ImageReference, Profile, Status, part_schema
+from strata.errors import InvalidInput
+from strata.images import ImageError, decode, shrunk
+from strata.shards import ImageReader
+from strata.store import FeatureKind, Part, Store, feature_part, keep_kind, kind_of, write_features
+
+AT_ONCE = 16  # images of a part in memory, and as many that are read ahead
+_TEXTS = ("description.text", "caption.text")  # what a stage that reads texts reads: the first that there is
+
+
+@dataclass
+class Totals:
+    """What was computed: parts, rows with values and rows without, by stage.
+
+    unread: a line for each `llm` part none of whose images can be read: nothing was written beside it.
+    """
+
+    parts: dict[str, int] = field(default_factory=dict)
+    succeeded: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+
+    def add(self, stage: str, counts: Mapping[str, int]) -> None:
+        """Count one part more."""
+        for numbers, number in (
+            (self.parts, 1),
+            (self.succeeded, counts.get("succeeded", 0)),
+            (self.failed, counts.get("failed", 0)),
+        ):
+            numbers[stage] = numbers.get(stage, 0) + number
+
+
+Missing = tuple[Part, tuple[FeatureKind, ...]]  # a `llm` part, and what is to be computed beside it
+
+
+class _FileAway(Exception):
+    """No image of a part can be read: the file is away, and no image is at fault."""
+
+
+class FeatureRun:
+    """Computes stages of a profile beside `llm` parts.
+
+    stages: their names; none: all of the profile. max_pixels: of an image that is decoded. Raises InvalidInput for a
+    profile without such stages.
+    """
+
+    def __init__(self, store: Store, profile: Profile, stages: Sequence[str], max_pixels: int) -> None:
+        known = list(profile.feature_ways())
+        self._names = list(dict.fromkeys(stages)) or known
+        if unknown := [name for name in self._names if name not in known]:
+            there = f"it has: {', '.join(known)}" if known else "it has none of the group `features`"
+            raise InvalidInput(f"the profile {profile.name!r} has no stage {unknown[0]!r} of features; {there}")
+        if not known:
+            raise InvalidInput(f"the profile {profile.name!r} has no stage of the group `features`")
+        self._store, self._profile, self._reader = store, profile, ImageReader(store)
+        self._decode = functools.partial(_decoded, max_pixels=max_pixels)
+        self._stages: dict[str, Stage[Any, Any]] = {}
+
+    def missing(self, parts: Iterable[Part]) -> list[Missing]:
+        """What is to be computed, in order. It takes one listing for each shard and stage. Raises OSError."""
+        kinds: dict[str, list[FeatureKind]] = {}
+        listed: dict[str, dict[int, dict[int, list[str]]]] = {}
+        found = []
+        for part in parts:
+            if part.fingerprint not in kinds:
+                kinds[part.fingerprint] = [
+                    kind_of(self._store, self._profile, name, part.fingerprint) for name in self._names
+                ]
+            lacking = []
+            for kind in kinds[part.fingerprint]:
+                folder = feature_part(part, kind.fingerprint).folder
+                if folder not in listed:
+                    listed[folder] = self._store.attempts_in(folder).found
+                if max(listed[folder].get(part.number, ()), default=-1) < part.attempt:
+                    lacking.append(kind)
+            if lacking:
+                found.append((part, tuple(lacking)))
+        return found
+
+    def run(self, missing: Sequence[Missing], advance: Callable[[int], object] = lambda parts: None) -> Totals:
+        """Compute parts and write them. advance: gets the number of `llm` parts done since the last call.
+
+        Raises OSError, and the errors of loading stages and of `Stage.run`.
+        """
+        totals = Totals()
+        self._load({kind.stage for _, kinds in missing for kind in kinds})
+        for part, kinds in missing:
+            try:
+                tables = self._computed(part, kinds)
+            except _FileAway as error:
+                totals.unread.append(f"{part.path}: {error}")
+                continue
+            finally:
+                advance(1)
+            for kind, (shard, table) in zip(kinds, tables, strict=True):
+                keep_kind(self._store, kind)
+                totals.add(kind.stage, write_features(self._store, part, kind, shard, table))
+        return totals
+
+    def _load(self, names: Iterable[str]) -> None:
+        new = {name: build_stage(name, self._profile.stages[name]) for name in sorted(names)}
+        load_stages(new)
+        self._stages |= new
+
+    def _computed(self, part: Part, kinds: Sequence[FeatureKind]) -> list[tuple[str, pa.Table]]:
+        """For each kind the shard and the table of its part. Raises _FileAway."""
+        rows = self._store.read_columns(part.path, ["key", "status", "image", *_TEXTS]).to_pylist()
+        stages = [kind.stage for kind in kinds]
+        made: dict[str, list[Any]] = {stage: [] for stage in stages}
+        of_images = [stage for stage in stages if stage not in READS_TEXTS]
+        for images in self._images(rows) if of_images else ():
+            for stage in of_images:
+                made[stage] += _results(self._stages[stage], images)
+        for stage in set(stages) - set(of_images):
+            made[stage] += _results(self._stages[stage], [_text_of(row) for row in rows])
+        keys = [row["key"] for row in rows]
+        shard = rows[0]["image"]["uri"] if rows else ""
+        return [(shard, table_of(stage, keys, made[stage])) for stage in stages]
+
+    def _images(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Image.Image | Exception]]:
+        """The decoded images of a part, some at a time; those after them are read and decoded meanwhile.
+
+        An image whose row has failed is not decoded again. Raises _FileAway if not one of the others can be read.
+        """
+        portions = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
+        fine = 0
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(os.cpu_count()) as pool:
+            following = ahead.submit(self._decoded, portions[0], pool)
+            for number in range(len(portions)):
+                images, errors = following.result()
+                fine += len(images) - len(errors)
+                if errors and not fine and number + 1 == len(portions):
+                    raise _FileAway(f"no image can be read: {_reason(errors[0])}")
+                if number + 1 < len(portions):
+                    following = ahead.submit(self._decoded, portions[number + 1], pool)
+                yield images
+
+    def _decoded(
+        self, rows: Sequence[Mapping[str, Any]], pool: ThreadPoolExecutor
+    ) -> tuple[list[Image.Image | Exception], list[Exception]]:
+        """The images of some rows, or why there is none; and the errors of those whose bytes cannot be read."""
+        there = [row for row in rows if row["status"] != Status.FAILED.value]
+        data = self._reader.read([ImageReference(**row["image"]) for row in there])
+        images = iter(pool.map(self._decode, data))  # decoding releases the interpreter's lock
+        found = [
+            next(images) if row["status"] != Status.FAILED.value else ValueError("its row has failed") for row in rows
+        ]
+        return found, [one for one in data if isinstance(one, Exception)]
+
+
+def table_of(stage: str, keys: Sequence[str], results: Sequence[Any]) -> pa.Table:
+    """The table of a part: a row for each key, with the values of its result, or with the reason of a failure."""
+    columns = {}
+    for column in FEATURE_COLUMNS[stage]:
+        values = [None if isinstance(one, Failure | Exception) else one[column.name] for one in results]
+        columns[column.name] = _vectors(values, column.type) if pa.types.is_list(column.type) else values
+    failures = [_reason(one) if isinstance(one, Failure | Exception) else None for one in results]
+    return pa.table({"key": list(keys), **columns, "failure": failures}, schema=part_schema(stage))
+
+
+def _vectors(values: Sequence[Any], kind: pa.DataType) -> pa.ListArray:
+    """Vectors as a list column; null where there is none."""
+    number = kind.value_type.to_pandas_dtype()
+    there = [np.asarray(one, number) for one in values if one is not None]
+    flat = np.concatenate(there) if there else np.zeros(0, number)
+    offsets = np.cumsum([0, *(0 if one is None else len(one) for one in values)]).astype(np.int32)
+    missing = pa.array([one is None for one in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), type=kind, mask=missing)
+
+
+def _results(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
+    """The results of a stage, in order; an item that is an exception, or None, stays one."""
+    there = [item for item in items if item is not None and not isinstance(item, Exception)]
+    found = iter(stage.run(there) if there else ())
+    return [
+        item if isinstance(item, Exception) else ValueError("there is no text") if item is None else next(found)
+        for item in items
+    ]
+
+
+def _text_of(row: Mapping[str, Any]) -> str | None:
+    texts = ((row[name.partition(".")[0]] or {}).get("text") for name in _TEXTS)
+    return next((text for text in texts if text), None)
+
+
+def _decoded(data: bytes | Exception, max_pixels: int) -> Image.Image | Exception:
+    """The image of a file's bytes as stages see it, or why there is none."""
+    if isinstance(data, Exception):
+        return data
+    try:
+        return shrunk(decode(data, max_pixels))
+    except ImageError as error:
+        return error
+
+
+def _reason(error: Failure | Exception) -> str:
+    text = f"{error.error_type}: {error.detail}" if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:300]
