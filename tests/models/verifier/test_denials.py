@@ -50,6 +50,17 @@ def test_false_sentences_are_cut(kind: str) -> None:
     assert [one.text for one in found if one.kept == one.text] == []
 
 
+def test_of_sentences_that_the_rules_were_not_mended_with_few_are_judged_wrongly() -> None:
+    cut, kept = [], []
+    for picture in pictures("denials_unseen.toml"):
+        facts = facts_of(record_of(picture))
+        true, false = ([Reading(facts).sentence(text) for _, text in picture[one]] for one in ("true", "false"))
+        cut += [one.text for one in true if one.kept != one.text]
+        kept += [one.text for one in false if one.kept == one.text]
+    # of 70 each; two of the true ones name a window and a house, which the records do not have
+    assert len(cut) <= 4 and len(kept) <= 4, (cut, kept)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_denial_or_comparison_remains_without_what_it_is_told_of(kind: str) -> None:
     for one in checked(kind, "false"):
