@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations, product
 
 from models.verifier.attributes import compared, group_of
@@ -17,7 +16,7 @@ from models.verifier.checks.naming import (
     unsure_things,
 )
 from models.verifier.checks.persons import is_living, is_role, persons_in, uses
-from models.verifier.checks.verdicts import UNKNOWN, Verdict
+from models.verifier.checks.verdicts import UNKNOWN, Verdict, denied
 from models.verifier.claims.nouns import is_setting
 from models.verifier.claims.statements import Statement
 from models.verifier.entities import Entity, Facts, has_letters, letters_of
@@ -42,9 +41,9 @@ def check_relation(statement: Statement, facts: Facts) -> Verdict:
 def _denied(verdict: Verdict, statement: Statement) -> Verdict:
     """The verdict on what a sentence denies; what touches in the picture need not touch behind it."""
     # "there is no cup on the table" tells of a cup at the table, "the cup is not on it" may be right
-    if verdict.supported is None or (verdict.supported and statement.every and statement.value in _OF_DEPTH):
+    if verdict.supported and statement.every and statement.value in _OF_DEPTH:
         return UNKNOWN
-    return replace(verdict, supported=not verdict.supported, reason="wrong_relation" if verdict.supported else None)
+    return denied(verdict, "wrong_relation")
 
 
 def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Verdict:

@@ -16,7 +16,6 @@ _LEAVING = frozenset("disappear vanish".split())
 _SEEN = frozenset("visible present seen shown depicted included pictured discernible".split())
 _WITHOUT = frozenset("devoid void free empty bare".split())  # before "of"
 _ORDINALS = frozenset("first second third other another further more".split())
-_INDEFINITE = ("a", "an", "any")
 
 
 def denies(token: Token) -> bool:
@@ -33,6 +32,14 @@ def is_denied_of(made: Structure, at: int, subjects: Sequence[NounPhrase]) -> bo
     """Whether a place or relation is told not to be: "is not to the left of", "no cup is to the left of"."""
     none = subjects[0].negated or subjects[0].share == "none"
     return none != is_denied(made, at)
+
+
+def is_denied_number(made: Structure, phrase: NounPhrase) -> bool:
+    """Whether a sentence denies the number of things: "there are not three cups", "there aren't three cups"."""
+    if phrase.count is None or phrase.start < 2:
+        return False
+    before, earlier = made.tokens[phrase.start - 1], made.tokens[phrase.start - 2]
+    return before.lower == "not" and earlier.tag == "AUX" or before.lower.endswith(("n't", "n’t"))
 
 
 def _denial_before(made: Structure, at: int) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from models.verifier.attributes import is_attribute
 from models.verifier.claims.absences import EXCEPT
-from models.verifier.claims.denials import is_existential, missing_in, scope_of
+from models.verifier.claims.denials import is_denied_number, is_existential, missing_in, scope_of
 from models.verifier.claims.nouns import BACKDROPS, BODY, is_carrier, is_empty, is_setting
 from models.verifier.claims.positions import positions_in
 from models.verifier.claims.predicates import predicates_in
@@ -39,6 +39,10 @@ def things_in(made: Structure) -> Iterator[Statement]:
         if told.pronoun or told in denied or (told not in missing and scope_of(made, told) == "open"):
             continue
         phrase = replace(told, negated=True) if told in missing else told
+        if is_denied_number(made, told):
+            number = replace(told, negated=False)
+            yield Statement("count", told.start, told.end, number, str(told.count), denied=True)
+            continue
         if (is_empty(phrase.noun) and phrase.noun not in BACKDROPS) or _is_unseen(phrase, made):
             continue
         if phrase.negated and _is_excepted(phrase, made):
@@ -62,8 +66,8 @@ def things_in(made: Structure) -> Iterator[Statement]:
         if phrase.count is not None or phrase.many or another:
             counted = replace(phrase, attributes=(), carried=()) if another else _as_counted(phrase, made)
             part = _is_part(phrase, made) or _is_one_of_two(phrase, made)
-            number = str(phrase.count or 0)
-            yield Statement("count", phrase.start, phrase.end, counted, number, part=part, items=items)
+            count = str(phrase.count or 0)
+            yield Statement("count", phrase.start, phrase.end, counted, count, part=part, items=items)
 
 
 def _denied_of(made: Structure) -> list[NounPhrase]:
