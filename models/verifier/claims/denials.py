@@ -39,7 +39,7 @@ def is_denied_number(made: Structure, phrase: NounPhrase) -> bool:
     if phrase.count is None or phrase.start < 2:
         return False
     before, earlier = made.tokens[phrase.start - 1], made.tokens[phrase.start - 2]
-    return before.lower == "not" and earlier.tag == "AUX" or before.lower.endswith(("n't", "n’t"))
+    return (before.lower == "not" and earlier.tag == "AUX") or before.lower.endswith(("n't", "n’t"))
 
 
 def _denial_before(made: Structure, at: int) -> int | None:
