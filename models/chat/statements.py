@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.chat.claims import RELATION_NAMES, ToldClaim, spans
 from models.verifier.attributes import is_attribute
 from models.verifier.checks.kinds import verdict_of
+from models.verifier.claims.denials import is_denied_of
 from models.verifier.claims.nouns import is_empty, is_setting
 from models.verifier.claims.reading import statements_of
 from models.verifier.claims.statements import Statement
@@ -177,12 +178,15 @@ class _Reader:
         if not things or is_empty(things[0].noun) or things[0].negated:
             return
         subject, subjects = things[0], (things[0],)
+
+        def told(start: int, end: int) -> Statement:
+            denied = is_denied_of(made, start, subjects)
+            return Statement("relation", start, end, subject, subjects=subjects, every=True, denied=denied)
+
         if len(things) == 1:
             for place in made.places:
                 if span[0] <= place.start and place.end <= span[1] and place.names:
-                    yield Statement(
-                        "relation", place.start, place.end, subject, names=place.names, subjects=subjects, every=True
-                    )
+                    yield replace(told(place.start, place.end), names=place.names)
             return
         other = things[1]
         if other == subject or is_empty(other.noun) or other.negated:
@@ -193,19 +197,17 @@ class _Reader:
         if direct:
             at, name = direct[0]
             if name not in ("with", "other"):
-                yield Statement(
-                    "relation", at, other.end, subject, name, others=(other,), subjects=subjects, every=True
-                )
+                yield replace(told(at, other.end), value=name, others=(other,))
         elif claim.value.strip().lower() in RELATION_NAMES:
             start = subject.end if subject.start <= span[0] < subject.end < span[1] else span[0]
             name = claim.value.strip().lower()
-            yield Statement("relation", start, span[1], subject, name, others=(other,), subjects=subjects, every=True)
+            yield replace(told(start, span[1]), value=name, others=(other,))
 
     def _quote(self, span: _Span, things: Sequence[NounPhrase]) -> Iterator[Statement]:
         made = self._made
         carrier = things[0] if things and not is_empty(things[0].noun) else None
         tokens = made.tokens[span[0] : span[1]]
         quoted = [token for token in tokens if token.tag == "QUOTE"]
-        inner = quoted[0].text[1:-1].strip() if len(quoted) == 1 and len(tokens) == 1 else made.words(*span)
+        inner = quoted[0].quoted if len(quoted) == 1 and len(tokens) == 1 else made.words(*span)
         if inner:
             yield Statement("quote", *span, carrier, inner)

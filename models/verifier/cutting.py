@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import islice, product
 
+from models.verifier.claims.denials import is_denied
 from models.verifier.lexicon import verb_of
 from models.verifier.structure import Piece, Structure, structure_of
 
@@ -113,7 +114,7 @@ def _is_torn(made: Structure, gone: Set[int]) -> bool:
             whole = any(start == one.start for one in made.clauses)
             if not whole:
                 return True
-    return _lost_object(made, gone)
+    return _lost_object(made, gone) or _lost_denied(made, gone)
 
 
 def _gaps(gone: Set[int]) -> Iterator[tuple[int, int]]:
@@ -133,6 +134,15 @@ def _lost_object(made: Structure, gone: Set[int]) -> bool:
         after = next((tokens[i].tag for i in range(at + 1, len(tokens)) if i not in gone), "MARK")
         needs = token.tag != "NOUN" and verb_of(token.lower) in _NEED_AN_OBJECT
         if (needs or phrasal) and after in ("MARK", "COMMA", "JOIN", "PREP", *_FINITE):
+            return True
+    return False
+
+
+def _lost_denied(made: Structure, gone: Set[int]) -> bool:
+    """Whether a denial or a comparison has lost what it is told of: "the cat is not", "is taller"."""
+    for start, end in _gaps(gone):
+        words = [token.lower for token in made.tokens[start:end]]
+        if start and (is_denied(made, start) or words[0] == "than" or ("nor" in words and "neither" not in words)):
             return True
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import unicodedata
@@ -12,10 +13,12 @@ from models.boxes import inside, iou, min_overlap
 from models.notes import SAME_PLACE
 from models.verifier.attributes import is_attribute
 from models.verifier.claims.nouns import is_empty, is_setting
+from models.verifier.claims.surroundings import Around, around_of
 from models.verifier.lexicon import singular, verb_of
 from models.verifier.phrases import NounPhrase, phrases_of
 from models.verifier.structure import structure_of
-from models.verifier.words import Token, tokens_of
+from models.verifier.words.tags import Token
+from models.verifier.words.tokens import tokens_of
 from strata.core import THINGS, Box, Record
 
 PART = 0.6  # share of the smaller box within the other one, from which two boxes of one name may be one thing
@@ -25,7 +28,10 @@ IN_DOUBT = ("low_score", "low_match", "low_second_match", "low_evidence", "contr
 
 @dataclass(frozen=True)
 class Entry:
-    """One name of a thing. name: of the entry, such as "regions/0". noun, words: of its phrase; many: a plural."""
+    """One name of a thing. name: of the entry, such as "regions/0". noun, words: of its phrase; many: a plural.
+
+    around: of surroundings, how the picture lies there by the text (`claims.surroundings`).
+    """
 
     name: str
     noun: str
@@ -33,6 +39,7 @@ class Entry:
     many: bool
     count: int | None
     layer: str
+    around: Around = ""
 
 
 @dataclass
@@ -77,6 +84,11 @@ class Facts:
     doubtful: list[str] = field(default_factory=list)
     unsure: list[Entity] = field(default_factory=list)
     compounds: set[str] = field(default_factory=set)
+
+    @functools.cached_property
+    def read(self) -> str:
+        """The letters of all lines of text, in a row."""
+        return " ".join(map(letters_of, self.lines.values()))
 
 
 def facts_of(record: Record, trust_caption: bool = True) -> Facts:
@@ -186,7 +198,7 @@ def _add_texts(facts: Facts, record: Record, trust_caption: bool) -> None:
                 continue
             facts.compounds.update(_compounds_of(made.tokens[phrase.start : phrase.end]))
             if is_setting(phrase.noun):
-                facts.settings.append(entry)
+                facts.settings.append(replace(entry, around=around_of(made, phrase)))
             elif trust_caption and not is_empty(phrase.noun) and not phrase.negated:
                 facts.told.append(Entity(None, [entry]))
     for i, tag in enumerate(record.tags or ()):

@@ -9,7 +9,8 @@ from typing import Literal
 
 from models.verifier.attributes import is_attribute
 from models.verifier.lexicon import lexicon, singular
-from models.verifier.words import COUNTS, GROUPS, SEVERAL, Token
+from models.verifier.words.lists import COUNTS, GROUPS, SEVERAL
+from models.verifier.words.tags import Token
 
 _INSIDE = ("ADJ", "NOUN", "NUM")
 # "dozens of" and the others mean at least so many
@@ -182,6 +183,9 @@ def _bound(tokens: Sequence[Token], start: int) -> Bound:
 def _share(tokens: Sequence[Token], start: int) -> Share:
     """How much a phrase tells of what it names: "both cars", "all of the cars", "neither car"."""
     words = [token.lower for token in tokens[max(0, start - 2) : start + 1]]
+    # "neither a cat nor a dog"
+    if "neither" in words and any(token.lower == "nor" for token in tokens[start:]):
+        return ""
     if len(words) > 1 and words[-2] == "of":
         return _SHARES.get(words[0], "") if len(words) == 3 else ""
     return _SHARES.get(words[-1], "") or ("none" if words[-2:-1] == ["neither"] else "")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from models.boxes import inside
 from models.verifier.phrases import PICTURES
-from models.verifier.words import Token
+from models.verifier.words.tags import Token
 from strata.core import Box
 
 # relations with the words that tell them; the longest words first
@@ -78,6 +78,7 @@ _DEPTHS = frozenset("foreground background distance front back".split())  # of w
 _FILLING = frozenset("far very extreme hand side part corner half edge area portion section third of the".split())
 _AT = frozenset("at on in to near toward towards along across".split())
 LEFT, RIGHT = 0.45, 0.55  # shares of the width up to which, and from which, "left" and "right" are true
+SURELY = (1 / 3, 2 / 3)  # shares up to which, and from which, they cannot be denied
 MIDDLE = (0.25, 0.75)  # shares between which "centre" is true
 TIE = 0.02  # of the picture's side: centres that differ by less are neither left nor right of one another
 NEAR, FAR = 0.25, 0.5  # gaps between two boxes, in shares of the diagonal: surely near, surely not near
@@ -149,11 +150,15 @@ def relation_at(tokens: Sequence[Token], start: int) -> tuple[str, int] | None:
     return None
 
 
-def lies(box: Box, names: Sequence[str], size: tuple[int, int]) -> bool:
-    """Whether a box lies at a place of a picture of that size (width, height)."""
+def lies(box: Box, names: Sequence[str], size: tuple[int, int], surely: bool = False) -> bool:
+    """Whether a box lies at a place of a picture of that size (width, height).
+
+    surely: within the outer third of a side, so that nobody could say that it does not.
+    """
+    low, high = SURELY if surely else (LEFT, RIGHT)
     x, y = (box[0] + box[2]) / 2 / size[0], (box[1] + box[3]) / 2 / size[1]
     rows, columns = set(names) & {"top", "bottom"}, set(names) & {"left", "right"}
-    holds = {"left": x <= LEFT, "right": x >= RIGHT, "top": y <= LEFT, "bottom": y >= RIGHT}
+    holds = {"left": x <= low, "right": x >= high, "top": y <= low, "bottom": y >= high}
     if "centre" in names:
         # "at the centre left": the middle of the other axis
         holds["centre"] = (columns or MIDDLE[0] <= x <= MIDDLE[1]) and (rows or MIDDLE[0] <= y <= MIDDLE[1])  # type: ignore[assignment]

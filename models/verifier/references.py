@@ -9,7 +9,8 @@ from itertools import zip_longest
 from models.verifier.attributes import group_of
 from models.verifier.phrases import NounPhrase
 from models.verifier.places import Place
-from models.verifier.words import BE, Token
+from models.verifier.words.lists import BE
+from models.verifier.words.tags import Token
 
 _STANDS_FOR = ("it", "they", "them")
 # of "a green one" and "the third", where the noun was told before

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from models.verifier.phrases import NounPhrase, phrases_of
 from models.verifier.places import Place, place_at, relation_at
 from models.verifier.references import referring
-from models.verifier.words import Token, tokens_of
+from models.verifier.words.tags import Token
+from models.verifier.words.tokens import tokens_of
 
 _FINITE = ("VERB", "AUX")
-_LISTING = ("and", "or", "but")  # words that join items of a list
+_LISTING = ("and", "or", "but", "nor")  # words that join items of a list
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,15 @@ class Structure:
         return next((clause for clause in self.clauses if clause.start <= token < clause.end), self.clauses[-1])
 
 
-def structure_of(sentence: str, last: Sequence[NounPhrase] = (), compounds: Set[str] = frozenset()) -> Structure:
+def structure_of(
+    sentence: str, last: Sequence[NounPhrase] = (), compounds: Set[str] = frozenset(), read: str = ""
+) -> Structure:
     """The structure of a sentence. Every text has one; of another language it has few noun phrases or none.
 
     last: the subjects of the sentence before, for which "it" and "they" may stand.
-    compounds: the compound nouns of the record's entries.
+    compounds: the compound nouns of the record's entries. read: the letters of its lines of text, see `tokens_of`.
     """
-    tokens = tokens_of(sentence, compounds)
+    tokens = tokens_of(sentence, compounds, read)
     made = Structure(sentence, tokens)
     if not tokens:
         return made

@@ -18,7 +18,7 @@ from models.verifier.entities import Facts
 from models.verifier.images.opinions import LONGEST, question_of, with_opinion
 from models.verifier.phrases import NounPhrase
 from models.verifier.structure import Structure, structure_of
-from models.verifier.words import tokens_of
+from models.verifier.words.tokens import tokens_of
 from strata.core import NOTHING_FOUND, CheckedSentence, Claim, Verification
 
 MAX_SENTENCES = 100  # of a text that are read; the guards bound its characters
@@ -75,7 +75,7 @@ class Reading:
         return CheckedSentence(text=text, kept=kept, reason=reason, claims=claims)
 
     def _structure(self, text: str) -> Structure:
-        return structure_of(text, self.subjects, self.facts.compounds)
+        return structure_of(text, self.subjects, self.facts.compounds, self.facts.read)
 
     def _judged(self, made: Structure) -> Iterator[tuple[Statement, Verdict]]:
         for statement in self._statements(made):

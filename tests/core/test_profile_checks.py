@@ -31,9 +31,9 @@ _SIBLINGS = {name for back_end in BUILT_IN for name in back_end.parameters.model
 # demo: since names are weighed (docs/decisions.md, 2026-11-29)
 # paper: of versions 2 of BLIP-2's back ends, and of Monkey's duplicate rule; modern: with its second opinion
 FINGERPRINTS = {
-    "demo": ("dd783b45766b413c", "0402147bd705dd53", "c665fcae4b8729ad"),
-    "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "513cb7912a9db2d8"),
-    "modern": ("dd783b45766b413c", "85c13549487d0f1f", "a09fbaee357b0a40"),
+    "demo": ("dd783b45766b413c", "0402147bd705dd53", "47a9ea6576f1d636"),
+    "paper": ("dd783b45766b413c", "0003f3deb3310bc8", "37792423916af984"),
+    "modern": ("dd783b45766b413c", "85c13549487d0f1f", "4e192666f4267816"),
 }
 
 

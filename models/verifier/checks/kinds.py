@@ -10,7 +10,7 @@ from models.verifier.checks.quotations import check_quotation
 from models.verifier.checks.relations import check_relation
 from models.verifier.checks.settings import check_setting
 from models.verifier.checks.things import check_thing
-from models.verifier.checks.verdicts import Verdict
+from models.verifier.checks.verdicts import Verdict, denied
 from models.verifier.claims.nouns import is_visible
 from models.verifier.claims.statements import Statement
 from models.verifier.entities import Facts
@@ -25,7 +25,8 @@ def verdict_of(statement: Statement, facts: Facts) -> Verdict:
         case "attribute":
             return check_attribute(statement, facts)
         case "count":
-            return check_count(statement, facts)
+            verdict = check_count(statement, facts)
+            return denied(verdict, "wrong_count") if statement.denied else verdict
         case "relation":
             return check_relation(statement, facts)
         case "quote":

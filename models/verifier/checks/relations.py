@@ -16,7 +16,7 @@ from models.verifier.checks.naming import (
     unsure_things,
 )
 from models.verifier.checks.persons import is_living, is_role, persons_in, uses
-from models.verifier.checks.verdicts import UNKNOWN, Verdict
+from models.verifier.checks.verdicts import UNKNOWN, Verdict, denied
 from models.verifier.claims.nouns import is_setting
 from models.verifier.claims.statements import Statement
 from models.verifier.entities import Entity, Facts, has_letters, letters_of
@@ -24,15 +24,26 @@ from models.verifier.phrases import NounPhrase
 from models.verifier.places import lies, lies_between, related
 from strata.core import Box
 
+_OF_DEPTH = ("on", "in")  # relations that boxes show but that may be denied of two things
+
 
 def check_relation(statement: Statement, facts: Facts) -> Verdict:
     """A place or a relation: of all subjects, or of one of those that it may be told of."""
     # a place is told of what can lie there: of "a bicycle against the wall on the right" no wall was found
     boxed = [one for one in statement.subjects if any(entity.box for entity in entities_named(one, facts))]
     verdicts = [_relation_of(subject, statement, facts) for subject in boxed or statement.subjects]
+    verdicts = [_denied(one, statement) for one in verdicts] if statement.denied else verdicts
     # of all: the first that is false decides; else one that holds is enough
     order = (False, None, True) if statement.every else (True, None, False)
     return next(one for wanted in order for one in verdicts if one.supported is wanted)
+
+
+def _denied(verdict: Verdict, statement: Statement) -> Verdict:
+    """The verdict on what a sentence denies; what touches in the picture need not touch behind it."""
+    # "there is no cup on the table" tells of a cup at the table, "the cup is not on it" may be right
+    if verdict.supported and statement.every and statement.value in _OF_DEPTH:
+        return UNKNOWN
+    return denied(verdict, "wrong_relation")
 
 
 def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Verdict:
@@ -44,7 +55,7 @@ def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Ver
     own = own or [entity for entity in facts.entities if subject.noun in entity.words]
     own = own or _in_role(subject, facts)
     if statement.names:
-        found = [(lies(entity.box, statement.names, facts.size), (entity,)) for entity in own if entity.box]
+        found = [(_lies(entity.box, statement, facts), (entity,)) for entity in own if entity.box]
         return _decided(found)
     if statement.value == "holds":
         return _held(subject, own, statement.others[0], facts)
@@ -63,6 +74,13 @@ def _relation_of(subject: NounPhrase, statement: Statement, facts: Facts) -> Ver
         return _decided([(lies(one.box, (statement.value,), facts.size), (one,)) for one in own if one.box])
     pairs = [(a, b) for a, b in product(own, meant) if a is not b]
     return _decided([(related(a.box, statement.value, b.box, facts.size), (a, b)) for a, b in pairs if a.box and b.box])
+
+
+def _lies(box: Box, statement: Statement, facts: Facts) -> bool | None:
+    """Whether a box lies at a place; None for a denied one at its bounds, which are wide."""
+    told = lies(box, statement.names, facts.size)
+    unsure = statement.denied and told and not lies(box, statement.names, facts.size, surely=True)
+    return None if unsure else told
 
 
 def _in_role(phrase: NounPhrase, facts: Facts) -> list[Entity]:

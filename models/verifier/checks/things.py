@@ -4,33 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from models.verifier.checks.absences import check_absence
 from models.verifier.checks.naming import entities_named, entries_of, has_with_it, narrowed, unsure_things
 from models.verifier.checks.persons import ROLES, YOUNG, is_living, is_role, persons_in, uses
 from models.verifier.checks.quotations import check_quotation
 from models.verifier.checks.verdicts import UNKNOWN, Verdict
-from models.verifier.claims.nouns import is_carrier, is_sign, is_society, is_visible
+from models.verifier.claims.nouns import BODY, is_carrier, is_sign, is_society, is_visible
 from models.verifier.claims.statements import Statement
 from models.verifier.entities import Facts, has_letters, letters_of
 from models.verifier.lexicon import is_kind_of, is_part, is_part_of, verb_of
 from models.verifier.phrases import NounPhrase
 
 _SHORTEST = 4  # letters of a word that may stand for the end of another one
-_BODY = frozenset(
-    "head face eye ear nose mouth hair beard arm hand finger leg foot tail paw wing beak fur feather horn neck back "
-    "body skin shoulder knee tooth tongue mane hoof claw trunk shell petal stem leaf branch root roof handle sleeve "
-    "collar strap lid lapel cuff hem pocket button zipper lace buckle".split()
-)
 
 
 def check_thing(statement: Statement, facts: Facts) -> Verdict:
     """The verdict on a thing: whether an entry names it, or a part, a role or a text of what is there."""
     phrase = statement.phrase
     assert phrase is not None
-    found = entities_named(phrase, facts)
     if phrase.negated:
-        # nobody can show that something is absent; an entry shows that it is there
-        with_box = [entity for entity in found if entity.box is not None]
-        return Verdict(False, "contradicts", entries_of(with_box)) if with_box else UNKNOWN
+        return check_absence(statement, facts)
+    found = entities_named(phrase, facts)
     if found:
         return Verdict(True, None, entries_of(found))
     # "three musicians: a cellist, a violinist and a drummer": each is a claim of its own
@@ -119,4 +113,4 @@ def _is_part(phrase: NounPhrase, facts: Facts) -> bool:
         owners = entities_named(replace(phrase, noun=phrase.owner), facts)
         if owners and not any(map(is_living, owners)):
             return True
-    return bool(wholes) and (last in _BODY or any(is_part_of(last, whole) for whole in wholes))
+    return bool(wholes) and (last in BODY or any(is_part_of(last, whole) for whole in wholes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from strata.core import CutReason
 
@@ -18,3 +18,10 @@ class Verdict:
 
 
 UNKNOWN = Verdict(None)
+
+
+def denied(verdict: Verdict, reason: CutReason) -> Verdict:
+    """The verdict on what a sentence denies; the reason is for what is so."""
+    if verdict.supported is None:
+        return UNKNOWN
+    return replace(verdict, supported=not verdict.supported, reason=reason if verdict.supported else None)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from models.verifier.claims.attachments import attached
+from models.verifier.claims.denials import is_denied
 from models.verifier.claims.nouns import is_empty, is_setting
-from models.verifier.claims.positions import attached
 from models.verifier.claims.statements import Statement
 from models.verifier.lexicon import is_kind_of, verb_of
 from models.verifier.phrases import NounPhrase
@@ -32,6 +33,7 @@ def holdings_in(made: Structure) -> Iterator[Statement]:
                 others=(phrase,),
                 subjects=holders,
                 every=every,
+                denied=is_denied(made, phrase.start),
             )
 
 

@@ -43,6 +43,13 @@ _SIGNS = (
 )  # fmt: skip
 _CARRIERS = (*_SIGNS, "board", "screen", "plate", "menu", "logo")
 
+# parts that a person, an animal or a thing has with it
+BODY = frozenset(
+    "head face eye ear nose mouth hair beard arm hand finger leg foot tail paw wing beak fur feather horn neck back "
+    "body skin shoulder knee tooth tongue mane hoof claw trunk shell petal stem leaf branch root roof handle sleeve "
+    "collar strap lid lapel cuff hem pocket button zipper lace buckle".split()
+)
+
 
 def is_sign(noun: str) -> bool:
     """Whether a noun names what is there to carry text, such as a sign."""

@@ -1,10 +1,13 @@
-"""Places in the picture and relations of two things."""
+"""Places in the picture and relations of two things, and those that a sentence denies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from models.verifier.claims.attachments import attached
+from models.verifier.claims.comparisons import comparisons_in
+from models.verifier.claims.denials import is_denied_of
 from models.verifier.claims.nouns import is_empty
 from models.verifier.claims.statements import Statement
 from models.verifier.phrases import NounPhrase
@@ -14,14 +17,36 @@ from models.verifier.structure import Structure
 
 def positions_in(made: Structure) -> Iterator[Statement]:
     """Places in the picture, and relations of two noun phrases."""
-    taken = {at for place in made.places for at in range(place.start, place.end)}
+    compared = list(comparisons_in(made))
+    yield from compared
+    yield from _places_in(made, [(one.start, one.end) for one in compared])
+    yield from _orders(made)
+    yield from _relations_in(made)
+
+
+def _places_in(made: Structure, spans: Sequence[tuple[int, int]]) -> Iterator[Statement]:
+    """Places in the picture, but for those within comparisons, which lie at spans of tokens."""
     for place in made.places:
+        # "closer to the right edge than"
+        if any(start <= place.start < end for start, end in spans):
+            continue
         subjects, every = _inverted(made, place) or attached(made, place.start)
         if place.names and subjects:
             yield Statement(
-                "relation", place.start, place.end, subjects[0], names=place.names, subjects=subjects, every=every
+                "relation",
+                place.start,
+                place.end,
+                subjects[0],
+                names=place.names,
+                subjects=subjects,
+                every=every,
+                denied=is_denied_of(made, place.start, subjects),
             )
-    yield from _orders(made)
+
+
+def _relations_in(made: Structure) -> Iterator[Statement]:
+    """Relations of two noun phrases."""
+    taken = {at for place in made.places for at in range(place.start, place.end)}
     at = 0
     while at < len(made.tokens):
         found = relation_at(made.tokens, at) if at not in taken else None
@@ -35,7 +60,10 @@ def positions_in(made: Structure) -> Iterator[Statement]:
             if name == "between":
                 others += _second_of(made, others[0])
             end = others[-1].end
-            yield Statement("relation", at, end, subjects[0], name, others=others, subjects=subjects, every=every)
+            denied = is_denied_of(made, at, subjects)
+            yield Statement(
+                "relation", at, end, subjects[0], name, others=others, subjects=subjects, every=every, denied=denied
+            )
         at = after
 
 
@@ -82,24 +110,3 @@ def _row(made: Structure, start: int) -> list[NounPhrase]:
                 break
         found.append(phrase)
     return found
-
-
-def attached(made: Structure, at: int) -> tuple[tuple[NounPhrase, ...], bool]:
-    """The noun phrases that a phrase at a token may belong to, and whether it is told of all of them.
-
-    After a verb that is told of its subjects; else of the phrase right before, or perhaps of the subject.
-    """
-    clause = made.clause_of(at)
-    before = [phrase for phrase in made.phrases if clause.start <= phrase.start and phrase.end <= at]
-    if not before:
-        # "On the left, there is a dog"
-        return clause.subjects[:1], False
-    nearest = before[-1]
-    between = made.tokens[nearest.end : at]
-    if all(token.tag in ("QUOTE", "ADV", "PART", "COMMA") for token in between) and nearest not in clause.subjects:
-        return (nearest, *clause.subjects), False
-    subjects = tuple(phrase for phrase in clause.subjects if phrase.end <= at)
-    if subjects and clause.verb is not None and nearest.end <= clause.verb < at:
-        return subjects, True
-    # of a list after "there are" the place may be told of the last alone, or of all
-    return tuple(dict.fromkeys([*reversed(subjects), nearest])), False

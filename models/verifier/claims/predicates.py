@@ -7,15 +7,12 @@ from dataclasses import replace
 from itertools import takewhile
 
 from models.verifier.attributes import is_attribute
-from models.verifier.claims.nouns import is_empty, is_setting
+from models.verifier.claims.denials import denies
+from models.verifier.claims.nouns import is_empty
 from models.verifier.claims.statements import Statement
 from models.verifier.phrases import NounPhrase
 from models.verifier.structure import Structure
-from models.verifier.words import Token
 
-_EMPTY = frozenset("empty deserted abandoned vacant".split())  # of surroundings: nobody is there
-_FILLING = ("person", "animal", "vehicle")  # what an empty street has none of
-EXCEPT = frozenset("except besides save other apart".split())  # after these something is there
 _MADE = frozenset("made built constructed carved".split())
 _PAINTED = frozenset("painted coloured colored dyed".split())
 
@@ -26,10 +23,10 @@ def predicates_in(made: Structure) -> Iterator[Statement]:
     for at, token in enumerate(made.tokens):
         if token.tag != "ADJ" or not is_attribute(token.lower) or any(p.start <= at < p.end for p in made.phrases):
             continue
-        subject = _coloured(made, _told_of(made, at))
+        subject = _coloured(made, told_of(made, at))
         if subject is not None and not is_empty(subject.noun):
-            negated = any(_denies(one) for one in made.tokens[max(subject.end, at - 2) : at])
-            denied = negated != (subject.share == "none")
+            negated = any(denies(one) for one in made.tokens[max(subject.end, at - 2) : at])
+            denied = negated != (subject.share == "none" or subject.negated)
             yield Statement("attribute", at, at + 1, subject, token.lower, denied=denied)
 
 
@@ -39,7 +36,7 @@ def _made_of(made: Structure) -> Iterator[Statement]:
     for at in range(2, len(tokens) - 1):
         if tokens[at - 1].lower not in _MADE or tokens[at].lower not in ("of", "from"):
             continue
-        subject = _told_of(made, at - 1 if tokens[at - 2].tag == "AUX" else at)
+        subject = told_of(made, at - 1 if tokens[at - 2].tag == "AUX" else at)
         words = takewhile(lambda one: tokens[one].tag in ("ADJ", "NOUN", "ADV"), range(at + 1, len(tokens)))
         for told in words:
             if subject is not None and is_attribute(tokens[told].lower):
@@ -56,23 +53,7 @@ def _coloured(made: Structure, subject: NounPhrase | None) -> NounPhrase | None:
     return next((one for one in made.phrases if of and one.start == subject.end + 1), subject)
 
 
-def absences_in(made: Structure) -> Iterator[Statement]:
-    """That nobody is there, of each "empty street" and "the beach is deserted"."""
-    for at, token in enumerate(made.tokens):
-        if token.lower not in _EMPTY or any(one.lower in EXCEPT for one in made.tokens[at:]):
-            continue
-        around = next((one for one in made.phrases if one.start <= at < one.end), None) or _told_of(made, at)
-        negated = any(_denies(one) for one in made.tokens[max(0, at - 2) : at])
-        if around is not None and is_setting(around.noun) and not negated:
-            for noun in _FILLING:
-                yield Statement("thing", at, at + 1, NounPhrase(at, at + 1, noun, negated=True))
-
-
-def _denies(token: Token) -> bool:
-    return token.tag == "NOT" or token.lower.endswith(("n't", "n’t"))
-
-
-def _told_of(made: Structure, at: int) -> NounPhrase | None:
+def told_of(made: Structure, at: int) -> NounPhrase | None:
     """The noun phrase that an attribute after a verb, a comma or a participle is told of; None if there is none."""
     before = at - 1
     while before >= 0 and made.tokens[before].tag in ("ADV", "JOIN", "ADJ", "NOT"):

@@ -10,12 +10,8 @@ from models.verifier.claims.statements import Statement
 from models.verifier.lexicon import verb_of
 from models.verifier.phrases import NounPhrase
 from models.verifier.structure import Structure
+from models.verifier.words.capitals import SAYING, WRITTEN
 
-_WRITTEN = frozenset("word words text letters lettering inscription message writing name title slogan label".split())
-_SAYING = frozenset(
-    "say read spell label title mark state show display indicate announce advertise warn list bear feature mention "
-    "write print paint engrave inscribe carry".split()
-)  # basic forms
 _CAPITALS = re.compile(r"[A-Z0-9][A-Z0-9&!?.'-]*")
 
 
@@ -23,9 +19,9 @@ def quotations_in(made: Structure) -> Iterator[Statement]:
     """Quoted text, and words in capitals after a word such as "says"."""
     for at, token in enumerate(made.tokens):
         if token.tag == "QUOTE":
-            inner = token.text[1:-1].strip()
+            inner = token.quoted
             # single quotes stand around names and doubtful words too: only letters after such a word are text
-            told = token.text[0] in '"“„«' or _is_told(made, at)
+            told = token.text[0] not in "'‘" or _is_told(made, at)
             if inner and told:
                 yield _quote(made, at, inner)
         elif at and _CAPITALS.fullmatch(token.text) and len(token.text) > 1 and _is_told(made, at):
@@ -43,11 +39,13 @@ def _quote(made: Structure, at: int, letters: str) -> Statement:
 
 def _is_told(made: Structure, at: int) -> bool:
     before = {token.lower for token in made.tokens[max(0, at - 3) : at]}
-    return bool(before & _WRITTEN or {verb_of(word) for word in before} & _SAYING)
+    return bool(before & WRITTEN or {verb_of(word) for word in before} & SAYING)
 
 
 def _carrier(made: Structure, at: int) -> NounPhrase | None:
     """The thing that a quotation stands on, if the sentence says so: 'a sign that says "OPEN"'."""
+    if (carrier := _put_on(made, at)) is not None:
+        return carrier
     before = [phrase for phrase in made.phrases if phrase.end <= at]
     clause = made.clause_of(at)
     # a sign says what is quoted by any verb: "a sign identifies the place as"
@@ -61,3 +59,15 @@ def _carrier(made: Structure, at: int) -> NounPhrase | None:
     if (told or (sign and is_empty(nearest.noun))) and clause.subjects and not relative:
         nearest = clause.subjects[-1]
     return nearest
+
+
+def _put_on(made: Structure, at: int) -> NounPhrase | None:
+    """The sign of '"OPEN" is written on the sign'; None if the sentence is of another form."""
+    for on in range(at + 1, len(made.tokens)):
+        token = made.tokens[on]
+        if token.lower in ("on", "across"):
+            found = next((one for one in made.phrases if one.start == on + 1), None)
+            return None if found is None or is_empty(found.noun) or on == at + 1 else found
+        if token.tag not in ("AUX", "VERB", "PART", "ADV", "QUOTE") and token.lower not in ("and", "visible"):
+            return None
+    return None

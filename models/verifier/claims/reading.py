@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from models.verifier.claims.absences import absences_in
 from models.verifier.claims.holdings import holdings_in
 from models.verifier.claims.positions import positions_in
-from models.verifier.claims.predicates import absences_in, predicates_in
+from models.verifier.claims.predicates import predicates_in
 from models.verifier.claims.quotations import quotations_in
 from models.verifier.claims.statements import Statement
 from models.verifier.claims.things import things_in

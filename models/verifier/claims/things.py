@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from models.verifier.attributes import is_attribute
-from models.verifier.claims.nouns import BACKDROPS, is_carrier, is_empty, is_setting
-from models.verifier.claims.predicates import EXCEPT, predicates_in
+from models.verifier.claims.absences import EXCEPT
+from models.verifier.claims.denials import is_denied_number, is_existential, missing_in, scope_of
+from models.verifier.claims.nouns import BACKDROPS, BODY, is_carrier, is_empty, is_setting
+from models.verifier.claims.positions import positions_in
+from models.verifier.claims.predicates import predicates_in
 from models.verifier.claims.statements import Statement
-from models.verifier.lexicon import is_kind_of, lexicon, verb_of
+from models.verifier.claims.surroundings import around_of
+from models.verifier.lexicon import is_kind_of, is_part, lexicon, verb_of
 from models.verifier.phrases import NounPhrase
 from models.verifier.structure import Structure
 from strata.core import ClaimKind
@@ -21,13 +25,23 @@ _ADDRESSING = frozenset(
     "warn remind urge invite tell ask direct welcome inform advise instruct encourage greet".split()
 )
 _IDIOMS = frozenset("on at in".split())  # before a noun without an article
+_OWNERS = frozenset("person man woman boy girl child kid baby lady gentleman".split())  # persons without a role
 _LIGHT_VERBS = frozenset("take make have give enjoy do keep share".split())  # of which the noun is the verb
 
 
 def things_in(made: Structure) -> Iterator[Statement]:
     """A thing or a setting for each noun phrase, with its attributes and its count."""
-    for phrase in made.phrases:
-        if phrase.pronoun:
+    missing, denied = missing_in(made), _denied_of(made)
+    for told in made.phrases:
+        if not (told.pronoun or told.negated or told in missing):
+            yield from _owner_in(told, made)
+    for told in made.phrases:
+        if told.pronoun or told in denied or (told not in missing and scope_of(made, told) == "open"):
+            continue
+        phrase = replace(told, negated=True) if told in missing else told
+        if is_denied_number(made, told):
+            number = replace(told, negated=False)
+            yield Statement("count", told.start, told.end, number, str(told.count), denied=True)
             continue
         if (is_empty(phrase.noun) and phrase.noun not in BACKDROPS) or _is_unseen(phrase, made):
             continue
@@ -36,10 +50,12 @@ def things_in(made: Structure) -> Iterator[Statement]:
         items = _items(phrase, made)
         kind: ClaimKind = "setting" if is_setting(phrase.noun) else "thing"
         clause = made.clause_of(phrase.start)
-        governed = clause.verb is not None and phrase.start > clause.verb and phrase not in clause.subjects
+        governed = clause.verb is not None and phrase.start > clause.verb and told not in clause.subjects
         read = _capitals(phrase, made)
-        yield Statement(kind, phrase.start, phrase.end, phrase, read=read, items=items, object=governed)
-        if phrase.noun in BACKDROPS:
+        around = around_of(made, phrase) if kind == "setting" else ""
+        yield Statement(kind, phrase.start, phrase.end, phrase, read=read, items=items, object=governed, around=around)
+        # the colour of what is not there is no claim
+        if phrase.noun in BACKDROPS or phrase.negated:
             continue
         for at in range(phrase.start, phrase.end):
             word = made.tokens[at].lower
@@ -47,11 +63,41 @@ def things_in(made: Structure) -> Iterator[Statement]:
                 yield Statement("attribute", at, phrase.end, phrase, word)
         # "another dog" is the second one
         another = made.tokens[phrase.start].lower == "another"
-        if (phrase.count is not None or phrase.many or another) and not phrase.negated:
+        if phrase.count is not None or phrase.many or another:
             counted = replace(phrase, attributes=(), carried=()) if another else _as_counted(phrase, made)
             part = _is_part(phrase, made) or _is_one_of_two(phrase, made)
-            told = str(phrase.count or 0)
-            yield Statement("count", phrase.start, phrase.end, counted, told, part=part, items=items)
+            count = str(phrase.count or 0)
+            yield Statement("count", phrase.start, phrase.end, counted, count, part=part, items=items)
+
+
+def _denied_of(made: Structure) -> list[NounPhrase]:
+    """The negated phrases of which a sentence denies no more than a place or an attribute: "no cup is red"."""
+    subjects = [one for clause in made.clauses for one in clause.subjects if one.negated]
+    if not subjects:
+        return []
+    told = [one for one in positions_in(made) if one.names or not all(is_setting(other.noun) for other in one.others)]
+    told += list(predicates_in(made))
+    known = {one for statement in told for one in (statement.phrase, *statement.subjects)}
+    # "neither the cat nor the dog moves": both are there
+    return [one for one in subjects if one in known or (one.definite and not is_existential(made, one))]
+
+
+def _owner_in(phrase: NounPhrase, made: Structure) -> Iterator[Statement]:
+    """The owner of "the dog's tail" as a thing, if it is a person or an animal that has to be there.
+
+    A part of a body has its owner with it, and "the dog's bowl" tells of a dog; "a child's bicycle" is a kind of
+    bicycle, and so is what belongs to a role: "the driver's seat".
+    """
+    animal = bool(phrase.owner) and is_kind_of(phrase.owner, "animal")
+    if not animal and not is_kind_of(phrase.owner, "person"):
+        return
+    words = [token.lower.replace("’s", "'s").removesuffix("'s") for token in made.tokens[phrase.start : phrase.end]]
+    part = phrase.noun in BODY or is_part(phrase.noun)
+    if part or (phrase.definite and phrase.owner in words and (animal or phrase.owner in _OWNERS)):
+        owner = replace(
+            phrase, noun=phrase.owner, owner="", owned=False, attributes=(), modifiers=(), count=None, many=False
+        )
+        yield Statement("thing", phrase.start, phrase.end, replace(owner, carried=(), worn=()))
 
 
 def _is_excepted(phrase: NounPhrase, made: Structure) -> bool:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from models.verifier.words import tokens_of
+from models.verifier.words.tokens import tokens_of
 from tests.models.verifier.records import read, record
 from tests.models.verifier.test_prose import planted, verified
 

@@ -1,16 +1,39 @@
-"""Words of an English sentence: tokens with their parts of speech, by closed lists, WordNet and their neighbours."""
+"""The part of speech of each word, by closed lists, WordNet and the words around it."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import re
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from models.verifier.attributes import is_attribute
 from models.verifier.lexicon import is_compound, is_kind_of, is_object, lexicon, singular, verb_of
+from models.verifier.words.lists import (
+    ADVERBS,
+    ARTICLES,
+    AUXILIARIES,
+    BE,
+    CAPTION_VERBS,
+    COUNTS,
+    DENYING,
+    GROUPS,
+    JOINS,
+    MODALS,
+    MOSTLY_VERBS,
+    NEAR_TO,
+    NEARER,
+    NEGATIONS,
+    POSSESSIVE,
+    PREPOSITIONS,
+    PRONOUNS,
+    SAME_PARTICIPLES,
+    SEVERAL,
+    SINGLE,
+    STANDING_FOR,
+    THAT,
+)
 
 # DET: articles and possessives; NUM: counts; PART: participles; THAT: words that begin a relative clause; JOIN: words
 # that join clauses or phrases; MARK: other punctuation
@@ -33,65 +56,8 @@ Tag = Literal[
     "NOT",
 ]
 
-COUNTS = {
-    **{"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10},
-    **{"eleven": 11, "twelve": 12, "single": 1, "lone": 1, "solitary": 1, "both": 2, "dozen": 12},
-}
-SEVERAL = frozenset("several many numerous multiple various few some".split())  # more than one, none knows how many
-NEGATIONS = frozenset("no not without never neither nor none n't cannot".split())
-PRONOUNS = frozenset(
-    "it they them he she him her i we us you this these those itself themselves himself herself each everything "
-    "something nothing someone anyone others another one's there who whom".split()
-)
-_POSSESSIVE = frozenset("its their his her my our your whose".split())
-_ARTICLES = frozenset("a an the this that these those each every any another all".split())
-PREPOSITIONS = frozenset(
-    "in on at by of to with from for over under above below beneath underneath beside near behind inside outside into "
-    "onto upon against among amid amidst around across along between beyond through throughout towards toward within "
-    "atop alongside off as like during past via opposite".split()
-)
-_THAT = frozenset("that which who whose where".split())
-JOINS = frozenset("and or but while whereas though although yet so as because".split())
-AUXILIARIES = frozenset(
-    "is are was were be been being has have had do does did can could may might must shall should will would seems "
-    "seem appears appear looks look 's 're isn't aren't wasn't weren't doesn't don't".split()
-)
-MODALS = frozenset("can could may might must shall should will would do does did don't doesn't cannot".split())
-_SAME_PARTICIPLES = frozenset("read cut put set hit shut spread split shed cast".split())  # as their basic forms
-BE = frozenset("is are was were be been being 's 're isn't aren't wasn't weren't".split())
-_ADVERBS = frozenset(
-    "far very also just slightly partially partly mostly quite rather clearly directly immediately closely together "
-    "apart away nearby here there then only still almost nearly perhaps possibly probably likely maybe further well "
-    "outdoors indoors outside inside up down back forward upright ahead even once twice overhead downhill uphill "
-    "mid-air midair out too".split()
-)
-# verbs of captions whose forms are nouns or adjectives too
-_CAPTION_VERBS = frozenset(
-    "sit stand lie rest hang show feature read say play run walk fly hold wear carry contain include depict "
-    "display float perch lean park ride jump sleep graze look face stretch fill cover surround line dominate "
-    "occupy extend grow cast shine reflect frame set place position locate travel drive eat drink watch pose "
-    "smile move swim rise bear spell state capture portray present complement add create give make suggest "
-    "indicate enhance serve appear".split()
-)
-# those whose form in -s is hardly ever a noun there
-_MOSTLY_VERBS = frozenset(
-    "sit stand lie rest hang show feature read say hold wear carry contain include depict display float perch lean "
-    "sleep graze appear suggest create add give make fill stretch".split()
-)
-# nouns before "of" that tell of several things of one kind
-GROUPS = frozenset(
-    "pair group couple dozen hundred thousand million row bunch flock herd crowd set stack pile collection number "
-    "variety series trio duo quartet team line cluster".split()
-)
-_STANDING_FOR = ("one", "ones")  # for a noun, as in "a green one"
-_QUOTED = re.compile(
-    r"\"[^\"]*\"|“[^“”]*”|“[^”\"]*\"|„[^“”]*[“”]|«[^»]*»|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)"
-)
-_LONGEST = 3  # words of a compound noun
-_NEAR_TO = frozenset("next close adjacent opposite similar parallel near due".split())  # of "to" that is no infinitive
-_SINGLE = frozenset(("a", "an", "one", "this", "that", "each", "every", "another"))
-_BEFORE_IS = frozenset("there it that he she here what who they we you".split())
-_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:[-'’][^\W\d_]+)*|[^\w\s]|_")
+
+_MARKS = "\"'“”„«»‘’"
 
 
 @dataclass(frozen=True)
@@ -108,85 +74,13 @@ class Token:
         """The word in lower case, with plain apostrophes."""
         return self.text.lower().replace("’", "'")
 
-
-def tokens_of(sentence: str, compounds: Set[str] = frozenset()) -> list[Token]:
-    """The tokens of a sentence, tagged. A quotation is one token.
-
-    compounds: compound nouns that are read as nouns, such as "sports ball", besides WordNet's.
-    """
-    found: list[Token] = []
-    at = 0
-    for quote in [*_QUOTED.finditer(sentence), None]:
-        end = quote.start() if quote else len(sentence)
-        found += [part for word in _TOKEN.finditer(sentence, at, end) for part in _parts(word)]
-        if quote:
-            found.append(Token(quote[0], quote.start(), quote.end(), "QUOTE"))
-            at = quote.end()
-    tagged: list[Token] = []
-    nouns = 0  # up to here the words of a compound
-    for i, token in enumerate(found):
-        nouns = max(nouns, _compound_end(found, i, tagged, compounds))
-        tag = "NOUN" if i < nouns else _tag(token, tagged, found[i + 1 : i + 3])
-        tagged.append(token if token.tag == "QUOTE" else replace(token, tag=tag))
-    return tagged
+    @property
+    def quoted(self) -> str:
+        """The text of a quotation without its marks; words in capitals have none."""
+        return self.text.strip(_MARKS).strip()
 
 
-def _compound_end(tokens: Sequence[Token], at: int, before: Sequence[Token], compounds: Set[str]) -> int:
-    """The token after a compound noun that begins at a token; 0 if none does."""
-    for end in range(min(at + _LONGEST, len(tokens)), at + 1, -1):
-        words = [token.lower for token in tokens[at:end]]
-        # "a watering can stands", but "the water can be seen"
-        named = words[-1] == "can" and (end == len(tokens) or verb_of(tokens[end].lower) != tokens[end].lower)
-        plain = not any(_is_closed(word) for word in words[: -1 if named else None]) and not is_attribute(words[0])
-        if not plain or "QUOTE" in (token.tag for token in tokens[at:end]):
-            continue
-        single = " ".join([*words[:-1], singular(words[-1])])
-        if (single in compounds or is_compound(single)) and not _is_predicate(tokens, at, end, before):
-            return end
-    return 0
-
-
-def _is_predicate(tokens: Sequence[Token], at: int, end: int, before: Sequence[Token]) -> bool:
-    """Whether the last word of a possible compound is rather the verb of the words before it: "the bus stops at"."""
-    last = tokens[end - 1].lower
-    article = next((token.lower for token in reversed(before) if token.tag != "ADJ"), "")
-    if not verb_of(last):
-        return False
-    if last == singular(last):
-        # "the dogs run": after a plural, or after "they"
-        return singular(tokens[end - 2].lower) != tokens[end - 2].lower and article not in _SINGLE
-    if article in _SINGLE:
-        return True
-    # "the bus stops" and "the bus stops are": a verb, unless the sentence has another one
-    other = any(token.tag in ("AUX", "VERB") for token in before)
-    return (
-        article in ("the", *_POSSESSIVE)
-        and not other
-        and tokens[end : end + 1] != []
-        and not _verb_follows(tokens[end])
-    )
-
-
-def _verb_follows(token: Token) -> bool:
-    return token.lower in AUXILIARIES or verb_of(token.lower) in _CAPTION_VERBS
-
-
-def _is_closed(word: str) -> bool:
-    """Whether a word is one of the closed lists, or no word."""
-    lists = (NEGATIONS, _POSSESSIVE, _ARTICLES, PREPOSITIONS, _THAT, JOINS, AUXILIARIES, PRONOUNS, SEVERAL, COUNTS)
-    return not word[0].isalpha() or any(word in one for one in lists)
-
-
-def _parts(word: re.Match[str]) -> list[Token]:
-    """A word as one token, or "there's" as two."""
-    text, start = word[0], word.start()
-    cut = max(text.find("'"), text.find("’"))
-    if cut > 0 and text[:cut].lower() in _BEFORE_IS and text[cut + 1 :].lower() in ("s", "re"):
-        return [Token(text[:cut], start, start + cut), Token(text[cut:], start + cut, word.end())]
-    return [Token(text, start, word.end())]
-
-
-def _tag(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
+def tag_of(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
     """The tag of a token, by the tokens before it and the two after it."""
     word, after = token.lower, following[0] if following else None
     if word in ("'s", "'re"):
@@ -195,12 +89,14 @@ def _tag(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
         return "COMMA" if word == "," else "MARK"
     if word == "one" and _is_anybody(before, after):
         return "PRON"
-    if word in _STANDING_FOR and _stands_for_noun(word, before, after):
+    if word in STANDING_FOR and _stands_for_noun(word, before, after):
         return "NOUN"
     if word.isdigit() or word in COUNTS or word in SEVERAL:
         return "NUM"
     if (closed := _closed(word, before, after)) is not None:
         return closed
+    if _is_comparative(word, before, following):
+        return "ADJ"
     if is_attribute(word):
         # "the orange lies", "a wine glass": a noun where nothing follows that it could belong to
         thing = before and before[-1].tag in ("DET", "NOUN") and is_compound(word) and not _is_nominal(after)
@@ -210,6 +106,22 @@ def _tag(token: Token, before: list[Token], following: Sequence[Token]) -> Tag:
     if _is_joined_adjective(word, before, following):
         return "ADJ"
     return _open(word, before, after)
+
+
+def _is_comparative(word: str, before: Sequence[Token], following: Sequence[Token]) -> bool:
+    """Whether a word is an adjective's comparative: "closer to the edge", "higher up than"; a cooler is a thing."""
+    if not word.endswith("er") or not any("a" in lexicon().speech(stem) for stem in _stems(word)):
+        return word in NEARER and bool(before) and before[-1].tag != "DET"
+    if "n" not in lexicon().speech(word):
+        return True
+    compared = any(token.lower == "than" for token in following)
+    return compared or (word in NEARER and bool(before) and before[-1].tag not in ("DET", "ADJ"))
+
+
+def _stems(word: str) -> tuple[str, ...]:
+    """What a word in -er may be the comparative of: "close", "tall", "big", "heavy"."""
+    stem = word[:-2]
+    return stem, f"{stem}e", stem[:-1], f"{stem[:-1]}y"
 
 
 def _is_anybody(before: Sequence[Token], after: Token | None) -> bool:
@@ -242,9 +154,9 @@ def _closed(word: str, before: list[Token], after: Token | None) -> Tag | None:
         return "ADV"
     if word == "overall" and after is not None and after.text == ",":
         return "ADV"
-    if word in _THAT and previous in ("NOUN", "COMMA", "QUOTE", "ADJ", "PREP"):
+    if word in THAT and previous in ("NOUN", "COMMA", "QUOTE", "ADJ", "PREP"):
         return "THAT"
-    if word in _POSSESSIVE or word in _ARTICLES:
+    if word in POSSESSIVE or word in ARTICLES:
         alone = after is None or not after.text[0].isalpha() or after.lower in AUXILIARIES
         return "PRON" if alone and word not in ("a", "an", "the") else "DET"
     if word == "as" and previous not in ("COMMA", "MARK"):
@@ -253,7 +165,7 @@ def _closed(word: str, before: list[Token], after: Token | None) -> Tag | None:
         return "JOIN"
     if word in PRONOUNS:
         return "PRON"
-    if word in _ADVERBS and not (word in PREPOSITIONS and after and after.text[0].isalpha()):
+    if word in ADVERBS and not (word in PREPOSITIONS and after and after.text[0].isalpha()):
         return "ADV"
     if word in PREPOSITIONS:
         return "PREP"
@@ -276,6 +188,12 @@ def _is_bound(word: str, before: Sequence[Token], after: Token | None) -> bool:
 def _open(word: str, before: list[Token], after: Token | None) -> Tag:
     """The tag of a noun, verb, adjective or adverb, by its dictionary entry and its neighbours."""
     previous: str = before[-1].tag if before else ""
+    if _is_owned(word, before, after):
+        return "NOUN"
+    # "is not standing" as "is standing"
+    if len(before) > 1 and before[-1].lower in DENYING and before[-2].tag == "AUX":
+        before = before[:-1]
+        previous = "AUX"
     known, verb = lexicon(), verb_of(word)
     noun = "n" in known.speech(singular(word))
     named = _is_nominal(after)
@@ -294,21 +212,25 @@ def _open(word: str, before: list[Token], after: Token | None) -> Tag:
     # "one can read", "can be read"
     if previous == "AUX" and verb == word and before[-1].lower in MODALS:
         return "VERB"
-    if previous == "AUX" and word in _SAME_PARTICIPLES and (not named or (after and after.lower in _ADVERBS)):
+    if previous == "AUX" and word in SAME_PARTICIPLES and (not named or (after and after.lower in ADVERBS)):
         return "PART"
-    if (
-        verb
-        and verb != word
-        and word.endswith(("ing", "ed"))
-        and previous in ("DET", "ADJ", "NUM", "PREP", "", "JOIN", "COMMA", "AUX")
-    ):
+    regular = verb not in ("", word) and word.endswith(("ing", "ed"))
+    if regular and previous in ("DET", "ADJ", "NUM", "PREP", "", "JOIN", "COMMA", "AUX"):
         # "a parked car", or a phrase such as "sitting on a bench"
         # after a preposition too: "surrounded by blooming flowers"
         modifies = named and (previous in ("DET", "ADJ", "NUM") or (previous == "PREP" and word.endswith("ing")))
         # "Hanging on the wall is": before the subject
-        leads = previous == "" and verb in _CAPTION_VERBS and _begins_phrase(after)
+        leads = previous == "" and verb in CAPTION_VERBS and _begins_phrase(after)
         return "ADJ" if modifies else "NOUN" if _is_thing(word) and not leads else "PART"
     return _nominal(word, before, after, noun)
+
+
+def _is_owned(word: str, before: Sequence[Token], after: Token | None) -> bool:
+    """Whether a word is what somebody has: "a child's feet"; but "the man's holding a cup", "the man's old hat"."""
+    owner = bool(before) and before[-1].tag == "NOUN" and before[-1].lower.endswith(("'s", "s'"))
+    if not owner or word.endswith(("ing", "ed")) or "n" not in lexicon().speech(singular(word)):
+        return False
+    return "a" not in lexicon().speech(word) or not _is_nominal(after)
 
 
 def _nominal(word: str, before: Sequence[Token], after: Token | None, noun: bool) -> Tag:
@@ -342,7 +264,7 @@ def _nominal(word: str, before: Sequence[Token], after: Token | None, noun: bool
 
 def _after_infinitive_to(before: Sequence[Token]) -> bool:
     """Whether "to" stands before, and a verb or an adjective before that: "trying to catch", "ready to help"."""
-    if len(before) < 2 or before[-1].lower != "to" or before[-2].lower in _NEAR_TO:
+    if len(before) < 2 or before[-1].lower != "to" or before[-2].lower in NEAR_TO:
         return False
     return before[-2].tag in ("PART", "VERB", "AUX", "ADJ", "ADV")
 
@@ -355,12 +277,12 @@ def _verb_tag(word: str, verb: str, noun: bool, before: list[Token], after: Toke
     """The tag of a word after a noun or a pronoun if it is a form of a verb; None if it may be a noun."""
     previous = before[-1].tag
     # "a blue one dances"
-    if before[-1].lower in _STANDING_FOR and previous == "NOUN" and verb:
+    if before[-1].lower in STANDING_FOR and previous == "NOUN" and verb:
         return "VERB" if word == verb or word.endswith("s") else "PART"
     # "a traffic light": the basic form follows a plural alone
     counted = len(before) > 1 and (before[-2].tag == "NUM" or _after_group(before))
     plural = previous == "NOUN" and singular(before[-1].lower) != before[-1].lower
-    common = verb in _CAPTION_VERBS or lexicon().speech(word).startswith("v")
+    common = verb in CAPTION_VERBS or lexicon().speech(word).startswith("v")
     listed = word == verb and common and _after_list(before) and _begins_phrase(after)
     # "a man keeps watch": no plural follows "a"
     if word != verb and word.endswith("s") and previous == "NOUN" and _after_single(before):
@@ -382,11 +304,11 @@ def _verb_tag(word: str, verb: str, noun: bool, before: list[Token], after: Toke
     if word != verb and not word.endswith("s"):  # "parked", "worn"
         return "PART"
     # "two colleagues work side by side": no plural stands before a noun, but in compounds that are known
-    ambiguous = noun and verb not in _CAPTION_VERBS and not (plural and word == verb)
+    ambiguous = noun and verb not in CAPTION_VERBS and not (plural and word == verb)
     if previous in ("COMMA", "JOIN"):
         # "the woman, clad in blue, types on": after what is put in, and no verb before
         put_in = sum(one.tag == "COMMA" for one in before) > 1 and not any(one.tag in ("VERB", "AUX") for one in before)
-        likely = verb in _CAPTION_VERBS or (put_in and previous == "COMMA")
+        likely = verb in CAPTION_VERBS or (put_in and previous == "COMMA")
         return "VERB" if word.endswith("s") and likely and _begins_phrase(after) else None
     # "are wearing safety vests": a clause has one verb
     return None if ambiguous and (_has_verb(before) or not _begins_phrase(after)) else "VERB"
@@ -409,8 +331,9 @@ def _after_group(before: Sequence[Token]) -> bool:
 def _after_single(before: Sequence[Token]) -> bool:
     """Whether a noun phrase in the singular has begun, after which a verb's basic form is a noun: "a sports ball"."""
     for token in reversed(before):
-        if token.tag not in ("NOUN", "ADJ"):
-            return token.lower in _SINGLE
+        # "a child's fingers touch": the article is the owner's
+        if token.tag not in ("NOUN", "ADJ") or token.lower.endswith("'s"):
+            return token.lower in SINGLE
     return False
 
 
@@ -438,8 +361,8 @@ def _begins_phrase(after: Token | None) -> bool:
     if after is None or after.tag == "QUOTE" or not after.text[0].isalpha():
         return True
     word = after.lower
-    closed = word in _ARTICLES or word in _POSSESSIVE or word in PREPOSITIONS or word in COUNTS or word in SEVERAL
-    return closed or word in JOINS or word in _NEAR_TO or word in _ADVERBS or word in PRONOUNS or word.endswith("ly")
+    closed = word in ARTICLES or word in POSSESSIVE or word in PREPOSITIONS or word in COUNTS or word in SEVERAL
+    return closed or word in JOINS or word in NEAR_TO or word in ADVERBS or word in PRONOUNS or word.endswith("ly")
 
 
 def _is_nominal(after: Token | None) -> bool:
@@ -447,9 +370,9 @@ def _is_nominal(after: Token | None) -> bool:
     if after is None or after.tag == "QUOTE" or not after.text[0].isalpha():
         return False
     word = after.lower
-    if word in PREPOSITIONS or word in AUXILIARIES or word in JOINS or word in _ARTICLES or word in _THAT:
+    if word in PREPOSITIONS or word in AUXILIARIES or word in JOINS or word in ARTICLES or word in THAT:
         return False
-    if word.endswith("s") and verb_of(word) in _MOSTLY_VERBS:
+    if word.endswith("s") and verb_of(word) in MOSTLY_VERBS:
         return False
     # "directs" is the form of a verb and nothing else
     if verb_of(word) not in ("", word) and word.endswith("s") and singular(word) == word and not lexicon().speech(word):

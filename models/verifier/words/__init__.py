@@ -1,0 +1,1 @@
+"""Words of an English sentence: `tokens.py` finds them, `tags.py` their parts of speech, by `lists.py` and WordNet."""
