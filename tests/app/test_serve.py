@@ -129,7 +129,7 @@ def test_a_default_profile_with_faults_is_told_before_anything_starts(refused: R
     assert code == exits.PROFILE_INVALID
     assert told.splitlines() == [
         f"strata serve: {tmp_path}/mine.toml: line: unknown key; there are: chunk_size, description, domain, "
-        "evidence, micro_batch, needs, rules, stages, texts, warnings",
+        "evidence, leave_out, micro_batch, needs, rules, stages, texts, warnings",
         f"strata serve: {tmp_path}/mine.toml: stages.orc: unknown stage; did you mean 'ocr'?",
     ]
     assert not (tmp_path / "data").exists()

@@ -399,11 +399,11 @@ def test_what_an_error_tells_of_the_storage() -> None:
 def test_a_full_temporary_folder(
     idle_service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from starlette.requests import Request
+    from starlette.formparsers import MultiPartParser
 
     async def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(Request, "_get_form", full)
+    monkeypatch.setattr(MultiPartParser, "parse", full)
     refused(idle_service.caption(jpeg(), wait=None), errno.ENOSPC)

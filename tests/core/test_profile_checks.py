@@ -249,8 +249,8 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
     "a key with control characters": (
         '"a\\u001bb\\nc" = 1\n' + DEMO,
         [
-            '"a\\u001bb\\nc": unknown key; there are: chunk_size, description, domain, evidence, leave_out, micro_batch, '
-            "needs, rules, stages, texts, warnings"
+            '"a\\u001bb\\nc": unknown key; there are: chunk_size, description, domain, evidence, leave_out, '
+            "micro_batch, needs, rules, stages, texts, warnings"
         ],
     ),
 }

@@ -35,7 +35,7 @@ from models.weights.inventory import PROFILES
 from models.writers import WriterStage
 from strata.cli import exits
 from strata.cli.main import main
-from strata.core import Check, Profile, Proof, StageSettings, load_profile
+from strata.core import FEATURES, STAGES_OF, Check, Profile, Proof, StageSettings, load_profile
 from strata.store import Store, proof_of
 from tests import tiny_models
 from tests.checkout import CHECKOUT
@@ -73,7 +73,7 @@ def test_the_demo_gives_what_it_must(demo: tuple[int, Proof, str, Store]) -> Non
     assert (code, proof.failed, proof.passed) == (0, [], True)
     profile = load_profile("demo", PROFILES)
     assert proof.fingerprints["llm"] == profile.fingerprint("llm")
-    assert list(proof.stages) == list(profile.stages)
+    assert list(proof.stages) == [name for name in profile.stages if name not in STAGES_OF[FEATURES]]
     assert all(figures.images_per_second and figures.images_per_second > 0 for figures in proof.stages.values())
     assert proof.images_per_second is not None
     assert proof.days[427_000] == pytest.approx(427_000 / proof.images_per_second / 86_400, rel=0.01, abs=0.01)
@@ -105,7 +105,7 @@ def test_everyday_gives_what_it_must() -> None:
     profile = load_profile("everyday", PROFILES)
     proof = prove(profile, Options(seconds=0))
     assert (proof.failed, proof.passed) == ([], True)
-    assert {check.stage for check in proof.checks} == {*profile.stages, "pipeline"}
+    assert {check.stage for check in proof.checks} == {*profile.stages, "pipeline"} - set(STAGES_OF[FEATURES])
 
 
 def test_the_proof_is_kept_for_its_fingerprint(demo: tuple[int, Proof, str, Store]) -> None:
