@@ -7,7 +7,7 @@ import io
 import re
 
 from PIL import Image
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
 from samples.scenes import make_scene
 from tests.studio.conftest import WIDTHS, Opener, Scenes
@@ -156,7 +156,7 @@ def test_one_bad_file_of_several_keeps_no_other_back(scenes: Scenes, opened: Ope
         page.get_by_label("Alt text").fill(f"scene {SEED}")
         files = [("broken.jpg", b"hello"), ("scene.png", scene_bytes(SEED)), ("empty.jpg", b"")]
         page.locator("#drop input").set_input_files(
-            [{"name": name, "mimeType": "image/png", "buffer": data} for name, data in files]
+            [FilePayload(name=name, mimeType="image/png", buffer=data) for name, data in files]
         )
         fault = page.locator("#main .fault")
         expect(fault).to_contain_text("broken.jpg: ")
