@@ -13,14 +13,12 @@ import pytest
 
 from app.http.prefix import V1
 from app.http.scopes import NEEDED, ScopedRoute
-from app.tenants import Tenants
-from strata.core import FINAL_GROUP, ShardSummary
-from strata.jobs import Jobs
+from strata.core import FINAL_GROUP
 from strata.keys import Scope, StoredKeys
 from strata.queue.queue import Queue
 from strata.snapshots import Selection, Snapshots
 from strata.store import Part, PartsOf
-from tests.fakes import FAKE_PROFILE, jpeg
+from tests.fakes import jpeg
 from tests.service import Answer, Service, problem, running_service
 
 OPERATIONS = sorted((method, f"/v1{path}") for (method, path), scopes in NEEDED.items() if scopes)
@@ -225,30 +223,3 @@ def test_idempotency_keys_and_backlogs_are_a_tenant_s_own(two: Two) -> None:
     assert found[0].json()["id"] == found[2].json()["id"] != found[1].json()["id"]
     backlogs = [two.service.jobs.backlog(tenant).jobs for tenant in ("nobody", None)]
     assert backlogs[0] == 0 <= backlogs[1]
-
-
-def test_shards_that_are_indexed_after_a_look_are_the_tenant_s_too(jobs: Jobs) -> None:
-    tenants, states = Tenants(jobs), jobs.queue.job_states
-
-    def seen() -> set[tuple[str, str]]:
-        for known in tenants._known.values():
-            known.read_at = None
-        return set(tenants.shards("a"))
-
-    request = jobs.new.create("batch", ["/a.tar", "/b.tar"], FAKE_PROFILE, "lo", tenant="a")
-    jobs.new.create("batch", ["/c.tar"], FAKE_PROFILE, "lo", tenant="b")
-    # it is listed before it is active, and is no job that has ended because of that
-    states.deactivate(request.id)
-    assert seen() == set()
-    made = set()
-    for identity, shard in (("a" * 16, "/a.tar"), ("b" * 16, "/b.tar")):
-        summary = ShardSummary(shard=shard, identity=identity, images=2)
-        states.record(request.id, request.index_chunk(shard), summary.counts, summary)
-        made.add((request.fingerprints[FINAL_GROUP], identity))
-        assert seen() == made
-    # the same once more from what is kept, and nothing of a job that is deleted
-    assert seen() == made
-    jobs.store.remove_job(request.id)
-    states.delete(request.id)
-    jobs.queue.job_list.remove(request.id)
-    assert seen() == set()
