@@ -13,7 +13,7 @@ from fastapi import Request
 
 from app.dependencies import caller_of
 from app.http.limits import ConnectionLimits
-from app.http.serving import HttpServer
+from app.http.serving import HttpServer, Proxies
 from strata.keys import OPEN
 
 
@@ -56,7 +56,7 @@ def test_the_key_is_part_of_the_caller_and_cannot_be_read_from_it() -> None:
 def test_a_header_that_anybody_can_send_is_believed_from_a_named_proxy_only(monkeypatch: pytest.MonkeyPatch) -> None:
     app: Any = SimpleNamespace(state=SimpleNamespace(services=SimpleNamespace(stopping=threading.Event())))
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
-    assert not HttpServer(app, ConnectionLimits()).config.proxy_headers
+    assert not isinstance(HttpServer(app, ConnectionLimits()).config.app, Proxies)
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
-    config = HttpServer(app, ConnectionLimits()).config
-    assert config.proxy_headers and config.forwarded_allow_ips == "10.0.0.1"
+    made = HttpServer(app, ConnectionLimits()).config.app
+    assert isinstance(made, Proxies) and "10.0.0.1" in made.trusted_hosts and "10.0.0.2" not in made.trusted_hosts
