@@ -16,7 +16,7 @@ import torch
 from bench.roofline.cards import Card
 from bench.roofline.configs import made
 from bench.roofline.counting import attention_flops, bytes_of, cache_bytes, flops_of, patches_flops, token_flops
-from strata.core import Profile, StageSettings
+from strata.core import FEATURES, STAGES_OF, Profile, StageSettings
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def meta(*shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
 
 
 def works_of(profile: Profile, load: Load) -> list[Work]:
-    """The calls of all stages that run models on a GPU, in the profile's order."""
+    """The calls of all stages that run models on a GPU, in the profile's order; features are computed apart."""
     found: list[Work] = []
     for name, settings in profile.stages.items():
         makers = {
@@ -90,7 +90,7 @@ def works_of(profile: Profile, load: Load) -> list[Work]:
             "transformers": _composer,
             "openai": _composer,
         }
-        if settings.backend in makers and name != "verifier":
+        if settings.backend in makers and name not in ("verifier", *STAGES_OF[FEATURES]):
             found += makers[settings.backend](name, settings, _filled(profile, load))
     return found
 
