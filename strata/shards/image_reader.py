@@ -98,9 +98,10 @@ class ImageReader:
             return self._unversioned(uri, at, stamps.earlier, expected)
         known = self._identities.get(stamp) or (self.store and self.store.read_identity(stamp))
         # jobs of an earlier version know the shard as it was read then: the places of its images are the same
-        before = stamps.before if known != expected and self.store else None
-        if before and self.store and self.store.read_identity(before) == expected:
-            return expected
+        if known != expected and self.store is not None:
+            notes = (one for one in (stamps.before, stamps.earlier) if one)
+            if any(self.store.read_identity(one) == expected for one in notes):
+                return expected
         if not known:
             known = index_shard(uri, at=at).identity
             if self.store is not None:
