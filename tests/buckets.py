@@ -1,14 +1,27 @@
-"""File systems of S3 for one test: what earlier tests have made is not used, and no session outlives the test."""
+"""A server of S3 for tests, and file systems for one test, which nothing of an earlier one has and no session outlives."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fsspec.asyn import sync
+from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 END_SECONDS = 60.0
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """The URL of an S3-compatible server in this process."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import shutil
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from strata.cli import exits
@@ -21,7 +19,7 @@ from strata.publishing.checksums import SUMS, files_of, sums_of, sums_text
 from strata.publishing.contents import contents_of
 from strata.publishing.pulling import pull
 from strata.publishing.storage import NOTES, Storage
-from tests.buckets import end_session, fresh_sessions
+from tests.buckets import end_session, fresh_sessions, s3_server
 from tests.cli.test_cli import code_of
 from tests.secrets import SECRET
 
@@ -50,12 +48,8 @@ def exported(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """An S3-compatible server's URL."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture

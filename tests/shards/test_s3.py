@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import logging
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -42,7 +41,7 @@ from strata.store.part_format import BrokenPart
 from strata.store.part_paths import LOCK, Part
 from strata.store.parts import PartsOf
 from strata.store.store import Store
-from tests.buckets import end_session, fresh_sessions
+from tests.buckets import end_session, fresh_sessions, s3_server
 from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.pinned import pin
@@ -57,12 +56,8 @@ MISSING = "s3://somebody-elses/00000.tar"
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """An S3-compatible server's URL."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture
