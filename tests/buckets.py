@@ -1,4 +1,4 @@
-"""A server of S3 for tests, and file systems for one test, which nothing of an earlier one has and no session outlives."""
+"""A server of S3 for tests, and file systems for one test: no earlier one is used, and no session outlives it."""
 
 from __future__ import annotations
 
