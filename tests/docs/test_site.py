@@ -71,7 +71,7 @@ def test_the_reference_names_everything(site: Path) -> None:
     for back_end in BUILT_IN:
         assert f"{back_end.stage}: <code>{back_end.name}</code>" in reference["profile"]
     assert "POST /v1/captions" in reference["http-api"]
-    assert "strata.client.calls.Calls.caption" in reference["python"]
+    assert "strata.client.images.ImageCalls.caption" in reference["python"]
     assert "strata.data.reader.SampleReader" in reference["python"]
 
 
