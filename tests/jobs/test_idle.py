@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app import prefer
+from app.jobs import prefer
 from app.jobs.prefer import Waits
 from strata.core.profiles import GROUPS
 from strata.core.requests import JobRequest
