@@ -33,7 +33,10 @@ class Attempts:
         self._networks: dict[str, _Network] = {}
 
     def begin(self, network: str) -> None:
-        """An attempt begins; it counts as wrong until `succeeded` or `withdraw`. Raises ProblemError if the network has to wait."""
+        """An attempt begins; it counts as wrong until `succeeded` or `withdraw`.
+
+        Raises ProblemError if the network has to wait.
+        """
         now = self._clock()
         known = self._networks.pop(network, None)
         if known is None or now - known.last >= FORGOTTEN:
