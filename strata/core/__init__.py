@@ -1,7 +1,6 @@
 """The data models that every other room uses: records and their layers, profiles, chunks, settings, REST schemas.
 
-Of Strata it imports only `strata.errors` and `strata.components`. Read `records.py` first, then `layers` and
-`profiles`.
+Of Strata's packages it imports only `strata.egress`. Read `records.py` first, then `layers` and `profiles`.
 """
 
 from __future__ import annotations
