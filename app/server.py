@@ -6,15 +6,13 @@ import logging
 import os
 import signal
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from app.http.audit import audit_file
 from app.http.networks import is_loopback
-from app.supervisor import Child, Supervisor, process_groups, worker_environment, workers
+from app.supervisor import Child, Supervisor, process_groups, template_of, worker_environment, workers
 from strata.addresses import redis_address, without_secrets
 from strata.components import load
 from strata.core import GROUPS, Settings, load_profile
@@ -22,6 +20,7 @@ from strata.errors import PortInUse, QueueUnavailable, RedisUnavailable, StrataE
 from strata.garbage import collector_spared
 from strata.jobs import pair
 from strata.keys import StoredKeys
+from strata.processes import leaving_on
 from strata.queue import EmbeddedServer, Queue
 from strata.store import Store, import_ahead, reason_of
 from strata.telemetry import begin_traces
@@ -44,19 +43,20 @@ def serve(settings: Settings, with_workers: bool) -> int:
     _refuse_unsafe_bind(settings)
     profile = load_profile(settings.profile, settings.profiles_dir)
     with ExitStack() as stack:
-        stack.enter_context(_signals())
+        stack.enter_context(leaving_on(signal.SIGTERM, signal.SIGINT, code=0))
         stack.enter_context(audit_file(settings.audit_log))
         # bind the socket first: if the port is in use, nothing has been started yet
         listening = stack.enter_context(_bind(settings.host, settings.port))
+        children = workers(process_groups(profile)) if with_workers else []
+        template = stack.enter_context(template_of(children, worker_environment(settings, "")))
         # Redis: that of REDIS_URL, else an embedded server that ends with this process
         embedded = None if settings.redis_url else stack.enter_context(EmbeddedServer(settings.data_dir))
         url = settings.redis_url.get_secret_value() if settings.redis_url else embedded.url if embedded else ""
         queue = Queue(url)
         store = _paired_store(settings, queue)
         # the supervisor's thread starts and restarts the workers while this thread imports the service and serves
-        children = workers(process_groups(profile)) if with_workers else []
         watch = Watch(queue, embedded, _address(listening, settings.host), children)
-        supervisor = Supervisor(children, worker_environment(settings, url), watch.check, watch.end)
+        supervisor = Supervisor(children, worker_environment(settings, url), watch.check, watch.end, template)
         with supervisor:
             server = _http_server(settings, queue, store)
             watch.look_at(server)
@@ -176,24 +176,3 @@ def _paired_store(settings: Settings, queue: Queue) -> Store:
     except OSError as error:  # requests are answered with 503 until it is back; the scheduler pairs the two then
         log.warning("the store cannot be used: %s", without_secrets(str(error)))
     return store
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Make SIGTERM and SIGINT raise SystemExit, so that every context manager runs its exit."""
-    # Python allows signal handlers only in the main thread; tests serve from another one
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        for other in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(other, signal.SIG_IGN)  # a second signal must not interrupt the shutdown
-        raise SystemExit(0)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

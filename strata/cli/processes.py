@@ -55,6 +55,7 @@ def worker(
     check: Annotated[
         bool, typer.Option("--check", help="Start nothing: whether a worker of this machine or container is ready.")
     ] = False,
+    forks: Annotated[int | None, typer.Option(hidden=True, help="The socket of a service that asks for forks.")] = None,
 ) -> None:
     """Run a worker: one process with a thread for each group. SIGTERM ends it.
 
@@ -64,6 +65,10 @@ def worker(
     from strata.core import GROUPS, load_settings
     from strata.logs import begin_log
 
+    if forks is not None:
+        groups = load("workers.template", "workers").forked_worker(forks)
+        if groups is None:
+            return
     settings = load_settings(profile=profile, moved_roots=root)
     if check:
         _check_worker(settings, groups.split(",") if groups else [])
