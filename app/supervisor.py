@@ -208,12 +208,17 @@ def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
 
 
 @contextmanager
-def template_of(children: Sequence[Child], environment: Mapping[str, str]) -> Iterator[Template | None]:
-    """The template of the workers, which imports in the background; None if there are no workers."""
+def template_of(
+    children: Sequence[Child], environment: Mapping[str, str], command: Sequence[str] = ()
+) -> Iterator[Template | None]:
+    """The template of the workers, which imports in the background; None if there are no workers.
+
+    command: if it is not that of `strata`.
+    """
     if not any(child.groups for child in children):
         yield None
         return
-    template = Template(strata_command("worker", "--forks"), environment)
+    template = Template(command or strata_command("worker", "--forks"), environment)
     try:
         yield template
     finally:
