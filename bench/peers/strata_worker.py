@@ -16,10 +16,10 @@ from strata.core import Profile, Record, Settings
 from strata.images import DecodingPool
 from strata.store import Store
 from workers.engines.groups import real_group
+from workers.engines.template import forked_worker
 from workers.groups import Group, Pipeline, PipelineCache, VisionGroup
 from workers.process import work
 from workers.profile_versions import ProfileVersions
-from workers.template import forked_worker
 
 
 class NotedVision(FakeVision):

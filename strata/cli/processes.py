@@ -66,7 +66,7 @@ def worker(
     from strata.logs import begin_log
 
     if forks is not None:
-        groups = load("workers.template", "workers").forked_worker(forks)
+        groups = load("workers.engines.template", "workers").forked_worker(forks)
         if groups is None:
             return
     settings = load_settings(profile=profile, moved_roots=root)
