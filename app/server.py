@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from app.http.audit import audit_file
 from app.http.networks import is_loopback
-from app.supervisor import Child, Supervisor, process_groups, template_of, worker_environment, workers
+from app.supervisor import Child, Supervisor, process_groups, worker_environment, workers
 from strata.addresses import redis_address, without_secrets
 from strata.components import load
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
+from strata.forks import Template
 from strata.garbage import collector_spared
 from strata.jobs import pair
 from strata.keys import StoredKeys
@@ -34,10 +35,11 @@ BACKLOG = 2048  # connections that wait to be accepted
 UNACKNOWLEDGED_MS = 60_000  # after which a connection ends, if its client acknowledges nothing that was sent
 
 
-def serve(settings: Settings, with_workers: bool) -> int:
+def serve(settings: Settings, with_workers: bool, template: Template | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code of a worker that cannot be restarted, else 0.
 
-    Raises StrataError if the service cannot start, or if its embedded server ended and cannot be restarted.
+    template: what workers are forked from, if there is one. Raises StrataError if the service cannot start, or if its
+    embedded server ended and cannot be restarted.
     """
     # check the settings before anything is started
     _refuse_unsafe_bind(settings)
@@ -47,14 +49,13 @@ def serve(settings: Settings, with_workers: bool) -> int:
         stack.enter_context(audit_file(settings.audit_log))
         # bind the socket first: if the port is in use, nothing has been started yet
         listening = stack.enter_context(_bind(settings.host, settings.port))
-        children = workers(process_groups(profile)) if with_workers else []
-        template = stack.enter_context(template_of(children, worker_environment(settings, "")))
         # Redis: that of REDIS_URL, else an embedded server that ends with this process
         embedded = None if settings.redis_url else stack.enter_context(EmbeddedServer(settings.data_dir))
         url = settings.redis_url.get_secret_value() if settings.redis_url else embedded.url if embedded else ""
         queue = Queue(url)
         store = _paired_store(settings, queue)
         # the supervisor's thread starts and restarts the workers while this thread imports the service and serves
+        children = workers(process_groups(profile)) if with_workers else []
         watch = Watch(queue, embedded, _address(listening, settings.host), children)
         supervisor = Supervisor(children, worker_environment(settings, url), watch.check, watch.end, template)
         with supervisor:

@@ -9,8 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
@@ -205,24 +204,6 @@ def process_groups(profile: Profile) -> Sequence[str]:
 def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
     """One worker process for each entry of groups, which is a comma-separated list."""
     return [Child(names, strata_command("worker", "--groups", names), names) for names in groups]
-
-
-@contextmanager
-def template_of(
-    children: Sequence[Child], environment: Mapping[str, str], command: Sequence[str] = ()
-) -> Iterator[Template | None]:
-    """The template of the workers, which imports in the background; None if there are no workers.
-
-    command: if it is not that of `strata`.
-    """
-    if not any(child.groups for child in children):
-        yield None
-        return
-    template = Template(command or strata_command("worker", "--forks"), environment)
-    try:
-        yield template
-    finally:
-        template.end()
 
 
 def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:

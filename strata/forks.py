@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from strata.errors import StrataError
 
@@ -38,8 +38,8 @@ class TemplateEnded(StrataError):
 class Template:
     """A template process, which begins to import in the background. Safe to use from several threads.
 
-    command: gets the number of its socket as its last argument, and calls `fork_when_asked` with it. alive: whether it
-    can be asked; was_ready: whether it ever could. Raises OSError.
+    A context manager. command: gets the number of its socket as its last argument, and calls `fork_when_asked` with it.
+    alive: whether it can be asked; was_ready: whether it ever could. Raises OSError.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -79,6 +79,12 @@ class Template:
         """The exit code of a fork that has ended, as `subprocess` tells it; None if it runs. Raises TemplateEnded."""
         code = self._ask({"code": pid})["code"]
         return None if code is None else int(code)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def end(self) -> None:
         """End the process and all of its forks."""

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 
-from app import server
-from app.supervisor import Child, template_of
-from strata.core import GROUPS, load_settings
-from strata.logs import begin_log
+from strata.cli.processes import worker_template
 
 
 def main() -> None:
@@ -18,12 +14,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, required=True)
     given, words = parser.parse_known_args()
     command = [sys.executable, "-m", "bench.peers.strata_worker", *words]
-    groups = ",".join(GROUPS)
-    settings = load_settings()
-    begin_log(settings.log_format, settings.log_level)
-    server.workers = lambda *_: [Child(f"{number}", command, groups) for number in range(given.workers)]
-    server.template_of = functools.partial(template_of, command=[*command, "--forks"])
-    sys.exit(server.serve(settings, with_workers=True))
+    with worker_template([*command, "--forks"]) as template:
+        # imported while the template imports, as `strata serve` does
+        from app import server
+        from app.supervisor import Child
+        from strata.core import GROUPS, load_settings
+        from strata.logs import begin_log
+
+        settings, groups = load_settings(), ",".join(GROUPS)
+        begin_log(settings.log_format, settings.log_level)
+        server.workers = lambda *_: [Child(f"{number}", command, groups) for number in range(given.workers)]
+        code = server.serve(settings, with_workers=True, template=template)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

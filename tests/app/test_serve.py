@@ -263,7 +263,7 @@ def test_a_worker_has_every_setting_of_its_service(name: str, tmp_path: Path, mo
 def test_moved_roots_are_options_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Settings] = []
 
-    def serve(settings: Settings, workers: bool) -> int:
+    def serve(settings: Settings, *_: object) -> int:
         given.append(settings)
         return 0
 
