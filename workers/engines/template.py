@@ -8,10 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from strata.forks import fork_when_asked
-from strata.store import import_ahead
 
 # without torch, which not every worker needs
-_NEEDED = ("workers.process", "workers.engines.groups", "models.pipeline")
+_NEEDED = ("workers.process", "workers.engines.groups", "models.pipeline", "pyarrow.dataset")
 _NAME_BYTES = 15  # of a process in `ps` and `top`
 
 
@@ -19,7 +18,6 @@ def forked_worker(descriptor: int) -> str | None:
     """Returns in each fork, which has its environment then, with its groups; in the template with None, at the end."""
     for name in _NEEDED:
         importlib.import_module(name)
-    import_ahead()
     task = fork_when_asked(descriptor)
     if task is None:
         return None
