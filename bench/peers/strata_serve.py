@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from strata.cli.processes import worker_template
 
@@ -21,9 +22,12 @@ def main() -> None:
         from strata.core import GROUPS, load_settings
         from strata.logs import begin_log
 
-        settings, groups = load_settings(), ",".join(GROUPS)
+        def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
+            return [Child(f"{number}", command, ",".join(GROUPS)) for number in range(given.workers)]
+
+        settings = load_settings()
         begin_log(settings.log_format, settings.log_level)
-        server.workers = lambda *_: [Child(f"{number}", command, groups) for number in range(given.workers)]
+        server.workers = workers
         code = server.serve(settings, with_workers=True, template=template)
     sys.exit(code)
 
