@@ -221,7 +221,8 @@ def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
         ]
     )
     with served(tmp_path, program=["-c", code]) as (process, _):
-        number = 2 + len(supervisor.GROUPS)  # Redis, what decoding processes are forked from, and the workers
+        # Redis, the templates of decoding processes and of workers, and the workers, which are none of its forks
+        number = 3 + len(supervisor.GROUPS)
         deadline = time.monotonic() + 120
         children: list[psutil.Process] = []
         while len(children) < number and time.monotonic() < deadline:
