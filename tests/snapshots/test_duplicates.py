@@ -242,16 +242,20 @@ def test_a_copy_is_like_its_original_and_no_other(seed: int, cut: tuple[int, int
 
 
 def page(seed: int) -> Image.Image:
-    """A page of text; all have the same lines."""
+    """A page of text: paragraphs of words in one column."""
     random = np.random.default_rng(seed)
     found = Image.new("RGB", (600, 800), "white")
-    draw = ImageDraw.Draw(found)
-    for top in range(60, 740, 14):
-        left = 60
-        while left < 500:
-            width = int(random.integers(8, 60))
-            draw.rectangle((left, top, min(left + width, 540), top + 7), fill="black")
-            left += width + 6
+    draw, top = ImageDraw.Draw(found), 60
+    while top < 720:
+        lines = int(random.integers(1, 9))
+        for line in range(lines):
+            left, end = 60, 540 if line + 1 < lines else int(random.integers(120, 540))
+            while left < end and top < 740:
+                width = int(random.integers(8, 60))
+                draw.rectangle((left, top, min(left + width, 540), top + 5), fill="black")
+                left += width + 6
+            top += 14
+        top += 10
     return found
 
 
@@ -263,22 +267,8 @@ def sky(angle: float, cloud: int) -> Image.Image:
     return Image.fromarray(light.clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
-def with_a_thing(at: int) -> Image.Image:
-    """One scene, in which a small thing is at one of several places, or nowhere."""
-    found = photograph(NAMES[0], (320, 240))
-    if at:
-        ImageDraw.Draw(found).rectangle((at, at // 2, at + 60, at // 2 + 60), fill="red")
-    return found
-
-
 @pytest.mark.parametrize(
-    "images",
-    [
-        [page(seed) for seed in range(3)],
-        [sky(0, 20), sky(1, 100), sky(2, 60)],
-        [with_a_thing(at) for at in (0, 30, 150)],
-    ],
-    ids=["pages of text", "skies", "one thing"],
+    "images", [[page(seed) for seed in range(3)], [sky(0, 20), sky(1, 100), sky(2, 60)]], ids=["pages", "skies"]
 )
 def test_pictures_of_one_make_are_not_one(images: list[Image.Image], store: Store, tmp_path: Path) -> None:
     parts = plant(store, tmp_path, [saved(image) for image in images])

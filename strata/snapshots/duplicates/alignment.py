@@ -21,6 +21,7 @@ EDGE = 2  # pixels at each side of the first picture that the second one may lac
 INNER = THUMBNAIL - 2 * EDGE
 CELL = 4  # pixels; a block has 2 × 2 cells, and blocks overlap by half
 NOISE = 3.0  # levels of 256 that compression and resizing change in a pixel of a thumbnail
+LEAST_CONTRAST = 4.0  # levels, without what is a slope: skies and walls with less may be any other ones
 ROUNDS = (3, 3)  # on blurred pictures, and on the pictures
 MOVED, STRETCHED = 2.4, 1.2  # most pixels that the middle, and the edge against it, are moved: 7 % of the sides
 KEPT_COLOURS = 0.05  # how much colours are held to be those that they are, as a share of the pictures' variance
@@ -30,7 +31,7 @@ Floats = np.typing.NDArray[Any]
 
 
 def likeness(ones: Floats, others: Floats) -> Floats:
-    """How alike pairs of pictures are: 0 or less for different ones, 1 for equal ones.
+    """How alike pairs of pictures are: 0 or less for different ones, 1 for equal ones; 0 for one without contrast.
 
     ones, others: (pairs, 3, THUMBNAIL, THUMBNAIL) of Y, Cb and Cr, 0 to 255.
     """
@@ -39,8 +40,9 @@ def likeness(ones: Floats, others: Floats) -> Floats:
         return found
     moves = np.zeros((len(ones), 4), np.float32)
     target, moved, moves = _fitted(_BLUR @ ones @ _BLUR.T, _BLUR @ others @ _BLUR.T, moves, ROUNDS[0])
-    left = 1 - ((target - moved) ** 2).sum((1, 2)) / ((target**2).sum((1, 2)) + NOISE**2 * INNER**2)
-    there = np.flatnonzero(left >= PROMISING)
+    explained = 1 - ((target - moved) ** 2).sum((1, 2)) / ((target**2).sum((1, 2)) + NOISE**2 * INNER**2)
+    contrast = np.minimum(*((_level(_inner(one)) ** 2).sum((1, 2)) / INNER**2 for one in (ones, others)))
+    there = np.flatnonzero((explained >= PROMISING) & (contrast >= LEAST_CONTRAST**2))
     target, moved, _ = _fitted(_SOFT @ ones[there] @ _SOFT.T, _SOFT @ others[there] @ _SOFT.T, moves[there], ROUNDS[1])
     found[there] = _structure(target, moved)
     return found
@@ -51,13 +53,17 @@ def _fitted(ones: Floats, others: Floats, moves: Floats, rounds: int) -> tuple[F
 
     moves: of each pair the shift across, its growth from the middle to the edge, and both down; in pixels.
     """
-    inner = slice(EDGE, THUMBNAIL - EDGE)
-    target = _level(ones[:, :, inner, inner].reshape(len(ones), 3, INNER**2))
+    target = _level(_inner(ones))
     for step in range(rounds + 1):
         moved = _recoloured(target, _level(_moved(others, moves)))
         if step < rounds:
             moves = np.clip(moves + _step(target, moved), -_MOST, _MOST)
     return target, moved, moves
+
+
+def _inner(pictures: Floats) -> Floats:
+    inner = slice(EDGE, THUMBNAIL - EDGE)
+    return pictures[:, :, inner, inner].reshape(len(pictures), 3, INNER**2)
 
 
 def _moved(pictures: Floats, moves: Floats) -> Floats:

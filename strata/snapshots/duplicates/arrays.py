@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +46,9 @@ class RowArray:
 def on_disk(shape: Sequence[int], kind: type[np.generic], folder: Path) -> Array:
     """An array of zeros in a file that has no name, and goes with the array. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not np.prod(shape):
+    if not math.prod(shape):
         return np.zeros(shape, kind)  # nothing can be mapped
     with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # writing to a mapped file on a full disk ends the process
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(kind).itemsize)
         return np.memmap(file, kind, "w+", shape=tuple(shape))

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 LEAST_COSINE = 0.6  # of the vectors of pictures that may be copies
 CANDIDATES = 6  # nearest pictures of each that are looked at
-LEAST_CONTRAST = 3.0  # levels of 256, without what is a slope: a picture with less may be any other one
+LEAST_CONTRAST = 1.0  # levels of 256: a picture with less is no copy (`alignment.LEAST_CONTRAST`)
 BLOCK = 4096  # thumbnails whose vectors are computed together
 PORTION = 512  # pairs that are laid over one another together
 LIGHT, COLOUR = 8, 5  # frequencies of Y, and of Cb and Cr, in each direction
@@ -90,7 +90,7 @@ def vectors_of(thumbnails: RowArray) -> np.typing.NDArray[np.float16]:
 
 
 def _basis(count: int) -> tuple[Any, Any]:
-    """The cosines of `count` frequencies in each direction, (THUMBNAIL**2, frequencies) of length 1, without the mean.
+    """The cosines of `count` frequencies in each direction, (THUMBNAIL**2, frequencies), without their mean and slope.
 
     Beside them what a mirror image multiplies each by.
     """
@@ -100,6 +100,9 @@ def _basis(count: int) -> tuple[Any, Any]:
     down, across = (grid.ravel() for grid in np.mgrid[:count, :count])
     used = down + across > 0
     both = (waves[down[used], :, None] * waves[across[used], None, :]).reshape(used.sum(), -1)
+    steps = np.linspace(-1, 1, THUMBNAIL)
+    slopes = np.stack([np.tile(steps, THUMBNAIL), np.repeat(steps, THUMBNAIL)]) / np.linalg.norm(steps)
+    both -= both @ slopes.T @ slopes / THUMBNAIL
     return both.T.astype(np.float32), np.where(across[used] % 2, -1, 1).astype(np.float16)
 
 

@@ -85,8 +85,9 @@ def _among_many(queries: RowArray, database: RowArray, same: bool, bounds: tuple
     centres = _centres(database)
     count = int(centres.ntotal)
     log.info("%d vectors in %d lists", len(database), count)
-    lists = _by_list(_nearest(centres, database, 1), count)
-    asking = _by_list(_nearest(centres, queries, min(PROBES, count)), count)
+    probed = _nearest(centres, queries, min(PROBES, count))
+    lists = _by_list(probed[:, :1] if same else _nearest(centres, database, 1), count)
+    asking = _by_list(probed, count)
     found = _Nearest(len(queries), bounds[1])
     for number, (inside, asked) in enumerate(zip(lists, asking, strict=True)):
         if number % math.ceil(count / 10) == 0:
