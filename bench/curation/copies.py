@@ -18,8 +18,10 @@ from PIL import Image, ImageEnhance
 from samples.labels import photographs
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core import Caption, Chunk, Description, ImageReference, Profile, Record
+from strata.shards import shard_stamp
 from strata.store import Part, Store, keep_profile
 
+IDENTITY = "5" * 16  # of the file
 FIRST_SEED = HELD_OUT_SEED + 60_000_000
 WORLD = 10_000_000  # scenes of a world
 CROPPED = 0.05  # share of width and height that is cut off, in all
@@ -151,6 +153,8 @@ def plant(store: Store, profile: Profile, folder: Path, source: tuple[Pictures, 
         for data in files_of(pictures, wanted):
             references.append(ImageReference(uri=str(path), offset=file.tell(), size=len(data)))
             file.write(data)
+    # the file is no tar of which an identity could be read
+    store.keep_identity(shard_stamp(str(path)), IDENTITY)
     parts = _described(store, profile, references)
     planted = Planted(parts, [kind for _, kind, _ in wanted], [original for original, _, _ in wanted])
     kept.write_text(json.dumps(asdict(planted)), encoding="utf-8")
@@ -163,7 +167,7 @@ def _described(store: Store, profile: Profile, references: list[ImageReference])
     parts, size = [], profile.chunk_size
     for number, start in enumerate(range(0, len(references), size)):
         some = references[start : start + size]
-        chunk = Chunk("llm", profile.name, profile.fingerprint("llm"), "scenes", "5" * 16, number, len(some))
+        chunk = Chunk("llm", profile.name, profile.fingerprint("llm"), "scenes", IDENTITY, number, len(some))
         records = [
             Record(
                 key=f"{start + place:06d}",

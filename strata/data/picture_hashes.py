@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from strata.core import ImageReference
 from strata.data.sources.tables import default_cache
 from strata.errors import InvalidInput
 from strata.images import THUMBNAIL_BYTES, ImageError, decode, picture_hash
-from strata.shards import ImageReader
+from strata.shards import ImageReader, SourceError
 from strata.snapshots import Benchmarks, PictureHashes, RowArray, Same, bits_of, bytes_of, on_disk, vectors_of
 from strata.store import FeatureReader, MissingFeatures, Part, Store
 
@@ -120,7 +120,12 @@ class PictureHasher:
         missing = np.setdiff1d(rows, known.column("row").to_numpy())
         if len(missing):
             images = self._store.read_columns(path, ["image"]).column("image").take(pa.array(missing)).to_pylist()
-            made = [self._of_image(row, image) for row, image in self._read(missing.tolist(), images)]
+            references = [ImageReference(**image) for image in images]
+            read = self._read(references, part.identity)
+            made = [
+                self._of_image(row, reference, data)
+                for row, reference, data in zip(missing.tolist(), references, read, strict=True)
+            ]
             known = pa.concat_tables([known, pa.Table.from_pylist(made, _SCHEMA)]).sort_by("row")
             # what could not be read is tried again the next time
             if (read := known.filter(pc.not_equal(known.column("quality"), -1))).num_rows:
@@ -128,14 +133,26 @@ class PictureHasher:
         places = np.searchsorted(known.column("row").to_numpy(), rows)
         return known.take(pa.array(places))
 
-    def _read(self, rows: Sequence[int], images: Sequence[Any]) -> Any:
-        for start in range(0, len(rows), READ_TOGETHER):
-            references = [ImageReference(**image) for image in images[start : start + READ_TOGETHER]]
-            read = self._reader.read(references)
-            yield from zip(rows[start:], zip(references, read, strict=True), strict=False)
+    def _read(self, references: Sequence[ImageReference], identity: str) -> Iterator[bytes | Exception]:
+        """The bytes of images of a shard, in order, or why they cannot be read. identity: of the shard."""
+        changed = self._changed(references, identity)
+        for start in range(0, len(references), READ_TOGETHER):
+            some = references[start : start + READ_TOGETHER]
+            read = iter(self._reader.read([one for one in some if one.uri not in changed]))
+            for one in some:
+                yield changed[one.uri] if one.uri in changed else next(read)
 
-    def _of_image(self, row: int, image: tuple[ImageReference, bytes | Exception]) -> dict[str, Any]:
-        reference, data = image
+    def _changed(self, references: Iterable[ImageReference], identity: str) -> dict[str, Exception]:
+        """Why tars are not those that were described: other images would lie at these places."""
+        found: dict[str, Exception] = {}
+        for uri in dict.fromkeys(one.uri for one in references if one.offset):
+            try:
+                self._reader.verify(uri, identity)
+            except (SourceError, OSError) as error:
+                found[uri] = error
+        return found
+
+    def _of_image(self, row: int, reference: ImageReference, data: bytes | Exception) -> dict[str, Any]:
         if isinstance(data, Exception):
             listed = reference.sha256 or f"{reference.uri} {reference.offset} {reference.size}"
             return {"row": row, "sha256": listed, **_NOTHING, "quality": -1}
