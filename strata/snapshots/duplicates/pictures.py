@@ -126,11 +126,11 @@ def _pairs(
     inside = queries if database is None else database
     if same not in HASHED or not queries.sha256 or not inside.sha256:
         return
-    asked, known = (np.flatnonzero(one.quality >= LEAST_QUALITY) for one in (queries, inside))
-    find = _near if bits <= MOST_DIFFERENT else _near_by_all
-    for hashes in _turns(queries, same):
-        for ones, twos in find(hashes[asked], inside.pdq[known], bits):
-            yield asked[ones], known[twos]
+    for ones, others in _alike_hashes(queries, inside, same, bits):
+        if database is None:
+            two = ones != others
+            ones, others = ones[two], others[two]
+        yield ones, others
     if same in ("cropped", "embedding"):
         if queries.thumbnails is None or inside.thumbnails is None:
             raise SameError(f"{same!r} needs thumbnails, which are not there")
@@ -141,6 +141,21 @@ def _pairs(
         if queries.vectors.width != inside.vectors.width:
             raise SameError("the embeddings are those of different models")
         yield from alike_vectors(queries.vectors, None if database is None else inside.vectors, alike)
+
+
+def _alike_hashes(queries: PictureHashes, inside: PictureHashes, same: Same, bits: int) -> Iterator[Pairs]:
+    """Indices of pictures whose PDQ hashes are alike, those of one picture with itself included."""
+    asked, known = (np.flatnonzero(one.quality >= LEAST_QUALITY) for one in (queries, inside))
+    find = _near if bits <= MOST_DIFFERENT else _near_by_all
+    for hashes in _turns(queries, same):
+        ones, others = hashes[asked], inside.pdq[known]
+        # the fewer are looked for among the more
+        if len(asked) <= len(known):
+            pairs = find(ones, others, bits)
+        else:
+            pairs = ((one, other) for other, one in find(others, ones, bits))
+        for one, other in pairs:
+            yield asked[one], known[other]
 
 
 def _turns(queries: PictureHashes, same: Same) -> Iterator[Hashes]:

@@ -23,6 +23,7 @@ FEW = 50_000  # vectors that are all compared with each query
 AT_ONCE = 8_000_000  # pairs that are compared together
 QUERIES = 16_384  # vectors whose lists are looked for together
 NEIGHBOURS = 16  # of each vector that are kept: equal ones are joined through one another
+MORE = 10_000_000  # pairs beyond those that are kept, until the farther ones are dropped
 PROBES = 8  # lists that a vector is looked for in
 PER_LIST = 40  # vectors of the sample of k-means for each list; faiss warns below 39
 ROUNDS = 6  # of k-means: the lists need not be the best
@@ -110,7 +111,7 @@ class _Nearest:
 
     def __init__(self, queries: int, most: int) -> None:
         self._most = most
-        self._room = max(4 * queries * most, 1_000_000)  # pairs that are collected before the farther ones are dropped
+        self._room = queries * most + MORE
         self._found: list[tuple[Ints, Ints, Array]] = []
         self.number = 0
 
