@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where pictures and vectors are, and stay; none: nowhere")
     parser.add_argument("--json", type=Path, help="a file that gets the figures as JSON")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    for package in ("strata", "bench"):
+        logging.getLogger(package).setLevel(logging.INFO)
     with tempfile.TemporaryDirectory(prefix="curation-") as folder:
         figures = _measured(options, options.folder or Path(folder))
     for name, found in figures.items():
