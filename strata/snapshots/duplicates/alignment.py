@@ -16,7 +16,7 @@ import numpy as np
 
 from strata.images import THUMBNAIL
 
-LEAST_LIKENESS = 0.75
+LEAST_LIKENESS = 0.9
 EDGE = 2  # pixels at each side of the first picture that the second one may lack
 INNER = THUMBNAIL - 2 * EDGE
 CELL = 4  # pixels; a block has 2 × 2 cells, and blocks overlap by half
