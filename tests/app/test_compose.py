@@ -62,7 +62,7 @@ READ_BY = {
     "HF_ENDPOINT": "models/weights/hub.py",
     "HF_TOKEN": "huggingface_hub",
     "HOME": "libraries, for their caches",
-    "OPENAI_API_KEY": "models/chat/client.py",
+    "OPENAI_API_KEY": "models/chat/server.py",
     **dict.fromkeys(
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",

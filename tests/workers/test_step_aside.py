@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import models.chat.client as chat_client
+import models.chat.server as chat_server
 import strata.queue.waits as waits_module
 import workers.engines.queue as claims_module
 from bench.fakes.scripted_server import Reply, good, scripted
@@ -184,7 +184,7 @@ def test_all_is_computed_once_the_server_works_and_answers_are_paid_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waits_module, "FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(chat_client, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(chat_server, "FIRST_PAUSE", 0.05)
     answered, down = [0], [True]
 
     def answer(body: dict[str, Any]) -> Reply:
