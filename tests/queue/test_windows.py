@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,6 +142,27 @@ def test_what_is_restored_does_not_count_for_the_key(jobs: Jobs) -> None:
     ledger.settle("a", bill("j", "a#1", 200))  # the worker tells the same once more
     ledger.settle("b", bill("j", "b#1", 50))  # 100 that are spent now
     assert ledger.remaining("j") == f"0.9995 of 1 in money and 0.0004 of 0.0005 {of_key}"
+
+
+def test_what_is_given_back_is_taken_from_the_pieces_in_which_it_was_counted(queue: Queue, jobs: Jobs) -> None:
+    ledger, server = jobs.ledger, cast(Any, raw_redis(queue))
+    ledger.begin("j", None, new=True, key_id=KEY)
+    ledger.allow({KEY: 0.001})
+    assert ledger.reserve("j", "a", "a#1", Cost(tokens=1, money=300)) == "granted"
+    # a piece of the time passes: what was counted now was counted in the piece before
+    window = keys.used(MONEY.name, KEY)
+    ((piece, amount),) = server.hgetall(window).items()
+    before = str(int(piece) - 1)
+    server.hdel(window, piece)
+    server.hset(window, before, amount)
+    server.hset(keys.ledger("j"), "pieces:a#1", f"{before}:{amount}")
+    assert ledger.reserve("j", "a", "a#1", Cost(tokens=1, money=400)) == "granted"
+    assert ledger.reserve("j", "b", "b#1", Cost(tokens=1, money=200)) == "granted"
+    ledger.settle("a", bill("j", "a#1", 25))  # 50 of 400
+    assert server.hgetall(window) == {before: "50", piece: "200"}  # the other chunk's are all there
+    ledger.settle("b", bill("j", "b#1", 0))
+    assert server.hgetall(window) == {before: "50"}
+    assert ledger.remaining("j").startswith("0.00095 of 0.001 in money that the key")
 
 
 def test_a_key_and_a_budget_both_hold(queue: Queue, jobs: Jobs) -> None:

@@ -65,15 +65,29 @@ for i, name in ipairs(names) do
 end
 redis.call('HSET', ledger, entry_field, table.concat(ARGV, ' ', 4))
 
--- The same for the money in the window of the key; what is given back is taken from where it was counted.
+-- The same for the money in the window of the key. An entry notes how much of it was counted in which pieces, as
+-- PIECE:AMOUNT PIECE:AMOUNT …, the oldest first; what is given back is taken from the newest.
 if quota then
-  local piece_field, more = 'piece:' .. ARGV[3], tonumber(ARGV[5]) - previous[2]
-  if more > 0 then
-    redis.call('HSET', ledger, piece_field, present(seconds))
-    use(window, seconds, present(seconds), more)
-  elseif more < 0 then
-    lessen(window, redis.call('HGET', ledger, piece_field) or '', -more)
+  local field, more, counted = 'pieces:' .. ARGV[3], tonumber(ARGV[5]) - previous[2], {}
+  for piece, amount in string.gmatch(redis.call('HGET', ledger, field) or '', '(%d+):(%d+)') do
+    table.insert(counted, {piece, tonumber(amount)})
   end
+  if more > 0 then
+    local piece = string.format('%.0f', present(seconds))
+    use(window, seconds, present(seconds), more)
+    if #counted == 0 or counted[#counted][1] ~= piece then table.insert(counted, {piece, 0}) end
+    counted[#counted][2] = counted[#counted][2] + more
+  end
+  while more < 0 and #counted > 0 do
+    local last = counted[#counted]
+    local less = math.min(last[2], -more)
+    lessen(window, last[1], less)
+    last[2], more = last[2] - less, more + less
+    if last[2] == 0 then table.remove(counted) end
+  end
+  local notes = {}
+  for _, one in ipairs(counted) do table.insert(notes, string.format('%s:%.0f', one[1], one[2])) end
+  redis.call('HSET', ledger, field, table.concat(notes, ' '))
 end
 
 -- A settled entry is no longer an open reservation, unless another worker's entry has replaced it.
