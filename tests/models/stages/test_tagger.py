@@ -36,7 +36,7 @@ from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from tests.checkout import CHECKOUT
 from tests.fakes import wait_for_end, write_shard
-from tests.models.test_matcher import _open_clip
+from tests.models.stages.test_matcher import _open_clip
 from tests.service import running_service
 
 SCENES = [make_scene(HELD_OUT_SEED + seed, SceneOptions(min_objects=1)) for seed in range(24)]

@@ -16,7 +16,7 @@ from strata.client import ApiError, Client
 from strata.client.bulk import send_images
 from strata.core.records import Record
 from strata.core.schemas import JobStatus
-from tests.app.test_job_list import wait_for_list
+from tests.app.jobs.test_job_list import wait_for_list
 from tests.fakes import jpeg, wait_for_end
 from tests.service import Service, problem
 

@@ -21,7 +21,7 @@ from samples.labels import photographs
 from strata.core.layers import NOTHING_FOUND
 from strata.core.profiles import InvalidProfile, StageSettings, load_profile, read_profile
 from strata.core.records import ImageReference, Record, Status
-from tests.models.test_ssd import photograph
+from tests.models.stages.test_ssd import photograph
 
 
 def segmenter(**parameters: object) -> Any:

@@ -11,8 +11,8 @@ import pytest
 
 from app.routes import uploads as route
 from strata.jobs.retention import Retention
-from tests.app.test_job_list import wait_for_list
-from tests.app.test_uploads import digest_of, missing, send, stored, submit
+from tests.app.images.test_uploads import digest_of, missing, send, stored, submit
+from tests.app.jobs.test_job_list import wait_for_list
 from tests.fakes import jpeg
 from tests.service import MAX_BODY, Service, problem
 

@@ -26,7 +26,7 @@ from models.weights.cache import locate
 from models.weights.inventory import PROFILES
 from strata.core.profiles import EvidenceSettings, StageSettings, load_profile
 from strata.core.records import ImageReference, Record, Region
-from tests.models.test_ssd import photograph
+from tests.models.stages.test_ssd import photograph
 
 EVERYDAY = load_profile("everyday", PROFILES)
 CAT, CUP, MOTORCYCLE = (10.0, 2.0, 451.0, 300.0), (172.0, 12.0, 411.0, 240.0), (100.0, 66.0, 690.0, 450.0)

@@ -22,8 +22,8 @@ from app.http.audit import audit_file
 from strata.client import Client
 from strata.keys import Scope, StoredKeys
 from strata.queue.queue import Queue
-from tests.app.test_audit import lines
-from tests.app.test_sessions import OPERATOR, forget_keys
+from tests.app.access.test_audit import lines
+from tests.app.access.test_sessions import OPERATOR, forget_keys
 from tests.fakes import jpeg
 from tests.service import Answer, Service, problem, running_service
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.guards import Asked, guarded, quotable
 from models.sentences import sentences_of, whole_sentences
-from tests.models.guard_cases import CLEANED, CUT, CUT_IN, KEPT, PROMPT, REJECTED
+from tests.models.guards.guard_cases import CLEANED, CUT, CUT_IN, KEPT, PROMPT, REJECTED
 
 
 @pytest.mark.parametrize(("text", "answer"), CLEANED)

@@ -17,7 +17,7 @@ from strata.queue.job_list import JobFilter, image_of
 from strata.queue.queue import Queue
 from strata.snapshots import Selection, Snapshots
 from strata.store import PartsOf
-from tests.app.test_job_list import wait_for_list
+from tests.app.jobs.test_job_list import wait_for_list
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
