@@ -10,6 +10,9 @@
 -- @COUNTS@ the names of the ledger's sums, as Lua strings
 -- @QUOTAS@ the hash of what keys may spend in SECONDS (a placeholder too), by their ids
 -- @USED@   the beginning of the names of their windows, see windows.lua; the id follows
+-- @RESERVING@, @LEDGER@  the beginnings of the names of the set of a key's jobs that may have open reservations, and of
+--          ledgers
+-- @ACTIVE@ the hash of unfinished jobs
 --
 -- Returns `granted`, `refused`, or `later` if the cost does not fit now but may fit when other chunks are settled.
 
@@ -34,6 +37,20 @@ local window, seconds = '@USED@' .. (key or ''), @SECONDS@
 local holder, others = redis.call('HGET', ledger, holder_field), number('open')
 if holder then others = others - 1 end
 
+-- Whether another job of the key may return money: it has open reservations, and goes on.
+local function others_return()
+  for _, job in ipairs(redis.call('SMEMBERS', '@RESERVING@' .. key)) do
+    local name = '@LEDGER@' .. job
+    local open = tonumber(redis.call('HGET', name, 'open') or '0')
+    if open <= 0 or redis.call('HEXISTS', '@ACTIVE@', job) == 0 then
+      redis.call('SREM', '@RESERVING@' .. key, job)
+    elseif name ~= ledger then
+      return true
+    end
+  end
+  return false
+end
+
 if ARGV[1] ~= 'reserve' then
   -- Without a ledger there is nothing to settle: Redis was emptied, and the bill in the part's footer restores the sum.
   if redis.call('EXISTS', ledger) == 0 then return 'refused' end
@@ -52,7 +69,11 @@ else
   end
   if quota then
     local _, sum = read_window(window, seconds)
-    if sum + tonumber(ARGV[5]) - previous[2] > tonumber(quota) then return others > 0 and 'later' or 'refused' end
+    if sum + tonumber(ARGV[5]) - previous[2] > tonumber(quota) then
+      return (others > 0 or others_return()) and 'later' or 'refused'
+    end
+    redis.call('SADD', '@RESERVING@' .. key, string.sub(ledger, #'@LEDGER@' + 1))
+    redis.call('EXPIRE', '@RESERVING@' .. key, 2 * seconds)
   end
   -- Make this entry the chunk's open reservation. Any entry before it belongs to a worker that lost the chunk.
   redis.call('HSET', ledger, holder_field, ARGV[3])

@@ -133,7 +133,7 @@ def test_a_key_without_quotas_asks_redis_nothing_and_has_no_headers(
         raise AssertionError("Redis was asked")
 
     key = limited(idle)
-    for name in ("use", "use_for", "give_back", "give_back_for"):
+    for name in ("use", "use_for", "use_upload", "give_back_for"):
         monkeypatch.setattr(windows, name, nobody)
     answer = key.caption(jpeg())
     assert answer.status_code == 202 and "ratelimit" not in answer.headers
@@ -239,7 +239,28 @@ def test_sent_images_count_once(idle: Service) -> None:
     assert key.send(pictures[0]).status_code == 201 and key.left(bytes_quota(None), 100_000) == before
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(key.send, pictures[2:]))
-    assert [answer.status_code for answer in answers] == [429, 429]
+        assert [answer.status_code for answer in answers] == [429, 429]
+        # also one that is sent several times at once
+        other, size = limited(idle, bytes_stored=100_000), len(jpeg(60))
+        assert {answer.status_code for answer in pool.map(other.send, [jpeg(60)] * 8)} == {201}
+    assert 0 < 100_000 - other.left(bytes_quota(None), 100_000) <= size
+
+
+def test_bytes_are_given_back_to_the_key_for_which_they_count(idle: Service) -> None:
+    picture, most, quota = jpeg(20), 100_000, bytes_quota(None)
+    sender, other = limited(idle, bytes_stored=most), limited(idle, bytes_stored=most)
+    assert [key.send(picture).status_code for key in (sender, other)] == [201, 201]
+    assert sender.left(quota, most) < most and other.left(quota, most) == most
+    assert other.send(jpeg(30)).status_code == 201
+    before = other.left(quota, most)
+    assert before < most
+    # another key of the tenant submits what was sent, and deletes the job
+    body = {"input": {"uploads": [hashlib.sha256(picture).hexdigest()]}}
+    job = idle.client.post("/v1/batches", json=body, headers=other.headers).json()["id"]
+    assert idle.client.post(f"/v1/jobs/{job}/cancel", headers=other.headers).status_code == 200
+    wait_for_end(idle.jobs, job)
+    assert idle.client.delete(f"/v1/jobs/{job}", headers=other.headers).status_code == 204
+    assert sender.left(quota, most) == most and other.left(quota, most) == before
 
 
 # batches: how many images they have is known when they are indexed
