@@ -63,7 +63,7 @@ class KeyUse:
 
     def check_bytes(self, size: int) -> None:
         """Ask whether so many bytes more may be stored."""
-        if (most := self.quotas.bytes_stored) is not None:
+        if size and (most := self.quotas.bytes_stored) is not None:
             use = self._note(self._bytes, most, self.windows.use(self._bytes, self.key_id, most, 0))
             if use.left < size:
                 raise self._bytes_exceeded(most, size, use)
