@@ -30,7 +30,7 @@ from strata.client.client import Client
 from strata.core.settings import Settings
 from strata.queue.server_process import client, find_server
 from tests.checkout import CHECKOUT
-from tests.containers import (
+from tests.servers.containers import (
     FILE,
     GIVEN,
     KEY,

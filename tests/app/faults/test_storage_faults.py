@@ -23,9 +23,9 @@ from strata.queue.queue import Queue
 from strata.store.filesystem import Files
 from strata.store.storage_errors import storage_fault
 from strata.store.store import Store
-from tests.buckets import fresh_sessions
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.secrets import SECRET
+from tests.servers.buckets import fresh_sessions
 from tests.service import Answer, Service, problem, running_service
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -16,7 +16,7 @@ from strata.images import decode
 from strata.queue.queue import Queue
 from strata.store.store import Store
 from tests.fakes import wait_for_end, write_shard
-from tests.marks import KINDS, MARK, PHOTO, has_mark, marked
+from tests.images.marks import KINDS, MARK, PHOTO, has_mark, marked
 from tests.pinned import pin
 from tests.service import Service, running_service
 

@@ -16,7 +16,7 @@ from models.building import build_stage
 from models.items import CaptionRequest, Failure
 from models.writers import CaptionerStage, WriterStage
 from strata.core.profiles import StageSettings
-from tests.tiny_models import blip2_captioner, florence, make
+from tests.models.tiny.tiny_models import blip2_captioner, florence, make
 
 MAKERS = {"florence2": florence, "blip2": blip2_captioner}
 

@@ -27,7 +27,7 @@ from models.stages.composer import TransformersComposer
 from models.weights.hashes import sha256_of
 from strata.core.profiles import StageSettings
 from strata.core.records import Caption, ImageReference, Record, Region, TextLine
-from tests.chat_model import save_chat_model
+from tests.models.tiny.chat_model import save_chat_model
 
 
 def make_record(**changes: Any) -> Record:

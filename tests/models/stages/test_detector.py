@@ -26,7 +26,7 @@ from models.items import Detection, Failure
 from models.stages.detector import DENSE_CAPTIONS
 from models.stages.florence import RegionParser, WrittenRegion
 from strata.core.profiles import StageSettings
-from tests.tiny_models import florence, make
+from tests.models.tiny.tiny_models import florence, make
 
 LABELS = ("an owl", "a red car", "a sign")
 

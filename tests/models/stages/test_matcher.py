@@ -32,7 +32,7 @@ from models.stages.matcher import lavis_text, probabilities
 from models.weights.cache import BUNDLED
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings
-from tests.tiny_models import blip2_matcher, ending, make, siglip2
+from tests.models.tiny.tiny_models import blip2_matcher, ending, make, siglip2
 
 RED, BLUE = Image.new("RGB", (40, 20), "red"), Image.new("RGB", (9, 30), "blue")
 

@@ -14,7 +14,7 @@ from models.building import build_stage
 from models.items import CaptionRequest, Failure
 from models.stages.qwen_vl import QwenVLCaptioner
 from strata.core.profiles import StageSettings
-from tests.tiny_models import make, qwen3_vl
+from tests.models.tiny.tiny_models import make, qwen3_vl
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskGeneration
 
 from models.stages.sam.decoder import PointDecoder
-from tests import tiny_models
-from tests.tiny_models import make
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
 
 
 @pytest.fixture(scope="module", params=[tiny_models.sam, tiny_models.sam2], ids=["sam", "sam2"])

@@ -22,8 +22,8 @@ from models.building import build_stage
 from models.items import Failure, Segment
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings
-from tests import tiny_models
-from tests.tiny_models import make
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
 
 
 def _stage(backend: str = "classical", model: str = "builtin:classical", **parameters: object) -> SegmenterStage:

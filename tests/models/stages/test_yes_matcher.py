@@ -17,7 +17,7 @@ from models.building import build_stage
 from models.items import Failure, Pair
 from models.stages.qwen_vl import first_tokens
 from strata.core.profiles import StageSettings
-from tests.tiny_models import make, qwen3_vl
+from tests.models.tiny.tiny_models import make, qwen3_vl
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from models.weights.hub import needed
 from strata.core.profiles import StageSettings
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
-from tests.hub_server import HubServer, commit_of, running_hub
+from tests.servers.hub_server import HubServer, commit_of, running_hub
 
 NAME = "owner/model"
 WEIGHTS = random.Random(0).randbytes(25_000_000)  # more than two of the blocks in which huggingface_hub writes

@@ -17,9 +17,9 @@ from models.building import build_stage
 from models.weights.cache import BUNDLED
 from models.weights.inventory import PROFILES
 from strata.core.profiles import StageSettings, load_profile
-from tests import tiny_models
 from tests.checkout import CHECKOUT
-from tests.tiny_models import make
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
 
 Tensors = dict[str, torch.Tensor]
 # the class that wrote the published checkpoint, its stage and back end, and how a tiny one is made

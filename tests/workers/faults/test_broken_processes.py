@@ -18,7 +18,7 @@ from strata.cli.exits import PROCESS_BROKEN
 from strata.core import load_profile
 from strata.jobs.jobs import Jobs
 from tests.fakes import jpeg, write_shard
-from tests.machines import BATCH_PROFILE
+from tests.workers.programs.machines import BATCH_PROFILE
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def environment(jobs: Jobs, valkey_url: str, tmp_path: Path) -> dict[str, str]:
 
 
 def command(groups: str, after: int) -> list[str]:
-    return [sys.executable, "-m", "tests.breaking_worker", "--groups", groups, "--after", str(after)]
+    return [sys.executable, "-m", "tests.workers.programs.breaking_worker", "--groups", groups, "--after", str(after)]
 
 
 @pytest.mark.usefixtures("scheduler")

@@ -23,8 +23,8 @@ from strata.queue import keys
 from strata.queue.broker import Claim
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for, wait_for_end, write_shard
-from tests.machines import fake_profile, machine, run_to_end
 from tests.raw_redis import raw_redis
+from tests.workers.programs.machines import fake_profile, machine, run_to_end
 from workers import handover, items
 from workers.isolation import KILLED, Isolation, Verdict
 

@@ -1,9 +1,9 @@
 """What the installed vLLM accepts and returns, read from the source in its wheel without importing it.
 
-    python -m tests.vllm_signatures vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl tests/data_files/vllm-0.33.0.json
+    python -m tests.models.vllm.vllm_signatures WHEEL tests/data_files/vllm-0.33.0.json
 
 (`pip download --no-deps vllm==0.33.0` gets the wheel.) The file has names alone, no code. vLLM is under the Apache-2.0
-licence. `tests.vllm_module` makes a module of it that refuses what vLLM refuses.
+licence. `tests.models.vllm.vllm_module` makes a module of it that refuses what vLLM refuses.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def signatures_of(wheel: Path) -> dict[str, Any]:
     assert isinstance(parts, ast.Dict)
     assert isinstance(ends, ast.Tuple)
     return {
-        "source": f"{wheel.name}, Apache-2.0, read by tests/vllm_signatures.py",
+        "source": f"{wheel.name}, Apache-2.0, read by tests/models/vllm/vllm_signatures.py",
         "LLM": {one.name: arguments_of(one) for one in functions if one.name in METHODS},
         "RequestOutput": arguments_of(own[0]),
         **{name: fields_of(classes[path][name]) for path, names in CLASSES.items() for name in names},

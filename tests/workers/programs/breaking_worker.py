@@ -1,4 +1,7 @@
-"""A worker whose captioner breaks as a GPU does: `python -m tests.breaking_worker --after 5 --groups index,vision`."""
+"""A worker whose captioner breaks as a GPU does.
+
+python -m tests.workers.programs.breaking_worker --after 5 --groups index,vision
+"""
 
 from __future__ import annotations
 

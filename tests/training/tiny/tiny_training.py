@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import TimmWrapperConfig
 
-from tests.squares import Squares, tiny_mixture
+from tests.training.tiny.squares import Squares, tiny_mixture
 from training.config import Config
 from training.losses import LossLog
 from training.tiny import build_processor, save_start

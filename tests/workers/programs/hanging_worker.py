@@ -1,4 +1,7 @@
-"""A worker whose captioner hangs at some images: `python -m tests.hanging_worker --always 113 --once FILE`."""
+"""A worker whose captioner hangs at some images.
+
+python -m tests.workers.programs.hanging_worker --always 113 --once FILE
+"""
 
 from __future__ import annotations
 

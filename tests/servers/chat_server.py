@@ -1,6 +1,6 @@
 """A real chat server on loopback (a random transformers model behind FastAPI), with optional faults.
 
-    python -m tests.chat_server --model FOLDER --port PORT --spent FILE --trouble 0.2
+    python -m tests.servers.chat_server --model FOLDER --port PORT --spent FILE --trouble 0.2
 
 FILE gets a line of tokens read and written for each answer that was generated, before it is sent or lost: what a
 provider would bill. Questions with the word "cursed" are answered in garbage always.

@@ -9,8 +9,8 @@ from typing import Any
 
 from models.weights.inventory import PROFILES
 from strata.core.profiles import load_profile
-from tests import tiny_models
-from tests.tiny_models import make
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
 
 CAPTION = "A red car stands beside an owl."
 REGIONS = "a red car<loc_100><loc_200><loc_499><loc_799>an owl<loc_500><loc_0><loc_999><loc_499>"

@@ -1,6 +1,6 @@
 """Make a small store with the code as it is: parts, jobs and a snapshot that later versions must still read.
 
-    python -m tests.keep_store tests/data_files/store-schema-N
+    python -m tests.store.keep_store tests/data_files/store-schema-N
 
 Six scenes of `samples/shards` and one damaged JPEG, described twice: with the demo's models, and with the demo's
 vision models and a chat server that charges. Both jobs are retried once, so that a second attempt's parts are there.

@@ -1,4 +1,4 @@
-"""A worker with fake vision stages and a real composer: `python -m tests.chat_worker --groups llm`."""
+"""A worker with fake vision stages and a real composer: `python -m tests.workers.programs.chat_worker --groups llm`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A module `vllm` whose classes accept and return exactly what the recorded version's do; a script answers.
 
-The record is tests/data_files/vllm-0.33.0.json, see `tests.vllm_signatures`. A wrong name, a missing argument, a kind
+The record is tests/data_files/vllm-0.33.0.json, see `vllm_signatures.py`. A wrong name, a missing argument, a kind
 of message part that does not exist and a finish reason that is none are errors here as they are there. The model's own
 work is not imitated: what it answers is the script's.
 """

@@ -1,4 +1,4 @@
-"""Two processes that train together on a CPU, for tests: `python -m tests.two_ranks FOLDER START`.
+"""Two processes that train together on a CPU, for tests: `python -m tests.training.tiny.two_ranks FOLDER START`.
 
 Each has the variables that torchrun, which accelerate launches, sets; accelerate itself starts several processes on
 CPUs by MPI alone. The second is a fork, so that packages are imported once. They train the tiny model with DDP. Then
@@ -22,8 +22,8 @@ from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from tests.squares import tiny_mixture
-from tests.tiny_training import tiny_config
+from tests.training.tiny.squares import tiny_mixture
+from tests.training.tiny.tiny_training import tiny_config
 from training.config import Config
 from training.train import load_model, train
 
