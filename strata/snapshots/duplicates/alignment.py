@@ -72,12 +72,12 @@ def _moved(pictures: Floats, moves: Floats) -> Floats:
         np.maximum(0, 1 - np.abs(np.clip(_PLACES + shift + growth * _STEPS, 0, THUMBNAIL - 1)[..., None] - _ALL))
         for shift, growth in ((moves[:, 0:1], moves[:, 1:2]), (moves[:, 2:3], moves[:, 3:4]))
     )
-    return (down[:, None] @ pictures @ across[:, None].swapaxes(-1, -2)).reshape(len(pictures), 3, INNER**2)
+    return np.asarray((down[:, None] @ pictures @ across[:, None].swapaxes(-1, -2)).reshape(len(pictures), 3, INNER**2))
 
 
 def _level(pictures: Floats) -> Floats:
     """Pictures without their mean and their slope."""
-    return pictures - (pictures @ _PLANE.T) @ _PLANE
+    return np.asarray(pictures - (pictures @ _PLANE.T) @ _PLANE)
 
 
 def _recoloured(target: Floats, pictures: Floats) -> Floats:
@@ -113,14 +113,14 @@ def _structure(target: Floats, moved: Floats) -> Floats:
     like = (2 * shared + floor) / (energy + floor)
     # a block counts as far as one of the pictures has something there
     weight = energy / (energy + 2 * floor) + 1e-6
-    return (like * weight).sum((1, 2)) / weight.sum((1, 2))
+    return np.asarray((like * weight).sum((1, 2)) / weight.sum((1, 2)))
 
 
 def _sums(pictures: Floats) -> Floats:
     """The sums of each block: (pairs, 3, blocks, blocks)."""
     count = INNER // CELL
     cells = pictures.reshape(-1, 3, count, CELL, count, CELL).sum((3, 5))
-    return cells[..., 1:, 1:] + cells[..., :-1, 1:] + cells[..., 1:, :-1] + cells[..., :-1, :-1]
+    return np.asarray(cells[..., 1:, 1:] + cells[..., :-1, 1:] + cells[..., 1:, :-1] + cells[..., :-1, :-1])
 
 
 def _blur(weights: tuple[int, ...]) -> Floats:

@@ -166,6 +166,7 @@ def _centres(database: RowArray) -> Any:
     sample = np.linspace(0, len(database) - 1, min(len(database), PER_LIST * count)).astype(np.int64)
     means = faiss.Kmeans(database.width, count, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1)
     means.train(database[sample].astype(np.float32))
+    assert means.centroids is not None
     index = faiss.IndexFlatIP(database.width)
     index.add(means.centroids)
     return index
