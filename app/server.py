@@ -35,11 +35,13 @@ BACKLOG = 2048  # connections that wait to be accepted
 UNACKNOWLEDGED_MS = 60_000  # after which a connection ends, if its client acknowledges nothing that was sent
 
 
-def serve(settings: Settings, with_workers: bool, template: Template | None = None) -> int:
+def serve(
+    settings: Settings, with_workers: bool, template: Template | None = None, children: Sequence[Child] = ()
+) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code of a worker that cannot be restarted, else 0.
 
-    template: what workers are forked from, if there is one. Raises StrataError if the service cannot start, or if its
-    embedded server ended and cannot be restarted.
+    template: what workers are forked from, if there is one; children: workers in place of those of the default profile.
+    Raises StrataError if the service cannot start, or if its embedded server ended and cannot be restarted.
     """
     # check the settings before anything is started
     _refuse_unsafe_bind(settings)
@@ -55,7 +57,8 @@ def serve(settings: Settings, with_workers: bool, template: Template | None = No
         queue = Queue(url)
         store = _paired_store(settings, queue)
         # the supervisor's thread starts and restarts the workers while this thread imports the service and serves
-        children = workers(process_groups(profile)) if with_workers else []
+        if with_workers:
+            children = children or workers(process_groups(profile))
         watch = Watch(queue, embedded, _address(listening, settings.host), children)
         supervisor = Supervisor(children, worker_environment(settings, url), watch.check, watch.end, template)
         with supervisor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from strata.cli.processes import worker_template
 
@@ -17,18 +16,15 @@ def main() -> None:
     command = [sys.executable, "-m", "bench.peers.strata_worker", *words]
     with worker_template([*command, "--forks"]) as template:
         # imported while the template imports, as `strata serve` does
-        from app import server
+        from app.server import serve
         from app.supervisor import Child
         from strata.core import GROUPS, load_settings
         from strata.logs import begin_log
 
-        def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
-            return [Child(f"{number}", command, ",".join(GROUPS)) for number in range(given.workers)]
-
         settings = load_settings()
         begin_log(settings.log_format, settings.log_level)
-        server.workers = workers
-        code = server.serve(settings, with_workers=True, template=template)
+        workers = [Child(f"{number}", command, ",".join(GROUPS)) for number in range(given.workers)]
+        code = serve(settings, with_workers=True, template=template, children=workers)
     sys.exit(code)
 
 
