@@ -25,6 +25,7 @@ Ints = np.typing.NDArray[np.int64]
 
 PARTS_AT_ONCE = 64  # parts whose columns are computed together in one thread
 NOTHING = "none"  # the value of a name in rows without a kept entry
+CLUSTER = "cluster"  # the feature that the selection computes from the embeddings of all rows
 _ALWAYS = ("key", "status")
 
 
@@ -247,10 +248,14 @@ def _text_feature(layer: LayerSpec) -> Feature:
     return Feature("name", meaning, columns, _text_of(layer))
 
 
-def _review(table: pa.Table) -> Any:
-    """What `read_rows` has found of the judgments; NOTHING in a table without."""
-    unjudged = pa.array([NOTHING] * table.num_rows, pa.string())
-    return table.column("review") if "review" in table.column_names else unjudged
+def _given(name: str) -> Callable[[pa.Table], Any]:
+    """A function that gives a column which is not in the parts but added to a table; NOTHING in a table without."""
+
+    def given(table: pa.Table) -> Any:
+        there = name in table.column_names
+        return table.column(name) if there else pa.array([NOTHING] * table.num_rows, pa.string())
+
+    return given
 
 
 # the texts of layers, by the names of their features; "text" and "tags" are other features
@@ -278,7 +283,9 @@ FEATURES: dict[str, Feature] = {
     "width": Feature("number", "pixels", ("width",), _column("width")),
     "height": Feature("number", "pixels", ("height",), _column("height")),
     **{name: _text_feature(LAYERS[layer]) for name, layer in TEXTS.items()},
-    "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _review),
+    "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _given("review")),
+    "source": Feature("name", "the job or data set of --from that has the row", (), _given("source")),
+    CLUSTER: Feature("name", "the cluster of the image's embedding, which the selection finds", (), _given(CLUSTER)),
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
     "personal": Feature(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from strata.cli.snapshot.access import Name, as_json_of, show_snapshot, snapshots_of
+from strata.cli.snapshot.access import Name, as_json_of, save_plot, show_snapshot, snapshots_of
+from strata.cli.snapshot.options import Plot
 from strata.cli.terminal import AsJson, StoreUri, output
-from strata.counts import counted
 from strata.errors import InvalidInput
 
 
@@ -46,7 +45,7 @@ def list_snapshots(
 
 def show(
     name: Name,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the composition: .png, .svg, .pdf.")] = None,
+    plot: Plot = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
@@ -55,12 +54,7 @@ def show(
     Exit code 14 if parts with its rows are lost.
     """
     snapshot = snapshots_of(store).open(name)
-    if plot:
-        from strata.snapshots import plot_composition
-
-        selected = f"{snapshot.name}: {counted(snapshot.manifest.counts.selected, 'row')}"
-        plot_composition(snapshot.manifest.composition, selected, plot)
-        print(f"plot: {plot}", file=sys.stderr)
+    save_plot(snapshot, plot)
     show_snapshot(snapshot, as_json)
     snapshot.check_parts()
 
