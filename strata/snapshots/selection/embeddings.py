@@ -51,7 +51,7 @@ def with_clusters(
     """
     vectors = read_vectors(store, parts, rows, selection.ways)
     if selection.centroids is not None:
-        clusters = _kept(store, selection.centroids)
+        clusters = kept_clusters(store, selection.centroids)
         if clusters.centroids.shape[1] != vectors.shape[1]:
             raise SelectionError("the clusters are those of embeddings of another model")
     else:
@@ -72,7 +72,7 @@ def clusters_fault(store: Store, digest: str) -> str | None:
     """Why the kept clusters are not those of a digest; None if they are. Raises OSError."""
     path = f"snapshots/objects/{digest}.{SUFFIX}"
     try:
-        whole = _kept(store, digest).digest == digest
+        whole = kept_clusters(store, digest).digest == digest
     except SelectionError:
         return f"{path} is missing"
     except (pa.ArrowException, KeyError, ValueError) as error:
@@ -80,7 +80,8 @@ def clusters_fault(store: Store, digest: str) -> str | None:
     return None if whole else f"{path} is damaged: it has other clusters"
 
 
-def _kept(store: Store, digest: str) -> Clusters:
+def kept_clusters(store: Store, digest: str) -> Clusters:
+    """The clusters of a digest. Raises SelectionError if the store does not have them, pa.ArrowException, OSError."""
     try:
         return Clusters.from_bytes(store.get(_path(store, digest)))
     except FileNotFoundError:
