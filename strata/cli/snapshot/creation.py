@@ -90,7 +90,7 @@ def _create(given: Options) -> None:
     tenant, as_json, store = given.pop("tenant"), given.pop("as_json"), given.pop("store")
     _check_files(selection, like, plot)
     # what is left are the options of the selection
-    options = {option: value for option, value in given.items() if value not in (None, False, [])}
+    options = {option: value for option, value in given.items() if not (value is None or value is False or value == [])}
     options = {**(_read_file(selection) if selection else {}), **options}
     made = _made(snapshots_of(store), name, (sources, singles), (options, like, tenant))
     save_plot(made, plot)

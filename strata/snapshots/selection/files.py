@@ -46,7 +46,7 @@ class SelectionFile(BaseModel):
 
     def options(self, folder: Path) -> dict[str, Any]:
         """The options by name, without those that are not set. folder: of the file."""
-        found = {name: value for name, value in self if value not in (None, False, [], {})}
+        found = {name: value for name, value in self if not (value is None or value is False or value in ([], {}))}
         found |= {name: folder / found[name] for name in ("without", "scores", "exclude") if name in found}
         texts = {
             "leave_out": [f"{name}={rule}" for name, rule in self.leave_out.items()],
