@@ -89,11 +89,7 @@ def test_novelty_is_the_distance_to_the_nearest_better_row(rows: list[tuple[int,
     vectors, hashes = vectors_of(len(rows), seed)[0].astype(np.float32), np.arange(len(rows), dtype=np.uint64)
     found = novelty_of(vectors, places, worth.astype(float), hashes)
     for row, (place, own) in enumerate(rows):
-        better = [
-            other
-            for other, (at, much) in enumerate(rows)
-            if at == place and (much, -other) > (own, -row) and place >= 0
-        ]
+        better = [other for other, (at, much) in enumerate(rows) if at == place and (much, -other) > (own, -row)]
         cosines = [float(vectors[row] @ vectors[other]) for other in better]
         expected = 0 if place < 0 else 1 - max([0.0, *cosines])
         assert found[row] == pytest.approx(max(0.0, expected), abs=1e-5)
@@ -127,7 +123,7 @@ def test_a_snapshot_balances_clusters_and_keeps_them(store: Store) -> None:
     like = snapshots.create("like", more, made.manifest.selection)
     assert like.manifest.selection.centroids == made.manifest.selection.centroids
     assert like.manifest.selection.axes == made.manifest.selection.axes
-    old = {key for key in made.with_keys(made.rows()).column("key").to_pylist()}
+    old = set(made.with_keys(made.rows()).column("key").to_pylist())
     now = [key for key in like.with_keys(like.rows()).column("key").to_pylist() if key.startswith("0-")]
     assert set(now) <= old
     assert made.fault() is None and like.fault() is None

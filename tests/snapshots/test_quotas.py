@@ -75,9 +75,8 @@ def test_no_source_has_more_and_nothing_is_left_without_need(
 def test_a_selection_keeps_to_quotas_and_stays_balanced(method: str) -> None:
     rows = [(f"{'ab'[n % 4 > 0]}{n}", *row[1:]) for n, row in enumerate(photographs(2000))]
     axes = axes_of(["text"], []) if method == "balanced" else ()
-    asked = Selection.model_validate(
-        {"method": method, "count": 1000, "axes": axes, "quotas": quotas_of(["*/b.tar=60%"])}
-    )
+    quotas = quotas_of(["*/b.tar=60%"])
+    asked = Selection.model_validate({"method": method, "count": 1000, "axes": axes, "quotas": quotas})
     choice = select(table_of(rows), ["i"], asked)
     taken = [rows[place] for place in choice.indices]
     assert len(taken) == 1000 and sum(row[0][0] == "b" for row in taken) == 600

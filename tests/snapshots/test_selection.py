@@ -74,8 +74,8 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 def embedded_of(rows: Sequence[Row]) -> tuple[np.typing.NDArray[Any], np.typing.NDArray[np.int64]]:
     """A vector of each row, of its key alone, and its cluster: the largest of three of its numbers."""
-    drawn = [np.random.default_rng(crc32(row[0].encode())).standard_normal(8) for row in rows]
-    vectors = np.array(drawn, np.float32).reshape(-1, 8)
+    hashes = np.array([crc32(row[0].encode()) for row in rows], np.float64)
+    vectors = np.sin(hashes[:, None] * np.arange(1, 9)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors, vectors[:, :3].argmax(axis=1)
 
@@ -204,12 +204,8 @@ def test_diverse_takes_the_best_and_leaves_what_is_like_it() -> None:
     rows = [(key, 5, False, "cat", match) for key, match in (("a", 0.9), ("b", 0.8), ("c", 0.5), ("d", 0.4))]
     taken = []
     for count in range(1, 5):
-        choice = select(
-            table_of(rows),
-            ["i"],
-            OF_OTHERS[2].model_copy(update={"count": count}),
-            embedded=(vectors, np.zeros(4, int)),
-        )
+        asked = OF_OTHERS[2].model_copy(update={"count": count})
+        choice = select(table_of(rows), ["i"], asked, embedded=(vectors, np.zeros(4, np.int64)))
         taken.append({rows[place][0] for place in choice.indices})
     assert taken == [{"a"}, {"a", "d"}, {"a", "c", "d"}, {"a", "b", "c", "d"}]
 
@@ -293,12 +289,8 @@ def test_what_is_no_selection(values: dict[str, Any]) -> None:
 
 
 def test_a_selection_survives_json() -> None:
-    for selection in (
-        *METHODS,
-        *OF_OTHERS,
-        Selection(method="balanced"),
-        Selection(quotas=(Quota(source="a", rows=3),)),
-    ):
+    others = (Selection(method="balanced"), Selection(quotas=(Quota(source="a", rows=3),)))
+    for selection in (*METHODS, *OF_OTHERS, *others):
         assert Selection.model_validate_json(selection.model_dump_json()) == selection
     assert Selection(method="balanced").axes == DEFAULT_AXES
 
