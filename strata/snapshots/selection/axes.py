@@ -108,10 +108,14 @@ class Axis(Setting):
         return axis
 
     def with_clusters(self, names: tuple[str, ...]) -> Self:
-        """The axis with a label for each cluster, if it is by clusters and has none yet. Raises AxisError."""
+        """The axis with a label for each cluster, if it is by clusters and has none yet. Raises AxisError.
+
+        Rows without an embedding are no kind that a balance should favour: their share stays what it is.
+        """
         if self.feature != CLUSTER or self.names is not None:
             return self
-        return self.model_copy(update={"names": names, "commonest": len(names)}).with_shares(self.shares)
+        update = {"names": names, "commonest": len(names), "held": (OTHER,)}
+        return self.model_copy(update=update).with_shares(self.shares)
 
     def resolved(self, column: pa.ChunkedArray) -> Self:
         """The axis with what depends on the rows: the commonest names of a column, the shares of held labels."""

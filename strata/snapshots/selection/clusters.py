@@ -46,24 +46,6 @@ class Clusters:
     names: tuple[str, ...]
     centroids: Vectors
 
-    @classmethod
-    def found(cls, vectors: Vectors, hashes: Hashes, things: pa.ChunkedArray, count: int | None = None) -> Clusters:
-        """Find clusters among rows. hashes: which decide on the sample; things: of each row, for the names.
-
-        count: of clusters, at most so many as rows; None: by `cluster_count`. Raises InvalidInput if faiss is missing
-        or no row has an embedding.
-        """
-        there = np.flatnonzero(vectors.any(axis=1))
-        if not len(there):
-            raise InvalidInput("no row has an embedding: none of the images could be read")
-        wanted = min(count or cluster_count(len(there)), len(there))
-        sample = there[np.argsort(hashes[there], kind="stable")[: PER_CLUSTER * wanted]]
-        centroids = _centroids_of(vectors[sample].astype(np.float32), wanted)
-        places = nearest(vectors, centroids)
-        order = np.argsort(-np.bincount(places[places >= 0], minlength=wanted), kind="stable")
-        of_cluster = np.append(np.argsort(order), -1)[places]
-        return cls(_names(of_cluster, things, wanted), centroids[order])
-
     def labels(self, places: Ints) -> pa.Array:
         """The names of clusters by their place, NOTHING for -1."""
         return pa.array([*self.names, NOTHING], pa.string()).take(pa.array(places % (len(self.names) + 1)))
@@ -88,6 +70,27 @@ class Clusters:
         table = pq.read_table(pa.BufferReader(content))
         centroids = pc.list_flatten(table.column("centroid")).to_numpy().reshape(table.num_rows, -1)
         return cls(tuple(table.column("name").to_pylist()), centroids)
+
+
+def find_clusters(
+    vectors: Vectors, hashes: Hashes, things: pa.ChunkedArray, count: int | None = None
+) -> tuple[Clusters, Ints]:
+    """Clusters of rows, and the place of each row's cluster, -1 for a row without a vector.
+
+    hashes: which decide on the sample; things: of each row, for the names. count: of clusters, at most so many as rows;
+    None: by `cluster_count`. Raises InvalidInput if faiss is missing or no row has an embedding.
+    """
+    there = np.flatnonzero(vectors.any(axis=1))
+    if not len(there):
+        raise InvalidInput("no row has an embedding: none of the images could be read")
+    wanted = min(count or cluster_count(len(there)), len(there))
+    sample = there[np.argsort(hashes[there], kind="stable")[: PER_CLUSTER * wanted]]
+    centroids = _centroids_of(vectors[sample].astype(np.float32), wanted)
+    places = nearest(vectors, centroids)
+    # the largest first
+    order = np.argsort(-np.bincount(places[places >= 0], minlength=wanted), kind="stable")
+    places = np.append(np.argsort(order), -1)[places]
+    return Clusters(_names(places, things, wanted), centroids[order]), places
 
 
 def _centroids_of(sample: Vectors, count: int) -> Vectors:

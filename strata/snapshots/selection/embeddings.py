@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from strata.snapshots.duplicates import vectors_of
 from strata.snapshots.features import CLUSTER
-from strata.snapshots.selection.clusters import Clusters, Ints, Vectors, nearest
+from strata.snapshots.selection.clusters import Clusters, Ints, Vectors, find_clusters, nearest
 from strata.snapshots.selection.order import row_hashes
 from strata.snapshots.selection.settings import Selection, SelectionError
 from strata.store import READERS, FeatureReader, Part, Store
@@ -54,10 +54,10 @@ def with_clusters(
         clusters = kept_clusters(store, selection.centroids)
         if clusters.centroids.shape[1] != vectors.shape[1]:
             raise SelectionError("the clusters are those of embeddings of another model")
+        places = nearest(vectors, clusters.centroids)
     else:
         hashes = row_hashes(rows, [Part.parse(path).identity for path in parts], selection.seed)
-        clusters = Clusters.found(vectors, hashes, rows.column("thing"), selection.clusters)
-    places = nearest(vectors, clusters.centroids)
+        clusters, places = find_clusters(vectors, hashes, rows.column("thing"), selection.clusters)
     place = rows.schema.get_field_index(CLUSTER)
     rows = rows.set_column(place, CLUSTER, clusters.labels(places))
     return rows, selection.with_clusters(clusters.names, clusters.digest), clusters, (vectors, places)
