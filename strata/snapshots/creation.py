@@ -95,7 +95,7 @@ def choose(
     # read the features of the selection, and of the default axes, which the composition always shows
     axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
     paths = [part.path for part in chosen_from]
-    rows = _joined(read_rows(store, paths, selection.features | set(axes), advance, selection.ways), own, tell)
+    rows = _joined(read_rows(store, paths, selection.features | set(axes), advance, selection.ways, True), own, tell)
     selection = _with_ways(store, selection, rows.ways, chosen_from, own)
     table, selection, clusters, embedded = with_whole(store, sources, chosen_from, rows.table, selection)
     rows = replace(rows, table=table)

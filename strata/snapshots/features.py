@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from strata.core import LAYERS, THINGS, LayerSpec, Status, head_of
+from strata.errors import InvalidInput
 from strata.judgments import Judgments, Review, Subject, reviews
 from strata.privacy import MAY_HOLD, Personal, personal_data
 from strata.store import READERS, FeatureReader, Part, Store
@@ -33,7 +34,8 @@ _ALWAYS = ("key", "status")
 class Feature:
     """A feature: its kind, its meaning for users, the columns of parts that it needs, and how it is computed.
 
-    stage: of the group `features`, whose parts have the columns; None: the columns are those of `llm` parts.
+    stage: of the group `features`, whose parts have the columns; None: the columns are those of `llm` parts. whole:
+    whether it needs more than the row, and only the selection of a snapshot knows it.
     """
 
     kind: Kind
@@ -41,6 +43,7 @@ class Feature:
     columns: tuple[str, ...]
     compute: Callable[[pa.Table], Any]
     stage: str | None = None
+    whole: bool = False
 
 
 def entries_of(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
@@ -284,8 +287,8 @@ FEATURES: dict[str, Feature] = {
     "height": Feature("number", "pixels", ("height",), _column("height")),
     **{name: _text_feature(LAYERS[layer]) for name, layer in TEXTS.items()},
     "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _given("review")),
-    "source": Feature("name", "the job or data set of --from that has the row", (), _given("source")),
-    CLUSTER: Feature("name", "the cluster of the image's embedding, which the selection finds", (), _given(CLUSTER)),
+    "source": Feature("name", "the job or data set of --from that has the row", (), _given("source"), whole=True),
+    CLUSTER: Feature("name", "the cluster of embeddings that the image is in", (), _given(CLUSTER), whole=True),
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
     "personal": Feature(
@@ -321,21 +324,21 @@ def read_rows(
     features: Iterable[str],
     advance: Callable[[int], object] = lambda parts: None,
     ways: Mapping[str, str] | None = None,
+    whole: bool = False,
 ) -> Rows:
     """Read features of all succeeded rows of parts.
 
-    parts: paths from the store's root. advance: gets the number of parts read since the last call. ways: how stages of
-    the group `features` have computed, where there are several. Raises FileNotFoundError for a part that does not
-    exist, for the feature `review` LostJudgments, and MissingFeatures for what was not computed.
+    parts: paths from the store's root. advance: gets the numbers of parts that were read. ways: of stages of the group
+    `features`, where there are several. whole: whether features that need all rows may be asked for; the caller sets
+    them. Raises FileNotFoundError for a missing part, LostJudgments for `review`, MissingFeatures and InvalidInput.
     """
-    names = sorted({*features, "key"})
+    names = _names(features, whole)
     own, beside = ([FEATURES[name] for name in names if bool(FEATURES[name].stage) is there] for there in (False, True))
     columns = list(dict.fromkeys((*_ALWAYS, *(column for feature in own for column in feature.columns))))
     reader = FeatureReader(store, ways) if beside else None
     said = reviews(Judgments(store).of_fingerprints(_fingerprints(parts)).whole()) if "review" in names else {}
 
     def read(start: int) -> tuple[pa.Table, Counter[str], int]:
-        # the batch as one table, with the origin of each row
         batch = parts[start : start + PARTS_AT_ONCE]
         tables = [_with_origin(index, store.read_columns(path, columns)) for index, path in enumerate(batch, start)]
         tables = [_with_features(*each, reader, beside) for each in zip(tables, batch, strict=True)]
@@ -355,6 +358,15 @@ def read_rows(
             statuses += counts
             advance(number)
     return Rows(pa.concat_tables(found).combine_chunks(), statuses, reader.used if reader is not None else {})
+
+
+def _names(features: Iterable[str], whole: bool) -> list[str]:
+    """The features that are read, sorted. Raises InvalidInput for one that only the selection of a snapshot knows."""
+    names = sorted({*features, "key"})
+    for name in names:
+        if FEATURES[name].whole and not whole:
+            raise InvalidInput(f"the feature {name!r} needs all rows: only `strata snapshot create` has it")
+    return names
 
 
 def _with_features(table: pa.Table, path: str, reader: FeatureReader | None, features: Sequence[Feature]) -> pa.Table:
