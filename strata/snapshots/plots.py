@@ -42,17 +42,15 @@ def plot_composition(composition: Composition, title: str, path: Path) -> None:
     features = list(composition)
     lines = [features[start : start + columns] for start in range(0, len(features), columns)]
     # sizes in inches: the height of a line of panels grows with the labels of its largest
-    heights = [1.1 + 0.26 * max(_height(len(composition[feature])) for feature in line) for line in lines]
-    figure = Figure(figsize=(4.2 * columns, 0.6 + sum(heights)), layout="constrained")
+    labels_of = [max(_height(len(composition[feature])) for feature in line) for line in lines]
+    heights = [1.2 + 0.26 * labels for labels in labels_of]
+    figure = Figure(figsize=(4.2 * columns, 0.7 + sum(heights)), layout="constrained")
     panels = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
     for panel in panels.flat[len(features) :]:
         panel.set_axis_off()
-    for panel, (feature, labels) in zip(panels.flat, composition.items(), strict=False):
-        draw = _bars if len(labels) <= SHOWN else _curves
-        draw(panel, labels)
-        spread = " → ".join(f"{value:,.1f}" for value in evenness_of(labels))
-        panel.set_title(f"{feature}: as even as {spread} of {len(labels):,}", fontsize="medium")
-    panels[0, 0].legend()
+    for panel, (number, feature) in zip(panels.flat, enumerate(features), strict=False):
+        _draw(panel, feature, composition[feature], labels_of[number // columns])
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     figure.suptitle(title)
     try:
         figure.savefig(path)
@@ -65,6 +63,18 @@ def _height(labels: int) -> int:
     return max(4, labels if labels <= SHOWN else SHOWN // 3)
 
 
+def _draw(panel: Axes, feature: str, labels: dict[str, tuple[int, int]], height: int) -> None:
+    """One panel. height: of its line of panels, in labels, so that all bars are equally thick."""
+    if len(labels) <= SHOWN:
+        _bars(panel, labels)
+        panel.set_ylim(max(height, len(labels)) - 0.4, -0.6)
+    else:
+        _curves(panel, labels)
+    before, after = evenness_of(labels)
+    spread = f"spread as over {before:,.1f} equal labels before, {after:,.1f} after"
+    panel.set_title(f"{feature}, {len(labels):,} labels\n{spread}", fontsize="small")
+
+
 def _bars(panel: Axes, labels: dict[str, tuple[int, int]]) -> None:
     """Two bars for each label, the first label at the top."""
     rows = range(len(labels))
@@ -73,9 +83,7 @@ def _bars(panel: Axes, labels: dict[str, tuple[int, int]]) -> None:
     shown = [label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…" for label in labels]
     # a name may have a dollar, which would begin a formula
     panel.set_yticks(rows, [label.replace("$", r"\$") for label in shown])
-    panel.invert_yaxis()
     panel.set_xlabel("% of rows")
-    panel.margins(y=0.02)
 
 
 def _curves(panel: Axes, labels: dict[str, tuple[int, int]]) -> None:

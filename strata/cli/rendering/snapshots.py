@@ -121,7 +121,7 @@ def _head_lines(name: str, manifest: Manifest) -> Iterator[str]:
 def _composition(manifest: Manifest) -> Iterator[RenderableType]:
     for feature, whole in manifest.composition.items():
         labels = commonest_of(whole)
-        spread = "as even as {:,.1f} labels before, {:,.1f} after".format(*evenness_of(whole))
+        spread = "spread as over {:,.1f} equal labels before, {:,.1f} after".format(*evenness_of(whole))
         caption = f"{spread}, of {len(whole):,}" if len(whole) > len(labels) else None
         table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
         table.add_column(feature, min_width=12)
