@@ -18,7 +18,9 @@ import typer
 
 import strata
 from strata import environment
-from strata.cli import evaluation, exits, jobs, models, processes, profiles, review, samples, search, training
+from strata.cli import exits, jobs, models, processes, profiles, review, samples, search, training
+from strata.cli.evaluation.evaluate import evaluate
+from strata.cli.evaluation.report import report
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
@@ -121,8 +123,8 @@ app.add_typer(keys.app)
 app.add_typer(models.app)
 app.add_typer(profiles.app)
 app.command()(models.calibrate)
-app.command()(evaluation.evaluate)
-app.command()(evaluation.report)
+app.command()(evaluate)
+app.command()(report)
 app.add_typer(review.app)
 app.command()(samples.samples)
 app.command()(features)
