@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.curation.copies import copies, plant, scene
-from samples.copies import KINDS, encoded
+from bench.curation.copies import KINDS, copies, encoded, plant, scene
 from strata.core import Profile
 from strata.data import PictureHasher, hash_pictures
 from strata.snapshots import Benchmarks, OwnFiles, Selection, Snapshots
