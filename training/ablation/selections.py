@@ -10,7 +10,7 @@ the same model from the same initial weights for the same number of steps, with 
 describes the same held-out scenes, in which all things are equally common. Writes WORK/selections.md.
 
 What is done is not done again, so that an interrupted run continues: the vision tower, the initial model, each arm with
-each seed. `--arm` and `--seed` train one of them, also in a process of its own.
+each seed. `--arm` trains one of the three, also in a process of its own.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("ablation-output/selections"))
     parser.add_argument("--images", type=int, default=900, help="images of the pool (%(default)s)")
-    parser.add_argument("--steps", type=int, default=500, help="of each training (%(default)s)")
+    parser.add_argument("--steps", type=int, default=400, help="of each training (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--tower-steps", type=int, default=1900)
-    parser.add_argument("--pretrain-steps", type=int, default=1500)
+    parser.add_argument("--tower-steps", type=int, default=1500)
+    parser.add_argument("--pretrain-steps", type=int, default=2000)
     parser.add_argument("--scenes", type=int, default=200, help="held-out scenes (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm, with other orders (%(default)s)")
     parser.add_argument("--arm", choices=[arm.name for arm in ARMS], help="this one alone, and no table")
