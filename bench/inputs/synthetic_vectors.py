@@ -49,7 +49,7 @@ class SyntheticVectors:
         for part in parts:
             keys = self.store.read_columns(part.path, ["key"]).column("key")
             vectors = self.vectors(len(keys)).astype(np.float16)
-            starts = np.arange(0, vectors.size + 1, self.width, np.int32)
+            starts = np.arange(0, vectors.size + 1, self.width, dtype=np.int32)
             lists = pa.ListArray.from_arrays(pa.array(starts), pa.array(vectors.ravel()))
             table = pa.table([keys, lists, pa.nulls(len(keys), pa.string())], schema=part_schema("embedding"))
             write_features(self.store, part, self.kind, "synthetic", table)
@@ -69,4 +69,4 @@ class SyntheticVectors:
 
     def _zipf(self, of: int, count: int) -> np.typing.NDArray[np.int64]:
         bounds = np.cumsum(1 / np.arange(1, of + 1))
-        return np.searchsorted(bounds, self.random.random(count) * bounds[-1])
+        return np.asarray(np.searchsorted(bounds, self.random.random(count) * bounds[-1]), np.int64)

@@ -98,7 +98,8 @@ def measure(store: Store, rows: int, taken: int, width: int, greedy: bool) -> Fi
     SyntheticVectors(store, 2, width).write([*parts, *added])
     size = sum(store.find("parts").values()) / 2**20
     print(f"{len(parts)} parts, {size:,.0f} MiB, written in {time.perf_counter() - began:.0f} s", flush=True)
-    made, figures = {}, {}
+    made: dict[str, Snapshot] = {}
+    figures: Figures = {}
     for name, selection in SELECTIONS.items():
         asked = selection.model_copy(update={"count": taken})
         made[name], spent = timed(snapshots, name, parts, asked)
@@ -157,4 +158,4 @@ def _indices(table: pa.Table, rows: pa.Table) -> Ints:
     whole, some = (
         one.column("part").to_numpy().astype(np.int64) << 32 | one.column("row").to_numpy() for one in (table, rows)
     )
-    return np.searchsorted(whole, some)
+    return np.asarray(np.searchsorted(whole, some), np.int64)

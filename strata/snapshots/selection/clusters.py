@@ -36,7 +36,7 @@ BEST = 16_384  # the best rows of a cluster, with which its others are compared
 
 def cluster_count(rows: int) -> int:
     """The number of clusters for a number of rows: the power of two nearest to its root, which a few more rows keep."""
-    return min(MOST, max(FEWEST, 2 ** round(math.log2(max(1, rows)) / 2)))
+    return min(MOST, max(FEWEST, 1 << round(math.log2(max(1, rows)) / 2)))
 
 
 @dataclass(frozen=True, eq=False)
