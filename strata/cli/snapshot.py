@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from strata.cli.group import PlainGroup
-from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
+from strata.cli.terminal import AsJson, OpenLineage, StoreUri, open_store, output, progress, told_lineage
 from strata.counts import counted
 from strata.errors import BrokenStore, InvalidInput, fault_line
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from strata.snapshots import OwnFiles, PictureHashes, Selection, Snapshot, Snapshots
+    from strata.store import Store
 
 app = typer.Typer(
     name="snapshot",
@@ -99,6 +100,7 @@ def create(
     like: Like = None,
     single_images: SingleImages = False,
     tenant: Tenant = None,
+    openlineage: OpenLineage = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
@@ -113,7 +115,12 @@ def create(
     given |= {"same": same if like else _same(same, unique, without is not None)}
     rules = None if like else _leave_out(snapshots, (sources, single_images), leave_out)
     selection = _asked(snapshots, like, {"method": method, **given}, {"leave_out": rules, **_of(own)})
-    _show(_made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant)), as_json)
+    from strata.publishing.lineage import note_snapshots
+
+    with told_lineage(openlineage, f"snapshot.{name}") as run:
+        made = _made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant))
+        note_snapshots(run, snapshots.store, [made])
+    _show(made, as_json)
 
 
 def _made(
@@ -279,14 +286,18 @@ def split(
     same: Annotated[
         Literal["near", "bytes"], typer.Option("--same", help="Which pictures are one, and stay together.")
     ] = "near",
+    openlineage: OpenLineage = None,
     store: StoreUri = None,
 ) -> None:
     """Divide a snapshot into NAME-train and NAME-validation. No picture is in both."""
     if not 0 < validation < 1:
         raise InvalidInput("--validation must be above 0 and below 1")
+    from strata.publishing.lineage import note_split
+
     snapshots = _snapshots(store)
-    with progress() as bar:
+    with told_lineage(openlineage, f"split.{name}") as run, progress() as bar:
         made = snapshots.split(name, validation, seed, same, _pictures(snapshots, same, bar))
+        note_split(run, snapshots.store, snapshots.open(name), made)
     for snapshot in made:
         print(f"{snapshot.name}: {snapshot.manifest.counts.selected:,} rows")
 
@@ -315,6 +326,7 @@ def delete(
 @app.command()
 def show(
     name: Name,
+    card: Annotated[bool, typer.Option("--card", help="Show its data card, as `snapshot card` prints it.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the composition: .png, .svg, .pdf.")] = None,
     as_json: AsJson = False,
     store: StoreUri = None,
@@ -330,8 +342,21 @@ def show(
         selected = f"{snapshot.name}: {counted(snapshot.manifest.counts.selected, 'row')}"
         plot_composition(snapshot.manifest.composition, selected, plot)
         print(f"plot: {plot}", file=sys.stderr)
-    _show(snapshot, as_json)
+    if card:
+        _show_card(open_store(store), snapshot)
+    else:
+        _show(snapshot, as_json)
     snapshot.check_parts()
+
+
+def _show_card(store: Store, snapshot: Snapshot) -> None:
+    """The card of a snapshot on a terminal, without the head that is for the hub."""
+    from rich.markdown import Markdown
+
+    from strata.publishing import About, card_of, facts_of
+
+    _, _, text = card_of(facts_of(store, snapshot, About())).split("---\n", 2)
+    output().print(Markdown(text))
 
 
 def _show(snapshot: Snapshot, as_json: bool) -> None:

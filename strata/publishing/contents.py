@@ -69,6 +69,8 @@ def contents_of(folder: Path) -> Contents:
     except UnicodeDecodeError:
         raise BadSums(f"{folder / SUMS} is not UTF-8") from None
     sums, there = parse_sums(text), files_of(folder)
+    if not sums:
+        raise BadSums(f"{folder / SUMS} lists no file")
     missing = sorted(sums.keys() - set(there))
     if missing:
         raise BadSums(f"{folder / missing[0]} is missing{_more(missing)}")

@@ -37,7 +37,7 @@ def export(
     """
 
     def papers(folder: Path, samples: ExportSamples) -> None:
-        write_papers(folder, facts_of(store, snapshot, about, exported(request, samples.counts)))
+        write_papers(folder, facts_of(store, snapshot, about, exported(request, samples, folder)))
 
     return export_data(store, snapshot, request, out, advance, papers)
 

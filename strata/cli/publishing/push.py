@@ -36,6 +36,8 @@ def push(
 
     target = _target(place, public)
     contents = contents_of(folder)
+    for line in target.check(contents):  # before hours of reading and sending
+        print(f"strata: {line}", file=sys.stderr)
     for name in contents.unlisted:
         print(f"strata: {folder / name} is not in SHA256SUMS: it is not sent", file=sys.stderr)
     if dry_run:

@@ -7,7 +7,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,12 +15,24 @@ import typer
 
 from strata.cli import exits
 from strata.cli.running.watching import begun_job, watched
-from strata.cli.terminal import AsJson, Language, Metadata, Money, Moved, Prompt, StoreUri, Tokens, Variants
+from strata.cli.terminal import (
+    AsJson,
+    Language,
+    Metadata,
+    Money,
+    Moved,
+    OpenLineage,
+    Prompt,
+    StoreUri,
+    Tokens,
+    Variants,
+    tell,
+)
 from strata.components import load
 from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from strata.core import JobView, Settings
+    from strata.core import JobStatus, JobView, Settings
 
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
 
@@ -56,6 +68,7 @@ def run(
     actors: Actors = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    openlineage: OpenLineage = None,
     as_json: AsJson = False,
     folder: Annotated[Path | None, typer.Option("--run-folder", hidden=True)] = None,
 ) -> None:
@@ -75,7 +88,7 @@ def run(
     # the job that a process before this one has begun, a job by its id, or a new one
     begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
     target = begun or _known(targets) or _asked(targets, settings, texts, metadata, budget)
-    raise typer.Exit(_run(settings, target, options, folder, as_json, begun is None))
+    raise typer.Exit(_told(openlineage, settings, target, options, (folder, as_json, begun is None)))
 
 
 def _options(engine: str, in_turn: bool, folder: Path | None, address: str | None, pools: Any) -> Any:
@@ -135,12 +148,43 @@ def stored_view(store: str, job_id: str) -> JobView:
     raise NotFound(f"the store has no job {job_id[:100]!r} that has ended or is run by `strata run`")
 
 
-def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_json: bool, tells: bool) -> int:
-    """Run a job, show its progress, and return the exit code."""
+def _told(
+    openlineage: str | None, settings: Settings, target: Any, options: Any, how: tuple[Path | None, bool, bool]
+) -> int:
+    """Run a job as `_run` does, and tell its beginning and its end to whoever asks for events."""
+    from strata.lineage import JobWatch, open_receiver, parents_of
+
+    receiver = open_receiver(openlineage, tell)
+    if receiver is None:
+        return _run(settings, target, options, how, lambda job, status: None)
+
+    def watch(job: Any, status: JobStatus) -> None:
+        JobWatch(job.store, receiver, parents_of(os.environ))(job.request, status)
+
+    try:
+        return _run(settings, target, options, how, watch)
+    finally:
+        receiver.close()
+
+
+def _run(
+    settings: Settings,
+    target: Any,
+    options: Any,
+    how: tuple[Path | None, bool, bool],
+    watch: Callable[[Any, JobStatus], None],
+) -> int:
+    """Run a job, show its progress, and return the exit code.
+
+    how: the folder of a run that is watched, whether JSON is printed, and whether the job is new to the user. watch: is
+    called with the job and its status when it begins and when it has ended.
+    """
     from rich.console import Console
 
     from strata.cli.rendering import records as render
+    from strata.core import JobStatus
 
+    folder, as_json, tells = how
     start = load("workers.engines.start", "workers")
     views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
     job = start.opened(settings, target, options, views.put)
@@ -148,6 +192,8 @@ def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_
         (folder / "job").write_text(job.request.id, encoding="utf-8")
     if tells and not as_json:
         print(job.request.id, flush=True)
+    if tells:
+        watch(job, JobStatus.IN_PROGRESS)
     _end_on_signals(job)
     ends: list[Any] = []
 
@@ -167,6 +213,7 @@ def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_
         return INTERRUPTED
     if isinstance(end, BaseException):
         raise end
+    watch(job, end.status)
     if as_json:
         print(end.model_dump_json())
     return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0

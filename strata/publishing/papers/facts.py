@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from strata.addresses import without_secrets
 from strata.core import JobRequest, LayerSpec
 from strata.data import Request
-from strata.data.exports import Form
+from strata.data.exports import ExportSamples, Form
 from strata.errors import DamagedFile
 from strata.evaluation.truth_rates import TruthRates, rates_of, truth_rates
 from strata.judgments import Judgments, LostJudgments
 from strata.profiles import licence_of
+from strata.publishing.checksums import files_of
 from strata.publishing.papers.about import About
 from strata.publishing.papers.checks import Checks, checks_of
 from strata.snapshots import Snapshot
@@ -27,11 +29,18 @@ from strata.store import PartsOf, Store
 
 @dataclass(frozen=True)
 class Exported:
-    """An export. counts: as in `_provenance.json`; question: the user's turn of conversations."""
+    """An export. counts: as in `_provenance.json`; files and bytes: of the data, without its papers.
+
+    words: of all its texts; example: the first text, or the first questions with their answers.
+    """
 
     request: Request
     counts: Mapping[str, int]
     made_at: datetime
+    files: int = 0
+    bytes: int = 0
+    words: int = 0
+    example: tuple[str, ...] = ()
 
     @property
     def form(self) -> Form:
@@ -157,9 +166,11 @@ def _truth(store: Store, snapshot: Snapshot) -> TruthRates:
     return truth_rates(store, snapshot.name) if judged else rates_of((), {})
 
 
-def exported(request: Request, counts: Mapping[str, int]) -> Exported:
-    """An export that is made now."""
-    return Exported(request, counts, datetime.now(UTC))
+def exported(request: Request, samples: ExportSamples, folder: Path) -> Exported:
+    """An export that is made now, in a folder that has no papers yet. Raises OSError."""
+    sizes = [(folder / name).stat().st_size for name in files_of(folder) if not name.startswith("_")]
+    size = (len(sizes), sum(sizes))
+    return Exported(request, samples.counts, datetime.now(UTC), *size, samples.words, samples.example)
 
 
 def _source(store: Store, name: str) -> Source:
