@@ -25,7 +25,7 @@ from strata.core.layers import LAYERS, VARIANT_LEVELS
 from strata.data.exports import FORMATS, Form, Request
 from strata.errors import InvalidInput
 from strata.judgments import Judgments
-from strata.publishing import About, BadSums, card_of, export, facts_of
+from strata.publishing import About, BadSums, card_of, facts_of
 from strata.publishing.checksums import SUMS, parse_sums
 from strata.publishing.papers.commands import selection_options
 from strata.publishing.papers.facts import Exported
@@ -86,20 +86,20 @@ def exported_as(layer: str, **options: Any) -> Exported:
 
 
 def test_the_language_is_that_of_the_descriptions(store: Store, snapshot: Snapshot) -> None:
-    for layer, given, languages in (
+    for layer, named, languages in (
         ("description", (), ["en"]),
         ("alt_text", (), None),
         ("alt_text", ("de", "fr"), ["de", "fr"]),
     ):
-        text = card_of(facts_of(store, snapshot, About(languages=given), exported_as(layer)))
+        text = card_of(facts_of(store, snapshot, About(languages=named), exported_as(layer)))
         assert DatasetCard(text).data.to_dict().get("language") == languages
 
 
 def test_a_card_of_other_texts_of_the_descriptions(store: Store, snapshot: Snapshot) -> None:
-    card = card_of(facts_of(store, snapshot, About(), exported_as("short")))
-    assert "each with a text of the layer short" in card and "| languages | en |" in card
-    assert "It has not read the texts of the layer short, which were exported." in card
-    asked = card_of(facts_of(store, snapshot, About(), exported_as("questions")))
+    card = card_of(facts_of(store, snapshot, About(), exported_as("description.short")))
+    assert "each with a text of the layer description.short" in card and "| languages | en |" in card
+    assert "It has not read the texts of the layer description.short, which were exported." in card
+    asked = card_of(facts_of(store, snapshot, About(), exported_as("description.questions")))
     assert "each with questions and their answers" in asked and "| question |" not in asked
 
 
