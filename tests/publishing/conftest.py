@@ -14,7 +14,7 @@ from strata.core.records import Record
 from strata.core.settings import Settings
 from strata.data.exports import Form, Request
 from strata.publishing import About, export
-from strata.snapshots.snapshots import Snapshot
+from strata.snapshots.snapshot import Snapshot
 from strata.store.index_rows import IndexRow
 from strata.store.provenance import Provenance
 from strata.store.store import Store

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from strata.snapshots import SHORT_ID, Selection
 from strata.snapshots.duplicates.pictures import HASHED
-from strata.snapshots.selection import BENCHMARKS
+from strata.snapshots.selection.settings import BENCHMARKS
 
 _FILES = {
     "scores": "own scores (--scores)",
