@@ -6,7 +6,7 @@ import functools
 import logging
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -62,7 +62,7 @@ from strata.core import Settings, load_profile
 from strata.errors import InvalidInput
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.keys import KeyRing, StoredKeys, StoredSessions
-from strata.lineage import JobWatch, open_receiver
+from strata.lineage import told_jobs
 from strata.queue import Queue
 from strata.search import SearchIndex
 from strata.shards import ImageReader
@@ -139,8 +139,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     stop = threading.Event()
     settings = given.settings
     post = functools.partial(send_webhook, rules=settings.webhook_rules)
-    lineage = open_receiver(None, log.warning)
-    watch = JobWatch(given.store, lineage) if lineage is not None else None
+    lineage = ExitStack()
+    watch = lineage.enter_context(told_jobs(None, log.warning))
     scheduler = Scheduler(given.queue, given.store, settings.high_water, settings.upload_days, post, watch)
     thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
     thread.start()
@@ -153,8 +153,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop.set()
         thread.join(STOP_SECONDS)
         telling.join(STOP_SECONDS)
-        if lineage is not None:
-            lineage.close()
+        lineage.close()
         given.decoder.close()
         given.searches.index.close()
 

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 _FINAL = frozenset(status.value for status in JobStatus if status.final)
 
 
-Watch = Callable[[JobRequest, JobStatus], object]
+Watch = Callable[[Store, JobRequest, JobStatus], object]
 
 
 class UnknownJob(NotFound, LookupError):
@@ -79,7 +79,7 @@ class Jobs:
         self.outbox = Outbox(store)
         self.new = NewJobs(queue, store, self.parts, self.outbox)
         # is told that a job is computed, and how it has ended, by the process that schedules
-        self.watch: Watch = lambda request, status: None
+        self.watch: Watch = lambda store, request, status: None
 
     def activate(self, request: JobRequest, pinned: Iterable[ShardSummary] = ()) -> None:
         """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler.
@@ -281,7 +281,7 @@ class Jobs:
         closed = self.queue.job_states.close_job(job_id, status)
         if closed:
             _tell_end(end)
-            self.watch(request, status)
+            self.watch(self.store, request, status)
         return closed
 
     def tell_end(self, request: JobRequest) -> None:

@@ -300,7 +300,7 @@ class Scheduler:
         if plan.known and status is JobStatus.VALIDATING:
             begun = self.jobs.set_status(plan.request.id, JobStatus.IN_PROGRESS)
             if begun is JobStatus.IN_PROGRESS:
-                self.jobs.watch(plan.request, begun)
+                self.jobs.watch(self.store, plan.request, begun)
             return begun or status
         return status
 

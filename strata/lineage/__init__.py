@@ -8,7 +8,7 @@ Nothing is sent unless somebody asks: an option of a command, or the variables a
 from __future__ import annotations
 
 from strata.lineage.datasets import Column, Data, columns_of, data_at, rows_data, snapshot_data
-from strata.lineage.jobs import JobWatch, job_run
+from strata.lineage.jobs import job_run, told_jobs
 from strata.lineage.receivers import Receiver, is_asked, open_receiver
 from strata.lineage.runs import Run, State, parents_of
 from strata.lineage.telling import told_run
@@ -16,7 +16,6 @@ from strata.lineage.telling import told_run
 __all__ = [
     "Column",
     "Data",
-    "JobWatch",
     "Receiver",
     "Run",
     "State",
@@ -28,5 +27,6 @@ __all__ = [
     "parents_of",
     "rows_data",
     "snapshot_data",
+    "told_jobs",
     "told_run",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import uuid
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +13,8 @@ from strata.addresses import without_secrets
 from strata.core import FINAL_GROUP, JobEnd, JobRequest, JobStatus, JobView, ShardSummaries, ShardSummary
 from strata.errors import DamagedFile
 from strata.lineage.datasets import rows_data, shards_data
-from strata.lineage.receivers import Receiver
-from strata.lineage.runs import Parent, Run, State, parent_of
+from strata.lineage.receivers import Receiver, open_receiver
+from strata.lineage.runs import Parent, Run, State, parent_of, parents_of
 from strata.store import Store
 
 PARENT = "openlineage_parent"  # the key of a job's metadata that names who has asked, as NAMESPACE/JOB/RUN
@@ -23,26 +25,39 @@ _ENDS: dict[JobStatus, State] = {
 }
 
 
-class JobWatch:
-    """Tells the beginning and the end of each job of shards to a receiver. A call returns at once.
+Watch = Callable[[Store, JobRequest, JobStatus], None]
 
-    A job of a single image is not told: there may be thousands of them in a minute. parents: who has started the
-    process, for jobs whose metadata name nobody.
+
+def job_watch(receiver: Receiver, parents: tuple[Parent, ...] = ()) -> Watch:
+    """What tells a receiver the beginning and the end of each job of shards. A call returns at once.
+
+    It is called with a job's store, its request and its new status. A job of a single image is not told: there may be
+    thousands of them in a minute. parents: who has started the process, for jobs whose metadata name nobody.
     """
 
-    def __init__(self, store: Store, receiver: Receiver, parents: tuple[Parent, ...] = ()) -> None:
-        self._store, self._receiver, self._parents = store, receiver, parents
+    def watch(store: Store, request: JobRequest, status: JobStatus) -> None:
+        if request.kind != "image" and (status is JobStatus.IN_PROGRESS or status in _ENDS):
+            now = datetime.now(UTC)
+            # the store is read in the receiver's thread: a scheduler must not wait for it
+            receiver.send(lambda: _job_event(store, request, status, now, parents))
 
-    def __call__(self, request: JobRequest, status: JobStatus) -> None:
-        """A job has this status now."""
-        if request.kind == "image" or (status is not JobStatus.IN_PROGRESS and status not in _ENDS):
-            return
-        # the store is read in the receiver's thread: a scheduler must not wait for it
-        now = datetime.now(UTC)
-        self._receiver.send(lambda: self._event(request, status, now))
+    return watch
 
-    def _event(self, request: JobRequest, status: JobStatus, now: datetime) -> Any:
-        return _job_event(self._store, request, status, now, self._parents)
+
+@contextmanager
+def told_jobs(place: str | None, tell: Callable[[str], object]) -> Iterator[Watch]:
+    """What tells the jobs of a command, as `told_run` tells other commands; it tells nobody if nobody asks.
+
+    place: a URL or a file; None: what the environment says. Raises InvalidInput for a place that cannot be used.
+    """
+    receiver = open_receiver(place, tell)
+    if receiver is None:
+        yield lambda store, request, status: None
+        return
+    try:
+        yield job_watch(receiver, parents_of(os.environ))
+    finally:
+        receiver.close()
 
 
 def _job_event(store: Store, request: JobRequest, status: JobStatus, now: datetime, parents: tuple[Parent, ...]) -> Any:

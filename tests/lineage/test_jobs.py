@@ -10,7 +10,8 @@ import pytest
 from strata.core.schemas import JobStatus
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
-from strata.lineage import JobWatch, open_receiver
+from strata.lineage import open_receiver
+from strata.lineage.jobs import job_watch
 from strata.queue.queue import Queue
 from tests.fakes import FAKE_PROFILE, jpeg, wait_for_end, write_shard
 from tests.jobs.hand_worker import HandWorker, batch
@@ -51,7 +52,7 @@ def test_every_end_is_told(how: str, state: str, jobs: Jobs, tmp_path: Path) -> 
     file, told = tmp_path / "events.jsonl", list[str]()
     receiver = open_receiver(str(file), told.append)
     assert receiver is not None
-    scheduler = Scheduler(jobs.queue, jobs.store, 100, watch=JobWatch(jobs.store, receiver))
+    scheduler = Scheduler(jobs.queue, jobs.store, 100, watch=job_watch(receiver))
     job, worker = batch(jobs, "s3://bucket/cc3m/00000.tar"), HandWorker(jobs)
     scheduler.tick()
     worker.work("index")
@@ -95,9 +96,9 @@ def test_a_scheduler_does_not_wait_for_a_receiver(jobs: Jobs, tmp_path: Path) ->
             pass
 
     receiver = receivers.Receiver(Stuck(), told.append)
-    watch = JobWatch(jobs.store, receiver)
+    watch = job_watch(receiver)
     job = batch(jobs, "a.tar")
     for _ in range(receivers.MOST_WAITING + 10):
-        watch(job, JobStatus.IN_PROGRESS)
+        watch(jobs.store, job, JobStatus.IN_PROGRESS)
     assert len(told) == 1 and "events wait" in told[0]
     hold.set()
