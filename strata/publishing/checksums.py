@@ -12,6 +12,7 @@ from pathlib import Path
 from strata.errors import DataError
 
 SUMS = "SHA256SUMS"
+CARD = "README.md"
 NOTES = ".strata-push"  # the folder of a push's notes, at the place that is pushed to
 THREADS = 4  # files that are hashed at a time
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")

@@ -241,6 +241,21 @@ def test_a_pull_writes_nothing_elsewhere(exported: Path, tmp_path: Path, name: s
     assert not (tmp_path / "back").exists() and not (tmp_path / "victim").exists()
 
 
+def test_a_card_may_be_edited(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = str(tmp_path / "place")
+    (exported / "README.md").write_text("# Card, with what only I know\n", encoding="utf-8")
+    assert code_of("push", place, str(exported)) == 0
+    assert "README.md was edited" in capsys.readouterr().err
+    assert content(tmp_path / "place") == content(exported)
+    assert code_of("push", place, str(exported)) == 0
+    assert "edited" not in capsys.readouterr().err
+    # but nothing else may
+    (exported / "README.md").write_text("# Again", encoding="utf-8")
+    (exported / "_names.jsonl").write_text("", encoding="utf-8")
+    assert code_of("push", place, str(exported)) == exits.REQUEST_REFUSED
+    assert "_names.jsonl is not what it was" in capsys.readouterr().err
+
+
 def test_a_changed_file_in_a_bucket_is_found(exported: Path, tmp_path: Path) -> None:
     place = Path(shutil.copytree(exported, tmp_path / "place"))
     (place / "README.md").write_bytes(b"# Other")

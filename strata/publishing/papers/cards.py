@@ -14,16 +14,15 @@ from strata.counts import counted
 from strata.evaluation.intervals import Rate
 from strata.publishing.papers.checks import Checks
 from strata.publishing.papers.commands import export_command, snapshot_commands
-from strata.publishing.papers.contents import contents_of, files_lines
 from strata.publishing.papers.facts import Exported, Facts, Source
 from strata.publishing.papers.heads import head_of, yaml_of
 from strata.publishing.papers.limits import limits_of
 from strata.publishing.papers.loading import loading_of
 from strata.publishing.papers.markdown import fenced, folded, inline, table
 from strata.publishing.papers.rules import rules_of
+from strata.publishing.papers.samples import contents_of, files_lines
 from strata.snapshots import moved_away, shares_of
 
-CARD = "README.md"
 PLOT = "composition.png"
 SHOWN = 20  # reasons of a kind; the others are summed up
 
