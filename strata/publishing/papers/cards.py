@@ -20,7 +20,7 @@ from strata.publishing.papers.limits import limits_of
 from strata.publishing.papers.loading import loading_of
 from strata.publishing.papers.markdown import fenced, folded, inline, table
 from strata.publishing.papers.rules import rules_of
-from strata.publishing.papers.samples import contents_of, files_lines
+from strata.publishing.papers.samples import files_lines, sample_lines
 from strata.snapshots import moved_away, shares_of
 
 PLOT = "composition.png"
@@ -32,7 +32,7 @@ def card_of(facts: Facts, plot: bool = False) -> str:
     sections = (
         ("", _opening(facts)),
         ("Load it", fenced(loading_of(facts.export.form), "python") if facts.export else []),
-        ("What is in it", contents_of(facts.export) if facts.export else []),
+        ("What is in it", sample_lines(facts.export) if facts.export else []),
         ("Selection", _selection(facts)),
         ("Composition", _composition(facts, plot)),
         ("How the texts were made", _models(facts)),

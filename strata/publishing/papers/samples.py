@@ -71,7 +71,7 @@ _PLACES: Mapping[Form, str] = MappingProxyType(
 _ARRAY = "An entry of `train.json` is a sample; the pictures are in `images/`."
 
 
-def contents_of(export: Exported) -> Iterator[str]:
+def sample_lines(export: Exported) -> Iterator[str]:
     """The lines of the card's section on what is in an export."""
     yield f"{_PLACES.get(export.form, _ARRAY)} Its fields:"
     yield ""
