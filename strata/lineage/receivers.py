@@ -88,7 +88,8 @@ def _transport(place: str) -> dict[str, Any]:
     """The configuration for a place. What the variables say of OPENLINEAGE_URL holds for a URL too."""
     if "://" not in place:
         return {"type": "file", "log_file_path": place, "append": True}
-    found: dict[str, Any] = {"type": "http", "url": place}
+    # the client tries for nine seconds, and the end of a command waits for less
+    found: dict[str, Any] = {"type": "http", "url": place, "retry": {"total": 2, "connect": 2, "read": 2}}
     if key := os.environ.get("OPENLINEAGE_API_KEY"):
         found["auth"] = {"type": "api_key", "apiKey": key}
     if endpoint := os.environ.get("OPENLINEAGE_ENDPOINT"):
@@ -116,15 +117,15 @@ class Receiver:
         except queue.Full:
             self._failed(f"{MOST_WAITING:,} events wait; others are lost")
 
-    def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Send what waits, for at most so many seconds."""
+    def close(self) -> None:
+        """Send what waits, for at most CLOSE_SECONDS."""
         try:
             self._waiting.put_nowait(None)
         except queue.Full:
             return
-        self._thread.join(seconds)
+        self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
-            self._failed(f"not all events were taken within {seconds:g} s")
+            self._failed(f"not all events were taken within {CLOSE_SECONDS:g} s")
 
     def _work(self) -> None:
         # each attempt of urllib3 would be a line of its own
