@@ -55,7 +55,8 @@ def data_at(uri: str, below: str = "") -> Data:
     if scheme == "file":
         path = rest if separator else uri
         return Data("file", str(PurePosixPath(Path(path).absolute().as_posix(), below)))
-    place, _, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    rest = rest.partition("?")[0]
+    place, _, path = (rest.partition("#")[0] if scheme.startswith("http") else rest).partition("/")
     before, _, host = place.rpartition("@")
     if before and scheme in _CONTAINERS and ":" not in before:
         host = place

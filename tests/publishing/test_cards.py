@@ -13,6 +13,7 @@ from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any, get_args
 
+import datasets
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
@@ -155,6 +156,12 @@ def test_the_code_of_the_card_loads_it(
     fields = re.findall(r"^\| (\S+) \|", text.split("Its fields:")[1].split("##")[0], re.MULTILINE)
     names = {name.replace("\\", "").lstrip(".").rstrip(",") for name in fields} - {"field", "---"}
     assert names - {"objects"} <= set(sample)  # which has boxes in it
+
+
+def test_a_data_set_on_disk_is_loaded_from_the_hub_too(exports: Callable[[Form], Path], tmp_path: Path) -> None:
+    """By the head of its card, as from the hub, where `load_from_disk` reads nothing."""
+    loaded = datasets.load_dataset(str(exports("hf")), split="train", cache_dir=str(tmp_path))
+    assert loaded.num_rows == 8 and loaded[0]["image"].size == (100, 50)
 
 
 @pytest.mark.parametrize(
