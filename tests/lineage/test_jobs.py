@@ -13,7 +13,7 @@ from strata.jobs.scheduler import Scheduler
 from strata.lineage import open_receiver
 from strata.lineage.jobs import job_watch
 from strata.queue.queue import Queue
-from tests.fakes import FAKE_PROFILE, jpeg, wait_for_end, write_shard
+from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.jobs.hand_worker import HandWorker, batch
 from tests.jobs.test_status import turns
 from tests.lineage.conftest import Event, Received, check, names
@@ -22,11 +22,18 @@ from tests.secrets import SECRET
 from tests.service import running_service
 
 
+def workers_of(jobs: Jobs) -> FakeMachine:
+    """Workers whose scheduler does not run, so that the service's does."""
+    machine = FakeMachine(jobs, profile=FAKE_PROFILE)
+    machine.scheduler.run = lambda stop, interval: None  # type: ignore[method-assign, assignment]
+    return machine
+
+
 def test_a_service_tells_jobs_of_shards(
     queue: Queue, tmp_path: Path, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENLINEAGE_URL", received.url)
-    with running_service(queue, tmp_path) as service:
+    with running_service(queue, tmp_path, workers=False) as service, workers_of(service.jobs):
         assert service.caption(jpeg()).status_code == 200  # a single image is not told
         shards = [
             write_shard(tmp_path / "shards" / f"{number:05d}.tar", [jpeg()] * 3, 3 * number) for number in range(2)
@@ -37,7 +44,7 @@ def test_a_service_tells_jobs_of_shards(
     started, ended = received.events
     for event in (started, ended):
         check(event)
-        assert event["run"]["facets"]["parent"]["job"] == {"namespace": "airflow", "name": "dag.task"}
+        assert event["run"]["facets"]["parent"]["job"]["name"] == "dag.task"
     assert (started["eventType"], ended["eventType"]) == ("START", "COMPLETE")
     assert started["run"]["runId"] == ended["run"]["runId"]
     assert names(ended["inputs"]) == [("file", str(tmp_path / "shards"))]

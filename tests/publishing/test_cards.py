@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,7 +55,7 @@ def test_a_card_says_what_is_known(exports: Callable[[Form], Path]) -> None:
     size = (exports("parquet") / "data" / "00000.parquet").stat().st_size
     assert f"| size | {size / 1e6:,.1f} MB in 1 file |" in text
     assert "| words | 32 in the texts, 4.0 an image |" in text  # "thing KEY; an edge"
-    assert "\n```text\nthing 000000000; an edge\n```\n" in text
+    assert re.search(r"\n```text\nthing 00000000\d; an edge\n```\n", text)
     for row in ("succeeded | 8", "filtered by a rule | 1", "failed | 1", "exported | 8", "few\\_words | 1"):
         assert f"| {row} |" in text, row
     assert "| ocr OSError | 1 |" in text and "| wrong\\_count | 8 |" in text
@@ -151,7 +152,7 @@ def test_the_code_of_the_card_loads_it(
     image = (
         found.get("image") or sample.get("image") or sample.get("jpg") or next(iter(sample.get("images") or []), None)
     )
-    assert form in ("qwen-vl", "monkey") or image.size == (100, 50)
+    assert form in ("qwen-vl", "monkey") or (100 <= image.width < 108 and image.height == 50)
     # the fields that the card names are there
     fields = re.findall(r"^\| (\S+) \|", text.split("Its fields:")[1].split("##")[0], re.MULTILINE)
     names = {name.replace("\\", "").lstrip(".").rstrip(",") for name in fields} - {"field", "---"}
@@ -159,9 +160,10 @@ def test_the_code_of_the_card_loads_it(
 
 
 def test_a_data_set_on_disk_is_loaded_from_the_hub_too(exports: Callable[[Form], Path], tmp_path: Path) -> None:
-    """By the head of its card, as from the hub, where `load_from_disk` reads nothing."""
-    loaded = datasets.load_dataset(str(exports("hf")), split="train", cache_dir=str(tmp_path))
-    assert loaded.num_rows == 8 and loaded[0]["image"].size == (100, 50)
+    """By the head of its card, as from the hub, where `load_from_disk` reads nothing; `datasets` refuses a folder."""
+    shutil.copytree(exports("hf"), tmp_path / "hub", ignore=shutil.ignore_patterns("state.json"))
+    loaded = datasets.load_dataset(str(tmp_path / "hub"), split="train", cache_dir=str(tmp_path))
+    assert loaded.num_rows == 8 and loaded[0]["image"].height == 50
 
 
 @pytest.mark.parametrize(

@@ -8,20 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard
 
 from strata.cli import exits
-from strata.core.layers import LAYERS
-from strata.data.exports import Request
-from strata.publishing import export
+from strata.data.exports import Form
 from strata.publishing.checksums import SUMS, files_of, sums_of, sums_text
 from strata.publishing.hub import HubDataset
-from strata.snapshots import Snapshot
-from strata.store import Store
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.hub_server import DataSet, HubServer, running_hub
@@ -48,10 +44,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def exported(store: Store, snapshot: Snapshot, tmp_path: Path) -> Path:
+def exported(exports: Callable[[Form], Path], tmp_path: Path) -> Path:
     """An export in Parquet."""
-    export(store, snapshot, Request("parquet", LAYERS["description"]), tmp_path / "out")
-    return tmp_path / "out"
+    return Path(shutil.copytree(exports("parquet"), tmp_path / "out"))
 
 
 def large_export(folder: Path) -> Path:
