@@ -50,7 +50,7 @@ def test_a_service_tells_jobs_of_shards(
     assert names(ended["inputs"]) == [("file", str(tmp_path / "shards"))]
     counted = ended["inputs"][0]["inputFacets"]["inputStatistics"]
     assert (counted["rowCount"], counted["fileCount"]) == (6, 2)
-    assert names(ended["outputs"])[0][1].endswith(f"/parts/llm/{FAKE_PROFILE.fingerprints['llm']}")
+    assert names(ended["outputs"])[0][1].endswith(f"/parts/llm/{FAKE_PROFILE.fingerprint('llm')}")
     assert {"key": "strata_job", "value": job, "source": "STRATA"} in ended["run"]["facets"]["tags"]["tags"]
 
 

@@ -53,7 +53,9 @@ def test_a_card_says_what_is_known(exports: Callable[[Form], Path]) -> None:
     assert head["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}]
     assert "# Cars\n" in text and re.search(r"\| snapshot's id \| [0-9a-f]{64} \|", text)
     size = (exports("parquet") / "data" / "00000.parquet").stat().st_size
-    assert f"| size | {size / 1e6:,.1f} MB in 1 file |" in text
+    assert f"| size | {size / 1e3:,.1f} kB in 1 file |" in text and "| question |" not in text
+    # no features were computed
+    assert "libfacedetection" not in text and "| demo | sharpness |" not in text
     assert "| words | 32 in the texts, 4.0 an image |" in text  # "thing KEY; an edge"
     assert re.search(r"\n```text\nthing 00000000\d; an edge\n```\n", text)
     for row in ("succeeded | 8", "filtered by a rule | 1", "failed | 1", "exported | 8", "few\\_words | 1"):

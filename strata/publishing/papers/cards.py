@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import strata
+from strata.core import FEATURE_STAGES
 from strata.counts import counted
 from strata.evaluation.intervals import Rate
 from strata.publishing.papers.checks import Checks
@@ -74,11 +75,11 @@ def _text_of(export: Exported) -> str:
 
 
 def _export_rows(count: int, export: Exported) -> Iterator[tuple[str, str]]:
-    yield "size", f"{_megabytes(export.bytes)} in {counted(export.files, 'file')}"
+    yield "size", f"{_size(export.bytes)} in {counted(export.files, 'file')}"
     yield "words", f"{export.words:,} in the texts, {export.words / max(1, count):,.1f} an image"
     asked = export.request.describe()
     yield "format", f"{asked['format']}, exported on {_day(export.made_at)}"
-    if not export.layer.asks_itself:
+    if export.asks:
         yield "question", asked["instruction"]
     if asked["boxes"] is not None:
         limit = f", for images of at most {asked['max_pixels']:,} pixels" if "max_pixels" in asked else ""
@@ -87,8 +88,9 @@ def _export_rows(count: int, export: Exported) -> Iterator[tuple[str, str]]:
         yield "faces", "blurred where a detector has found one"
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+def _size(size: int) -> str:
+    unit, name = next((one for one in ((1e9, "GB"), (1e6, "MB")) if size >= one[0]), (1e3, "kB"))
+    return f"{size / unit:,.1f} {name}"
 
 
 def _day(moment: Any) -> str:
@@ -104,8 +106,8 @@ def _selection(facts: Facts) -> Iterator[str]:
     rows += [("succeeded and pass all of that", counts.passed), ("selected", counts.selected)]
     if facts.export is not None:
         found = facts.export.counts
-        rows += [("exported", found["exported"]), ("left out: no text in the layer", found["without_text"])]
-        rows += [("left out: the image cannot be read", found["broken"])]
+        left = (("no text in the layer", found["without_text"]), ("the image cannot be read", found["broken"]))
+        rows += [("exported", found["exported"]), *((f"left out: {why}", number) for why, number in left if number)]
     yield from table(("rows", "number"), rows)
     checks = facts.checks
     if checks.filtered:
@@ -257,7 +259,7 @@ def _sources(facts: Facts) -> Iterator[str]:
         yield from table(heads, map(_source_row, facts.sources))
     else:
         yield "The snapshot does not name its sources."
-    if licences := sorted({one.licence or "unknown" for one in facts.models}):
+    if licences := sorted({one.licence or "unknown" for one in facts.models if one.stage not in FEATURE_STAGES}):
         yield ""
         yield f"Licences of the models that wrote the texts: {inline('; '.join(licences))}."
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from strata.addresses import without_secrets
-from strata.core import JobRequest, LayerSpec
+from strata.core import FEATURE_STAGES, JobRequest, LayerSpec
 from strata.data import Request
 from strata.data.exports import ExportSamples, Form
 from strata.errors import DamagedFile
@@ -49,6 +49,11 @@ class Exported:
     @property
     def layer(self) -> LayerSpec:
         return self.request.layer
+
+    @property
+    def asks(self) -> bool:
+        """Whether its samples have the question that its text answers."""
+        return not self.layer.asks_itself and self.form not in ("parquet", "hf", "webdataset")
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,10 @@ class Facts:
 
     @property
     def models(self) -> list[Model]:
-        """The models of all stages of all profiles that the store has kept, each once."""
+        """The models of all profiles that the store has kept, each once; of features only those that were read."""
+        read = {*self.snapshot.manifest.selection.ways}
+        if self.export is not None and self.export.request.blur_faces:
+            read.add("faces")
         found = [
             Model(
                 provenance.profile or provenance.fingerprint,
@@ -129,6 +137,7 @@ class Facts:
             )
             for provenance in self.snapshot.provenance
             for stage, settings in provenance.settings.get("stages", {}).items()
+            if stage not in FEATURE_STAGES or stage in read
         ]
         return list(dict.fromkeys(found))
 
@@ -136,7 +145,7 @@ class Facts:
     def languages(self) -> tuple[str, ...]:
         """The owner's languages; else those that the profiles wrote the descriptions in, if these are exported."""
         layer = self.export.layer if self.export else None
-        if self.about.languages or (layer is not None and layer.column not in ("description", "variants")):
+        if self.about.languages or (layer is not None and layer.column not in ("description", "reviewed", "variants")):
             return self.about.languages
         if not self.settings or len(self.settings) < len(self.snapshot.provenance):
             return ()

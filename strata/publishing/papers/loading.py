@@ -7,12 +7,13 @@ from types import MappingProxyType
 
 from strata.data.exports import DATA, Form
 
-_ARRAY = 'import json\nfrom pathlib import Path\n\nfolder = Path("FOLDER")\n'
+_JSON = "import json\nfrom pathlib import Path\n\n"
+_PILLOW = "import json\nfrom pathlib import Path\n\nfrom PIL import Image\n\n"
+_ARRAY = 'folder = Path("FOLDER")\n'
 _ARRAY += 'samples = json.loads((folder / "train.json").read_text(encoding="utf-8"))'
-_PICTURE = "\n\nfrom PIL import Image\n\nimage = Image.open(folder / samples[0]{place})"
+_PICTURE = "\nimage = Image.open(folder / samples[0]{place})"
 _ONE, _FIRST = _PICTURE.format(place='["image"]'), _PICTURE.format(place='["images"][0]')
 _LINES = (
-    "import json\nfrom pathlib import Path\n\n"
     'folder = Path("FOLDER")\n'
     'lines = (folder / "train.jsonl").open(encoding="utf-8")\n'
     "samples = [json.loads(line) for line in lines]"
@@ -21,11 +22,11 @@ _DATASETS = "import datasets\n\n# FOLDER may be OWNER/NAME of the Hugging Face H
 _DATASETS += 'samples = datasets.load_dataset("FOLDER", split="train")'
 _CODE: Mapping[Form, str] = MappingProxyType(
     {
-        "llava": f"# LLaVA: --data_path FOLDER/train.json --image_folder FOLDER\n{_ARRAY}{_ONE}",
-        "qwen-vl": f"# Qwen-VL: finetune.py --data_path FOLDER/train.json\n{_ARRAY}",
-        "monkey": f"# Monkey: finetune_multitask.py --data_path FOLDER/train.json\n{_ARRAY}",
-        "llama-factory": f"# LLaMA-Factory: dataset_dir: FOLDER\n{_ARRAY}{_FIRST}",
-        "ms-swift": f"# ROOT_IMAGE_DIR=FOLDER swift sft --dataset FOLDER/train.jsonl\n{_LINES}{_FIRST}",
+        "llava": f"# LLaVA: --data_path FOLDER/train.json --image_folder FOLDER\n{_PILLOW}{_ARRAY}{_ONE}",
+        "qwen-vl": f"# Qwen-VL: finetune.py --data_path FOLDER/train.json\n{_JSON}{_ARRAY}",
+        "monkey": f"# Monkey: finetune_multitask.py --data_path FOLDER/train.json\n{_JSON}{_ARRAY}",
+        "llama-factory": f"# LLaMA-Factory: dataset_dir: FOLDER\n{_PILLOW}{_ARRAY}{_FIRST}",
+        "ms-swift": f"# ROOT_IMAGE_DIR=FOLDER swift sft --dataset FOLDER/train.jsonl\n{_PILLOW}{_LINES}{_FIRST}",
         "messages": f"{_DATASETS}  # also for TRL's SFTTrainer",
         "webdataset": _DATASETS,
         "mds": 'from streaming import StreamingDataset\n\nsamples = StreamingDataset(local="FOLDER")',

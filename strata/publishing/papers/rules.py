@@ -47,7 +47,10 @@ def _rules(selection: Selection) -> Iterator[str]:
     amount = "all rows that pass" if selection.share is None else f"a share of {selection.share:.4g} of those that pass"
     if selection.count is not None:
         amount = f"{selection.count:,} rows"
-    yield f"{_METHODS[selection.method]}: {amount}, with the seed {selection.seed}."
+    if selection.method == "random" and selection.count is selection.share is None:
+        yield "All rows that pass were taken."
+    else:
+        yield f"{_METHODS[selection.method]}: {amount}, with the seed {selection.seed}."
     if selection.where:
         yield f"Rows that do not fulfil this were left out: {selection.where}"
     for name, rule in selection.leave_out:
@@ -60,8 +63,8 @@ def _rules(selection: Selection) -> Iterator[str]:
         held = [f"{label} its share among all rows, or less" for label in axis.held]
         asked = f" Wanted: {', '.join([*wanted, *held])}." if wanted or held else ""
         yield f"Balanced by {axis.feature}, with the labels {', '.join(axis.labels)}.{asked}"
-    if selection.score:
-        yield _SCORES[selection.score]
+    if selection.score or (selection.unique and selection.keep == "best"):
+        yield _SCORES[selection.score or "content"]
     for option, digest in selection.files:
         yield f"A file of the owner was used for {_FILES.get(option, option)}; its SHA-256 is {digest}."
     if selection.reviewed:
