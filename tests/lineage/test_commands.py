@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -38,14 +39,17 @@ def lines_of(file: Path) -> list[Event]:
 
 
 def test_a_snapshot_its_parts_and_an_export(
-    store: Store, snapshot: Snapshot, tmp_path: Path, received: Received
+    store: Store, snapshot: Snapshot, tmp_path: Path, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, place = tmp_path / "events.jsonl", ["--store", store.uri]
-    to_file = ["--openlineage", str(file)]
-    assert code_of("snapshot", "create", "two", "--from", "f" * 16, "--count", "2", *place, *to_file) == 0
-    assert code_of("snapshot", "split", "pinned", "--validation", "0.5", *place, *to_file) == 0
+    with monkeypatch.context() as patch:
+        patch.setenv("OPENLINEAGE_URL", received.url)
+        assert code_of("snapshot", "create", "two", "--from", "f" * 16, "--count", "2", *place) == 0
+    for name in [name for name in os.environ if name.startswith("OPENLINEAGE__")]:
+        monkeypatch.delenv(name)  # which the client has set
+    assert code_of("snapshot", "split", "pinned", "--validation", "0.5", *place, "--openlineage", str(file)) == 0
     assert export(store, tmp_path / "out", "--openlineage", received.url) == 0
-    events = [*lines_of(file), *received.events]
+    events = [*received.events[:2], *lines_of(file), *received.events[2:]]
     for event in events:
         check(event)
     assert [event["eventType"] for event in events] == ["START", "COMPLETE"] * 3

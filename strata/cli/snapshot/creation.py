@@ -31,7 +31,7 @@ from strata.cli.snapshot.options import (
     Where,
     Without,
 )
-from strata.cli.terminal import AsJson, OpenLineage, StoreUri, progress, told_lineage
+from strata.cli.terminal import AsJson, StoreUri, progress, told_lineage
 from strata.errors import InvalidInput, fault_line
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def create(
     like: Like = None,
     single_images: SingleImages = False,
     tenant: Tenant = None,
-    openlineage: OpenLineage = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
@@ -78,12 +77,7 @@ def create(
     given |= {"same": same if like else _same(same, unique, without is not None)}
     rules = None if like else _leave_out(snapshots, (sources, single_images), leave_out)
     selection = _asked(snapshots, like, {"method": method, **given}, {"leave_out": rules, **_of(own)})
-    from strata.publishing.lineage import note_snapshots
-
-    with told_lineage(openlineage, f"snapshot.{name}") as run:
-        made = _made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant))
-        note_snapshots(run, snapshots.store, [made])
-    show_snapshot(made, as_json)
+    show_snapshot(_made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant)), as_json)
 
 
 def _made(
@@ -93,17 +87,23 @@ def _made(
     selection: Selection,
     how: tuple[bool, OwnFiles, str | None],
 ) -> Snapshot:
-    """Make a snapshot, with a bar. sources: and whether with single images; how: `--accept-shortfall`, own, tenant."""
+    """Make a snapshot, with a bar. sources: and whether with single images; how: `--accept-shortfall`, own, tenant.
+
+    Its run is told to whom the environment names (`strata.lineage`).
+    """
+    from strata.publishing.lineage import note_snapshots
     from strata.store import PartsOf
 
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
     parts = PartsOf(snapshots.store).sources(*sources)
     accept_shortfall, own, tenant = how
-    with progress() as bar:
+    with told_lineage(None, f"snapshot.{name}") as run, progress() as bar:
         advance = functools.partial(bar.advance, bar.add_task("parts", total=len(parts)))
         pictures = pictures_of(snapshots, selection.same, bar) if selection.same else None
         more = (accept_shortfall, own, tell, pictures, tenant)
-        return snapshots.create(name, parts, selection, sources[0], advance, *more)
+        made = snapshots.create(name, parts, selection, sources[0], advance, *more)
+        note_snapshots(run, snapshots.store, [made])
+        return made
 
 
 def _same(same: Same | None, unique: bool, without: bool) -> str | None:
