@@ -20,8 +20,8 @@ from strata.publishing.checksums import SUMS, files_of, sums_of, sums_text
 from strata.publishing.hub import HubDataset
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
-from tests.hub_server import DataSet, HubServer, running_hub
 from tests.secrets import SECRET
+from tests.servers.hub_server import DataSet, HubServer, running_hub
 
 NAME = "ada/cars"
 PLACE = f"hub:{NAME}"
