@@ -68,6 +68,6 @@ def parent_of(text: str) -> Parent | None:
     """The parent that NAMESPACE/JOB/RUN names; None for a text of another form."""
     pieces = text.strip().split("/")
     try:
-        return Parent(*pieces[:2], str(uuid.UUID(pieces[2]))) if len(pieces) == 3 and all(pieces) else None
+        return Parent(pieces[0], pieces[1], str(uuid.UUID(pieces[2]))) if len(pieces) == 3 and all(pieces) else None
     except ValueError:
         return None

@@ -22,10 +22,10 @@ from tests.secrets import SECRET
 from tests.service import running_service
 
 
-def workers_of(jobs: Jobs) -> FakeMachine:
+def workers_of(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
     """Workers whose scheduler does not run, so that the service's does."""
     machine = FakeMachine(jobs, profile=FAKE_PROFILE)
-    machine.scheduler.run = lambda stop, interval: None  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(machine.scheduler, "run", lambda stop, interval: None)
     return machine
 
 
@@ -33,7 +33,7 @@ def test_a_service_tells_jobs_of_shards(
     queue: Queue, tmp_path: Path, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENLINEAGE_URL", received.url)
-    with running_service(queue, tmp_path, workers=False) as service, workers_of(service.jobs):
+    with running_service(queue, tmp_path, workers=False) as service, workers_of(service.jobs, monkeypatch):
         assert service.caption(jpeg()).status_code == 200  # a single image is not told
         shards = [
             write_shard(tmp_path / "shards" / f"{number:05d}.tar", [jpeg()] * 3, 3 * number) for number in range(2)

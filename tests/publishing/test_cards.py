@@ -144,14 +144,14 @@ def test_the_code_of_the_card_loads_it(
     out = exports(form)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path))
     reader = SimpleNamespace(StreamingDataset=lambda local: mds_samples(Path(local)))
-    monkeypatch.setitem(sys.modules, "streaming", reader)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "streaming", reader)
     text = (out / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"## Load it\n\n```python\n(.*?)\n```", text, re.DOTALL)
     found: dict[str, Any] = {}
     exec(code.replace("FOLDER", str(out)), found)
     assert len(found["samples"]) == 8
     sample = found["samples"][0]
-    image = (
+    image: Any = (
         found.get("image") or sample.get("image") or sample.get("jpg") or next(iter(sample.get("images") or []), None)
     )
     assert form in ("qwen-vl", "monkey") or (100 <= image.width < 108 and image.height == 50)

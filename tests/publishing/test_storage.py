@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from s3fs import S3FileSystem
 
 from strata.cli import exits
-from strata.publishing.checksums import SUMS, files_of, sums_of, sums_text
+from strata.publishing.checksums import NOTES, SUMS, files_of, sums_of, sums_text
 from strata.publishing.contents import contents_of
 from strata.publishing.pulling import pull
-from strata.publishing.storage import NOTES, Storage
+from strata.publishing.storage import Storage
 from tests.cli.test_cli import code_of
 from tests.secrets import SECRET
 from tests.servers.buckets import end_session, fresh_sessions, s3_server
