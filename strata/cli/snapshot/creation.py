@@ -36,7 +36,7 @@ from strata.cli.snapshot.options import (
     Where,
     Without,
 )
-from strata.cli.terminal import AsJson, StoreUri, progress
+from strata.cli.terminal import AsJson, StoreUri, progress, told_lineage
 from strata.errors import InvalidInput, fault_line
 
 if TYPE_CHECKING:
@@ -116,7 +116,11 @@ def _read_file(path: Path) -> Options:
 def _made(
     snapshots: Snapshots, name: str, sources: tuple[list[str], bool], asked: tuple[Options, str | None, str | None]
 ) -> Snapshot:
-    """Make a snapshot, with a bar. sources: and whether with single images; asked: options, `--like`, tenant."""
+    """Make a snapshot, with a bar. sources: and whether with single images; asked: options, `--like`, tenant.
+
+    Its run is told to whom the environment names (`strata.lineage`).
+    """
+    from strata.publishing.lineage import note_snapshots
     from strata.snapshots import read_own_files
     from strata.store import PartsOf
 
@@ -131,11 +135,13 @@ def _made(
         selection = snapshots.open(like).manifest.selection
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
     parts = PartsOf(snapshots.store).sources(*sources)
-    with progress() as bar:
+    with told_lineage(None, f"snapshot.{name}") as run, progress() as bar:
         advance = functools.partial(bar.advance, bar.add_task("parts", total=len(parts)))
         pictures = pictures_of(snapshots, selection.same, bar) if selection.same else None
         more = (accept_shortfall, own, tell, pictures, tenant)
-        return snapshots.create(name, parts, selection, sources[0], advance, *more)
+        made = snapshots.create(name, parts, selection, sources[0], advance, *more)
+        note_snapshots(run, snapshots.store, [made])
+        return made
 
 
 def _selection(snapshots: Snapshots, sources: tuple[list[str], bool], options: Options, own: OwnFiles) -> Selection:
