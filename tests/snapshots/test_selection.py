@@ -64,7 +64,7 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
             "told": pa.array(objects, pa.int64()),
             "image": pa.array([key[:2] for key in keys], pa.string()),
             "description": pa.array([f"a {name}" for name in thing], pa.string()),
-            "tag_words": pa.array([f"tag {key[:1]}" for key in keys], pa.string()),
+            "tag_words": pa.array([f"tag {key[-1:]}" for key in keys], pa.string()),
             "uri": pa.array([f"data/{key[:1]}.tar" for key in keys], pa.string()),
             "source": pa.array(["job"] * len(rows), pa.string()),
             "cluster": pa.array([CLUSTERS[place] for place in embedded_of(rows)[1]], pa.string()),
