@@ -108,5 +108,6 @@ def test_quotas_of_jobs_and_files_in_a_snapshot(store: Store) -> None:
     with pytest.raises(QuotaError, match="no row comes from 'nobody'"):
         made("none", "nobody=3")
     assert [name for name in snapshots.names() if name in ("many", "none")] == []
-    by_source = Selection(method="balanced", axes=axes_of(["source"], [f"source={one}:0.25", f"source={other}:0.75"]), count=20)
+    axes = axes_of(["source"], [f"source={one}:0.25", f"source={other}:0.75"])
+    by_source = Selection(method="balanced", axes=axes, count=20)
     assert snapshots.create("axis", parts, by_source, [one, other]).manifest.composition["source"][one] == (20, 5)
