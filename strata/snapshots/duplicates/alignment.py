@@ -20,9 +20,10 @@ import numpy as np
 from strata.images import THUMBNAIL
 
 # see docs/benchmarks.md for what they rest on
-LEAST_LIKENESS = 0.83
+LEAST_LIKENESS = 0.8
 LEFT_COLOUR = 0.004  # by which each level of the mean Cb and Cr that the change of colours leaves makes two less alike
-MOST_CHANGED = 2.1  # of the change of colours, less the identity (Frobenius): all of it a third more is 2.06
+MOST_STRETCHED = 2.8  # times that a change of colours strengthens or weakens any colour: three times a third are 2.4
+MOST_TURNED = 35  # degrees by which it turns them
 MOST_CONTRAST = 2.0  # times that contrast rises, or falls
 EDGE = 2  # pixels at each side of the first picture that the second one may lack
 INNER = THUMBNAIL - 2 * EDGE
@@ -62,14 +63,20 @@ def likeness(ones: Floats, others: Floats) -> Floats:
 
 def _left(colours: Floats, ones: Floats, others: Floats) -> Floats:
     """What a change of colours leaves of the mean Cb and Cr. ones, others: mean colours, (pairs, 3)."""
-    return np.linalg.norm(ones[:, 1:] - (colours[:, 1:, 1:] @ others[:, 1:, None])[..., 0], axis=1)
+    change = colours[:, 1:, 1:]
+    left = np.linalg.norm(ones[:, 1:] - (change @ others[:, 1:, None])[..., 0], axis=1)
+    # the same from either side
+    return np.asarray(left / np.abs(np.linalg.det(change)) ** 0.25)
 
 
 def _possible(colours: Floats, ones: Floats, others: Floats) -> Floats:
     """Whether a change of colours is one that people make of a picture."""
-    changed = np.linalg.norm(colours - np.eye(3), axis=(1, 2))
+    left, stretches, right = np.linalg.svd(colours)
+    turned = np.trace(left @ right, axis1=1, axis2=2)  # 1 + 2 cos(angle)
     contrast = colours[:, 0, 0] * (others[:, 0] + 1) / (ones[:, 0] + 1)
-    return (changed <= MOST_CHANGED) & (contrast <= MOST_CONTRAST) & (contrast >= 1 / MOST_CONTRAST)
+    found = (stretches.max(axis=1) <= MOST_STRETCHED) & (stretches.min(axis=1) >= 1 / MOST_STRETCHED)
+    found &= turned >= 1 + 2 * np.cos(np.radians(MOST_TURNED))
+    return np.asarray(found & (contrast <= MOST_CONTRAST) & (contrast >= 1 / MOST_CONTRAST))
 
 
 def _fitted(ones: Floats, others: Floats, moves: Floats, rounds: int) -> tuple[Floats, Floats, Floats, Floats]:
