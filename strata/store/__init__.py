@@ -8,6 +8,7 @@ from __future__ import annotations
 from strata.store.arrow import import_ahead
 from strata.store.bundles import Compaction, folder_lock, unbundle
 from strata.store.feature_parts import (
+    Beside,
     FeatureKind,
     FeatureReader,
     MissingFeatures,
@@ -49,6 +50,7 @@ from strata.store.store import Store, count_of
 from strata.store.upload_lists import Received, ReceivedUploads, is_upload_list, uploads_of, write_list
 
 __all__ = [
+    "Beside",
     "LOCK",
     "READERS",
     "Attempts",

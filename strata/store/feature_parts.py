@@ -94,6 +94,38 @@ def kinds_of(store: Store) -> list[FeatureKind]:
     return found
 
 
+class Beside:
+    """Which parts of the group `features` have the rows of some `llm` parts. The others belong to rows that are gone.
+
+    rows: the `llm` parts, of any attempt. A kind that the store does not know, or whose size of chunks it does not know,
+    is believed to fit. Raises OSError.
+    """
+
+    def __init__(self, store: Store, rows: Iterable[Part]) -> None:
+        self._store = store
+        self._kinds = {kind.fingerprint: kind for kind in kinds_of(store)}
+        self._size = functools.cache(self._size_of)
+        self._rows: dict[tuple[str, int], set[str]] = {}
+        for part in rows:
+            self._rows.setdefault((part.identity, part.number), set()).add(part.fingerprint)
+
+    def has(self, part: Part) -> bool:
+        """Whether a part is one of the group `features`, and beside one of the `llm` parts."""
+        if part.group != FEATURES:
+            return False
+        kind = self._kinds.get(part.fingerprint)
+        beside = self._rows.get((part.identity, part.number), ())
+        return any(kind is None or self._fits(kind, fingerprint) for fingerprint in beside)
+
+    def _fits(self, kind: FeatureKind, fingerprint: str) -> bool:
+        return kind.before in ("", fingerprint) and self._size(fingerprint) in (None, kind.chunk_size)
+
+    def _size_of(self, fingerprint: str) -> int | None:
+        with suppress(MissingFeatures):
+            return chunk_size_of(self._store, fingerprint)
+        return None
+
+
 def feature_part(part: Part, fingerprint: str) -> Part:
     """The part of the group `features` with the rows of a `llm` part."""
     return part._replace(group=FEATURES, fingerprint=fingerprint)
