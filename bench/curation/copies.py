@@ -12,9 +12,11 @@ from PIL import Image, ImageEnhance
 
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core import Caption, Chunk, Description, ImageReference, Profile, Record
+from strata.shards import shard_stamp
 from strata.store import Part, Store, keep_profile
 
 FIRST_SEED = HELD_OUT_SEED + 60_000_000
+IDENTITY = "5" * 16  # of the file
 CROPPED = 0.05  # share of width and height that is cut off, in all
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
@@ -106,6 +108,8 @@ def plant(store: Store, profile: Profile, folder: Path, scenes: int, each: int) 
                 references.append(_written(file, path, data))
                 kinds.append(kind)
                 of.append(original)
+    # the file is no tar of which an identity could be read
+    store.keep_identity(shard_stamp(str(path)), IDENTITY)
     return Planted(_described(store, profile, references), kinds, of)
 
 
@@ -121,7 +125,7 @@ def _described(store: Store, profile: Profile, references: list[ImageReference])
     parts, size = [], profile.chunk_size
     for number, start in enumerate(range(0, len(references), size)):
         some = references[start : start + size]
-        chunk = Chunk("llm", profile.name, profile.fingerprint("llm"), "scenes", "5" * 16, number, len(some))
+        chunk = Chunk("llm", profile.name, profile.fingerprint("llm"), "scenes", IDENTITY, number, len(some))
         records = [
             Record(
                 key=f"{start + place:06d}",

@@ -13,8 +13,8 @@ from strata.judgments import batches_of_job
 from strata.snapshots.snapshots import Snapshots
 from strata.store import READERS, Beside, Part, PartsOf, Store, UnknownSource, parts_at, unbundle, uploads_of
 
-# seconds after which a file without what belongs to it counts as abandoned: the manifest of rows, the parts of a kind of
-# feature. Both are written right after it
+# seconds after which a file without what is written right after it counts as abandoned: rows without a manifest, the
+# note on a kind of feature without parts
 ROWS_AGE = 3600.0
 WAIT_SECONDS = 10.0  # for another process that changes a bundle
 
@@ -67,7 +67,7 @@ class Cleaning:
         self._parts_of, self._snapshots = PartsOf(store), Snapshots(store)
         self.damaged: set[str] = set()
         self.damaged_snapshots = False
-        self._bundles: dict[str, str] = {}  # those that have parts of `unreferenced`, by the paths that these would have
+        self._bundles: dict[str, str] = {}  # those with parts of `unreferenced`, by the paths that these would have
         for job_id in self.forget:
             if not is_job_id(job_id) or self.store.read_job_file(job_id, "request") is None:
                 raise UnknownSource(job_id, "there is no such job in the store")
@@ -96,7 +96,7 @@ class Cleaning:
         return {**parts, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
 
     def _unkept(self, found: dict[str, int], keeps: Callable[[str, Part], bool]) -> Iterator[tuple[str, int]]:
-        """The files without a part that stays; of other bundles each part that does not, with its share of the bytes."""
+        """The files without a part that stays; of other bundles the parts that do not, with their share of the bytes."""
         for path, size in found.items():
             inside = parts_at(path)
             gone = [part for part in inside if not keeps(path, part)]

@@ -50,10 +50,10 @@ from strata.store.store import Store, count_of
 from strata.store.upload_lists import Received, ReceivedUploads, is_upload_list, uploads_of, write_list
 
 __all__ = [
-    "Beside",
     "LOCK",
     "READERS",
     "Attempts",
+    "Beside",
     "BrokenPart",
     "Bundle",
     "Compaction",

@@ -78,14 +78,13 @@ class FeatureRun:
                 kinds[part.fingerprint] = [
                     kind_of(self._store, self._profile, name, part.fingerprint) for name in self._names
                 ]
-                # also when nothing is missing: a note that is away hides the parts of its kind
-                for kind in kinds[part.fingerprint]:
-                    keep_kind(self._store, kind)
             lacking = []
             for kind in kinds[part.fingerprint]:
                 folder = feature_part(part, kind.fingerprint).folder
                 if folder not in listed:
                     listed[folder] = self._store.attempts_in(folder).found
+                    if listed[folder]:  # a note that is away would hide them
+                        keep_kind(self._store, kind)
                 if max(listed[folder].get(part.number, ()), default=-1) < part.attempt:
                     lacking.append(kind)
             if lacking:

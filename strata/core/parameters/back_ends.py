@@ -97,6 +97,7 @@ _BACK_ENDS = (
     BackEnd("verifier", "vllm", VllmVerifierParameters, "models.stages.vllm.verifier:VllmVerifier"),
     BackEnd("hash", "pdq", Parameters, "models.stages.features.pictures:PictureHash", ("builtin",)),
     BackEnd("sharpness", "laplacian", SharpnessParameters, "models.stages.features.pictures:Sharpness", ("builtin",)),
+    BackEnd("nsfw", "open_nsfw", Parameters, "models.stages.features.nsfw:OpenNsfw"),
     BackEnd("faces", "libfacedetection", FacesParameters, "models.stages.features.faces:Faces", ("builtin",)),
     BackEnd("embedding", "open_clip", Parameters, "models.stages.features.embeddings:OpenClipEmbedding"),
     BackEnd("embedding", "imagenet", Parameters, "models.stages.features.embeddings:ImageNetEmbedding"),
