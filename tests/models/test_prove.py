@@ -205,6 +205,28 @@ def test_a_detector(photographs: list[Picture]) -> None:
     assert failed(checks_of("detector", lambda image: [])) == ["finds", "names", "repeats"]
 
 
+def test_features() -> None:
+    """Values that cannot be those of the pictures: equal ones, noise, and none."""
+    random = np.random.default_rng(0)
+    same = {"embedding": np.full(4, 0.5), "text_embedding": np.full(4, 0.5), "sharpness": 7.0, "faces": 1, "nsfw": 0.9}
+
+    def noise(item: Any) -> dict[str, Any]:
+        vector = random.normal(size=64)
+        return {"embedding": vector / np.linalg.norm(vector)}
+
+    def fails(item: Any) -> dict[str, Any]:
+        raise ValueError("no")
+
+    assert failed(checks_of("embedding", lambda image: same)) == ["copies"]
+    assert failed(checks_of("text_embedding", lambda text: same)) == ["copies"]
+    assert failed(checks_of("embedding", noise)) == ["copies", "batch"]
+    assert failed(checks_of("sharpness", lambda image: same)) == ["blurred"]
+    assert failed(checks_of("faces", lambda image: same)) == ["counts"]
+    assert failed(checks_of("nsfw", lambda image: same)) == ["safe", "published"]
+    assert failed(checks_of("hash", lambda image: {"pdq": bytes(32)})) == ["copies"]
+    assert failed(checks_of("embedding", fails)) == ["answers"]
+
+
 def test_a_segmenter(photographs: list[Picture]) -> None:
     def right(image: Image.Image) -> list[Segment]:
         things = shown(image, photographs)[0].things

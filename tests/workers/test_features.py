@@ -182,6 +182,39 @@ def test_a_retried_chunk_is_computed_again(store: Store, tmp_path: Path) -> None
     assert all(FeatureReader(store).read(part, "sharpness", ["sharpness"]).num_rows == 1 for part in first + again)
 
 
+def test_a_run_that_dies_is_gone_on_with(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = with_stages("sharpness", "hash")
+    parts = plant(store, tmp_path, [saved(photograph())] * 20, profile)
+    write, written = store.write_part, []
+
+    def dies(*arguments: Any) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(arguments)
+        write(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(store, "write_part", dies)
+        computed(store, parts, profile)
+    missing = FeatureRun(store, profile, (), MAX_PIXELS).missing(parts)
+    assert [(part.number, len(kinds)) for part, kinds in missing] == [(1, 1)]
+    assert sum(computed(store, parts, profile).parts.values()) == 1
+
+
+def test_a_store_that_cannot_be_written_is_one_line(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STRATA_STORE", store.uri)
+    plant(store, tmp_path, [saved(photograph())])
+
+    def put(self: Store, path: str, data: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+
+    monkeypatch.setattr(Store, "put", put)
+    assert code_of("features", "demo", "--stage", "sharpness") == exits.FAILURE
+    assert "Read-only file system" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_what_was_not_computed_is_said(store: Store, tmp_path: Path) -> None:
     parts = plant(store, tmp_path, [saved(photograph())])
     with pytest.raises(MissingFeatures, match="strata features"):
