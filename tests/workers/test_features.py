@@ -211,7 +211,7 @@ def test_a_store_that_cannot_be_written_is_one_line(
         raise OSError(errno.EROFS, "Read-only file system", path)
 
     monkeypatch.setattr(Store, "put", put)
-    assert code_of("features", "demo", "--stage", "sharpness") == exits.FAILURE
+    assert code_of("features", "demo", "--stage", "sharpness") == exits.USAGE
     assert "Read-only file system" in capsys.readouterr().err.splitlines()[-1]
 
 
