@@ -21,7 +21,7 @@ COPIED = 31  # of the 256 bits of a PDQ hash: two hashes that differ by less are
 SAFE = 0.5
 NEAR = 0.01  # a probability on another machine
 # what the wheel's own code gives for the photographs of the proof
-OPEN_NSFW = {"cat": 0.0, "cup": 0.0, "astronaut": 0.0, "sign": 0.0}
+OPEN_NSFW = {"cat": 0.0002, "cup": 0.0143, "astronaut": 0.0318, "sign": 0.0015}
 FACES = {"astronaut": 1}
 Vectors = np.typing.NDArray[np.float64]
 

@@ -63,7 +63,9 @@ def test_what_a_rule_names_is_in_no_export(
     assert code_of("features", job_id, "--stage", "faces") == 0
     # nothing is left out or blurred that nobody asked for
     assert code_of("snapshot", "create", "all", "--from", job_id) == 0
-    assert code_of("export", "all", "--format", "webdataset", "--out", str(tmp_path / "all")) == 0
+    exported("all", "webdataset", "description", tmp_path / "told")
+    assert all(secret.encode() in b"".join(contents(tmp_path / "told")) for secret in (PHONE, EMAIL, FREEPHONE))
+    exported("all", "webdataset", "alt_text", tmp_path / "all")
     before = pictures_in(tmp_path / "all")
     assert len(before) == 6
     # the rule: counted, with the values that it has read
@@ -75,12 +77,16 @@ def test_what_a_rule_names_is_in_no_export(
         (key, "personal_data", {"personal": 1}) for key in ("000000000", "000000001", "000000003")
     ]
     for form in FORMATS:
-        out = tmp_path / form
-        assert code_of("export", "fit", "--format", form, "--out", str(out), "--blur-faces") == 0, form
-        written = b"".join(contents(out))
-        for secret in (PHONE, EMAIL, FREEPHONE, MARK):
-            for told in (secret, "".join(secret.split())):
-                assert told.encode() not in written, (form, secret)
+        for layer in ("description", "alt_text"):
+            out = tmp_path / f"{form}-{layer}"
+            exported("fit", form, layer, out, "--blur-faces")
+            written = b"".join(contents(out))
+            for secret in (PHONE, EMAIL, FREEPHONE, MARK):
+                assert secret.encode() not in written and "".join(secret.split()).encode() not in written, (
+                    form,
+                    secret,
+                )
+        # the picture with a face has no description
         pictures = pictures_in(out)
         assert sorted(image.size for image in pictures) == [(512, 512), (600, 400), (640, 480)], form
         for image in pictures:
@@ -90,6 +96,10 @@ def test_what_a_rule_names_is_in_no_export(
                 assert edges(image.crop((0, 250, 512, 512))) > 0.9 * edges(whole.crop((0, 250, 512, 512))), form
     # the rows are there as before
     assert code_of("snapshot", "create", "again", "--from", job_id, "--leave-out", "personal_data=False") == 0
+
+
+def exported(snapshot: str, form: str, layer: str, out: Path, *more: str) -> None:
+    assert code_of("export", snapshot, "--format", form, "--layer", layer, "--out", str(out), *more) == 0, form
 
 
 def contents(folder: Path) -> Iterator[bytes]:

@@ -96,12 +96,12 @@ def test_the_type_of_a_column_is_that_of_all_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     rows = [f"{number:09d},{'' if number < 90_000 else number},1,{'x' * (number % 2)}" for number in range(100_000)]
     rows[-1] = "last,2.5,1.5,y"
-    path.write_text("\n".join(["key,late,whole,text", *rows]) + "\n", encoding="utf-8")
+    path.write_text("\n".join(["key,late,whole,camera", *rows]) + "\n", encoding="utf-8")
     own = read_own_files(path, None)
-    assert own.kinds == {"late": "number", "whole": "number", "text": "name"} and own.scores is not None
-    assert own.scores.slice(99_999).to_pylist() == [{"key": "last", "late": 2.5, "whole": 1.5, "text": "y"}]
+    assert own.kinds == {"late": "number", "whole": "number", "camera": "name"} and own.scores is not None
+    assert own.scores.slice(99_999).to_pylist() == [{"key": "last", "late": 2.5, "whole": 1.5, "camera": "y"}]
     # an empty text is not known, as it is null in Parquet
-    assert own.scores.slice(0, 2).column("text").to_pylist() == [None, "x"]
+    assert own.scores.slice(0, 2).column("camera").to_pylist() == [None, "x"]
 
 
 def test_what_is_odd_of_the_keys_is_told(tmp_path: Path) -> None:
