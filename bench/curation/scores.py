@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -76,15 +77,14 @@ def _enlarged(image: Image.Image, times: int) -> Image.Image:
     return small.resize(image.size, Image.Resampling.BICUBIC)
 
 
+def _blurred(image: Image.Image, radius: float) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(radius))
+
+
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    **{
-        f"Gaussian blur of {radius:g} pixels": lambda image, radius=radius: image.filter(
-            ImageFilter.GaussianBlur(radius)
-        )
-        for radius in (0.5, 1.0, 2.0, 4.0)
-    },
+    **{f"Gaussian blur of {one:g} pixels": functools.partial(_blurred, radius=one) for one in (0.5, 1.0, 2.0, 4.0)},
     f"shaken by {KERNEL} pixels": _shaken,
-    **{f"enlarged {times} times": lambda image, times=times: _enlarged(image, times) for times in (2, 4)},
+    **{f"enlarged {times} times": functools.partial(_enlarged, times=times) for times in (2, 4)},
 }
 
 

@@ -185,7 +185,8 @@ def test_a_retried_chunk_is_computed_again(store: Store, tmp_path: Path) -> None
 def test_a_run_that_dies_is_gone_on_with(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = with_stages("sharpness", "hash")
     parts = plant(store, tmp_path, [saved(photograph())] * 20, profile)
-    write, written = store.write_part, []
+    write = store.write_part
+    written: list[Any] = []
 
     def dies(*arguments: Any) -> None:
         if len(written) == 3:
