@@ -179,7 +179,7 @@ def _services(settings: Settings, queue: Queue, store: Store) -> Services:
         searches=searches,
         store_probe=probe,
         waits=Waits(all_jobs),
-        deletion=JobDeletion(all_jobs, searches.index, keys, settings.upload_days),
+        deletion=JobDeletion(all_jobs, searches.index),
         views=JobViews(all_jobs),
         reviews=Reviews(all_jobs, tenants),
         metrics=Metrics(all_jobs, probe, lambda: load_profile(settings.profile, settings.profiles_dir)),

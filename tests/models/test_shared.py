@@ -19,8 +19,8 @@ from models.deadlines import DEADLINES, Activity, Flight, Limits
 from models.stages.florence import load_florence
 from models.weights.inventory import PROFILES
 from strata.core.profiles import StageSettings, load_profile
-from tests import tiny_models
-from tests.tiny_models import make
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
 
 
 @pytest.fixture(scope="module")

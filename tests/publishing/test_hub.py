@@ -25,8 +25,8 @@ from strata.snapshots import Snapshot
 from strata.store import Store
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
-from tests.hub_server import DataSet, HubServer, running_hub
 from tests.secrets import SECRET
+from tests.servers.hub_server import DataSet, HubServer, running_hub
 
 NAME = "ada/cars"
 PLACE = f"hub:{NAME}"

@@ -19,9 +19,9 @@ from strata.publishing.checksums import SUMS, files_of, sums_of, sums_text
 from strata.publishing.contents import contents_of
 from strata.publishing.pulling import pull
 from strata.publishing.storage import NOTES, Storage
-from tests.buckets import end_session, fresh_sessions, s3_server
 from tests.cli.test_cli import code_of
 from tests.secrets import SECRET
+from tests.servers.buckets import end_session, fresh_sessions, s3_server
 
 
 def written(folder: Path, files: dict[str, bytes]) -> Path:

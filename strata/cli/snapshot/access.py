@@ -37,6 +37,7 @@ def pictures_of(snapshots: Snapshots, same: Any, bar: Progress) -> Callable[...,
         hashes = hasher.hashes(parts, rows, lambda number: bar.advance(task, number), ways)
         if hashes.unread:
             tell(f"{hashes.unread:,} of {rows.num_rows:,} images cannot be read; each counts as another picture")
+        bar.add_task("comparing", total=None)
         return hashes
 
     return read
