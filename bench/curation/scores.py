@@ -6,7 +6,7 @@
   of LFW that scikit-image has (25 × 25 grey pixels), put into a photograph without faces at several sizes.
 - `nsfw`: false alarms on the photographs and on LFW's faces. There are no pictures here that should be found.
 - `personal`: signs with personal data and signs with other numbers, drawn on photographs, read by the profile's OCR.
-- `watermarks`: names of agencies drawn on photographs, read by the same OCR.
+- `watermarks`: names of agencies drawn on photographs, read by the same OCR, and kept by the profile's threshold.
 """
 
 from __future__ import annotations
@@ -203,7 +203,8 @@ def _watermarks(profile: Profile, count: int, seed: int) -> Figures:
         marked = [watermarked(image, name, alpha) for image in pictures for name in AGENCIES]
         read = _run(profile, "ocr", marked)
         names = [name for _ in pictures for name in AGENCIES]
-        told = [any(_bare(name) in _bare(line.text) for line in lines) for name, lines in zip(names, read, strict=True)]
+        kept = [[line.text for line in lines if line.score >= profile.evidence.text] for lines in read]
+        told = [any(_bare(name) in _bare(text) for text in texts) for name, texts in zip(names, kept, strict=True)]
         figures |= {f"watermarks of {alpha:.0%}": len(told), f"watermarks of {alpha:.0%}, read": sum(told)}
     return figures
 

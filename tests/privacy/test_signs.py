@@ -22,7 +22,7 @@ from strata.store.store import Store
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.fakes import write_shard
-from tests.marks import MARK, marked
+from tests.images.marks import MARK, marked
 from tests.planted import photograph
 
 PHONE, EMAIL, FREEPHONE = "+49 30 1234567", "anna.berg@example.org", "0808 157 0123"
