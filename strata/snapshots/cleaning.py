@@ -17,6 +17,8 @@ from strata.store import READERS, Beside, Part, PartsOf, Store, UnknownSource, p
 # note on a kind of feature without parts
 ROWS_AGE = 3600.0
 WAIT_SECONDS = 10.0  # for another process that changes a bundle
+SUFFIXES = ("parquet", "reviewed.parquet", "clusters.parquet", "centroids.parquet")  # of the files of snapshots' rows
+
 
 Chunks = set[tuple[str, str, str, int]]  # parts without their attempt
 
@@ -201,10 +203,11 @@ class Cleaning:
         if self.damaged_snapshots:
             return
         # young files are kept, since their manifest may be about to be written
-        ids = {snapshot.id for snapshot in self._snapshots.all()}
+        snapshots = self._snapshots.all()
+        ids = {snapshot.id for snapshot in snapshots} | {one.manifest.selection.centroids for one in snapshots}
         for path, size in self.store.find("snapshots", "objects").items():
             name, _, suffix = path.rpartition("/")[2].partition(".")
-            if name in ids or suffix not in ("parquet", "reviewed.parquet", "clusters.parquet") or not is_hash(name):
+            if name in ids or suffix not in SUFFIXES or not is_hash(name):
                 continue
             if self._is_old(path):
                 yield path, size
