@@ -91,7 +91,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 def _sharpness(profile: Profile, count: int, seed: int) -> Figures:
     pictures = list(_pictures().values())
     sharp = np.array([one["sharpness"] for one in _run(profile, "sharpness", pictures)])
-    figures = {"photographs": len(sharp)}
+    figures: Figures = {"photographs": len(sharp)}
     for share in (1, 5, 50):
         figures[f"photographs, the value that {share} % lie below"] = float(np.percentile(sharp, share))
     for name, change in CHANGES.items():

@@ -81,7 +81,8 @@ def _blurred(image: Image.Image) -> Image.Image:
 def _bits(results: Sequence[Any]) -> Vectors:
     """By how many bits hashes differ, over the most of one picture: (results, results)."""
     hashes = np.array([np.frombuffer(one["pdq"], np.uint8) for one in results])
-    return np.bitwise_count(hashes[:, None] ^ hashes[None]).sum(axis=2) / (COPIED + 1)
+    differing: Vectors = np.bitwise_count(hashes[:, None] ^ hashes[None]).sum(axis=2) / (COPIED + 1)
+    return differing
 
 
 def _angles(stage: str) -> Callable[[Sequence[Any]], Vectors]:

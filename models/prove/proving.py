@@ -20,7 +20,8 @@ from models.prove.checks import failed, passed, share_at_least, share_at_most
 from models.prove.machine import Meter, device_name, machine, versions
 from models.prove.pictures import FILES, Picture, World, load_pictures, named, worlds_of
 from models.prove.published import published_checks
-from models.prove.stages import Questions, questions_of
+from models.prove.questions import Questions
+from models.prove.stages import questions_of
 from models.weights.cache import check, fetched_for
 from models.writers import WriterStage, write
 from strata.core import (
