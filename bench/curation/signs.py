@@ -91,6 +91,7 @@ def _phone(random: Random) -> str:
     """A valid number of one of the regions, in the country's form or with its code."""
     region, forms = str(random.choice(REGIONS)), phonenumbers.PhoneNumberFormat
     number = phonenumbers.example_number(region)
+    assert number is not None  # every region has one
     # in the country's form: the number alone has lost its leading zero
     example = phonenumbers.format_number(number, forms.NATIONAL)
     for _ in range(20):

@@ -90,7 +90,8 @@ def _angles(stage: str) -> Callable[[Sequence[Any]], Vectors]:
 
     def angles(results: Sequence[Any]) -> Vectors:
         vectors = np.array([np.asarray(one[stage], np.float64) for one in results])
-        return 1 - vectors @ vectors.T
+        apart: Vectors = 1 - vectors @ vectors.T
+        return apart
 
     return angles
 
