@@ -9,6 +9,15 @@ from __future__ import annotations
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
 from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
+from strata.core.estimates import (
+    MAX_SAMPLE,
+    SAMPLE,
+    Estimate,
+    EstimateRequest,
+    Figure,
+    GroupEstimate,
+    ReasonEstimate,
+)
 from strata.core.ids import DEFAULT_TENANT, checked_job_id, created_at, is_hash, is_job_id, is_tenant
 from strata.core.layers import (
     LAYERS,
@@ -107,7 +116,16 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
+from strata.core.requests import (
+    LEFT_OUT,
+    Cancellation,
+    JobEnd,
+    JobRequest,
+    JobRun,
+    Sample,
+    ShardSummaries,
+    ShardSummary,
+)
 from strata.core.rules import Rules
 from strata.core.schemas import (
     MAX_UPLOADS,
@@ -129,6 +147,7 @@ from strata.core.schemas import (
     ImageLinks,
     JobKind,
     JobPage,
+    JobSample,
     JobStatus,
     JobUsage,
     JobView,
@@ -149,7 +168,7 @@ from strata.core.schemas import (
 )
 from strata.core.settings import Settings, load_settings
 from strata.core.transitions import STOPPED, TRANSITIONS, origins
-from strata.core.usage import MILLION, MOST, Bill, Cost, Usage
+from strata.core.usage import MILLION, MOST, Bill, Cost, Usage, Work
 
 __all__ = [
     "COMMIT",
@@ -163,6 +182,7 @@ __all__ = [
     "LANGUAGES",
     "LAYERS",
     "LEFT_OUT",
+    "MAX_SAMPLE",
     "MAX_UPLOADS",
     "MILLION",
     "MOST",
@@ -172,6 +192,7 @@ __all__ = [
     "RECORD_SCHEMA",
     "REVIEWED",
     "RULE_NAME",
+    "SAMPLE",
     "SCHEMA_VERSION",
     "STAGES_OF",
     "STOPPED",
@@ -210,6 +231,8 @@ __all__ = [
     "DeliveryState",
     "DeliveryView",
     "Description",
+    "Estimate",
+    "EstimateRequest",
     "Evidence",
     "EvidenceSettings",
     "FacesParameters",
@@ -217,11 +240,13 @@ __all__ = [
     "Facets",
     "FailureNote",
     "FailureRow",
+    "Figure",
     "FlorenceCaptionerParameters",
     "FlorenceDetectorParameters",
     "Form",
     "GrabCutParameters",
     "GroupBacklog",
+    "GroupEstimate",
     "GroupProgress",
     "ImageLinks",
     "ImageNetTaggerParameters",
@@ -232,6 +257,7 @@ __all__ = [
     "JobPage",
     "JobRequest",
     "JobRun",
+    "JobSample",
     "JobStatus",
     "JobUsage",
     "JobView",
@@ -253,12 +279,14 @@ __all__ = [
     "Quotas",
     "QwenVLComposerParameters",
     "QwenVLParameters",
+    "ReasonEstimate",
     "Record",
     "Region",
     "RequestCounts",
     "RowWarning",
     "Rules",
     "SamParameters",
+    "Sample",
     "ScenePrompts",
     "SearchHit",
     "SearchPage",
@@ -292,6 +320,7 @@ __all__ = [
     "VllmVerifierParameters",
     "Waiting",
     "WebhookTarget",
+    "Work",
     "WorkerList",
     "WorkerView",
     "YesParameters",

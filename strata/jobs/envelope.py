@@ -13,6 +13,7 @@ from strata.core import (
     GroupBacklog,
     GroupProgress,
     JobRequest,
+    JobSample,
     JobStatus,
     JobUsage,
     JobView,
@@ -35,7 +36,8 @@ def envelope(
     # counts are the fields whose names have the form GROUP:NAME
     numbers = {name: int(value) for name, value in fields.items() if ":" in name}
     status = JobStatus(fields["status"])
-    counts = _counts(numbers, status, in_flight)
+    # while a sample is not drawn, the images of the shards are not those of the job
+    counts = RequestCounts() if request.draws else _counts(numbers, status, in_flight)
     remaining = counts.queued + counts.processing
     rate = float(fields["rate"]) if fields.get("rate") else None
     url = f"/v1/jobs/{request.id}"
@@ -60,6 +62,9 @@ def envelope(
         waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
         tenant=request.tenant,
+        sample=JobSample.model_validate(request.sample.model_dump(include=set(JobSample.model_fields)))
+        if request.sample
+        else None,
     )
 
 
@@ -136,7 +141,8 @@ def _add_to_backlog(groups: Mapping[str, GroupBacklog], job: OpenCounts, age: fl
     groups[index].shards += shards
     waits = {index: shards}
     # what one group has done is ready for the next one
-    total = before = job.counts[f"{index}:images"]
+    # a job that is validated computes nothing yet: of its shards perhaps only a sample is described
+    total = before = 0 if job.status is JobStatus.VALIDATING else job.counts[f"{index}:images"]
     for group in others:
         done = job.counts[f"{group}:images"]
         waits[group] = total - done
