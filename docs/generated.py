@@ -30,6 +30,8 @@ PUBLIC = (
     "strata.evaluation",
     "strata.snapshots",
     "strata.core",
+    "strata.core.schemas",
+    "strata.core.profiles",
     "strata.store",
     "strata.shards",
 )

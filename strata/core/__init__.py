@@ -1,7 +1,6 @@
 """The data models that every other room uses: records and their layers, profiles, chunks, settings, REST schemas.
 
-Of Strata it imports only `strata.errors` and `strata.components`. Read `records.py` first, then `layers.py` and
-`profiles.py`.
+Of Strata's packages it imports only `strata.egress`. Read `records.py` first, then `layers` and `profiles`.
 """
 
 from __future__ import annotations
@@ -9,15 +8,6 @@ from __future__ import annotations
 from strata.core.backoff import growing_pause
 from strata.core.chunks import Chunk, part_name
 from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
-from strata.core.estimates import (
-    MAX_SAMPLE,
-    SAMPLE,
-    Estimate,
-    EstimateRequest,
-    Figure,
-    GroupEstimate,
-    ReasonEstimate,
-)
 from strata.core.ids import DEFAULT_TENANT, checked_job_id, created_at, is_hash, is_job_id, is_tenant
 from strata.core.layers import (
     LAYERS,
@@ -87,8 +77,8 @@ from strata.core.parameters import (
     VllmVerifierParameters,
     YesParameters,
 )
-from strata.core.profile_checks import COMMIT
 from strata.core.profiles import (
+    COMMIT,
     FINAL_GROUP,
     GROUPS,
     RULE_NAME,
@@ -128,7 +118,9 @@ from strata.core.requests import (
 )
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    MAX_SAMPLE,
     MAX_UPLOADS,
+    SAMPLE,
     Backlog,
     BatchInput,
     BatchPreview,
@@ -139,10 +131,14 @@ from strata.core.schemas import (
     DeliveryPage,
     DeliveryState,
     DeliveryView,
+    Estimate,
+    EstimateRequest,
     Facets,
     FacetValue,
     FailureRow,
+    Figure,
     GroupBacklog,
+    GroupEstimate,
     GroupProgress,
     ImageLinks,
     JobKind,
@@ -153,6 +149,7 @@ from strata.core.schemas import (
     JobView,
     Priority,
     Problem,
+    ReasonEstimate,
     RequestCounts,
     SearchHit,
     SearchPage,

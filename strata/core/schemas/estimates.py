@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from strata.core.schemas import BatchRequest, JobStatus
+from strata.core.schemas.batches import BatchRequest
+from strata.core.schemas.jobs import JobStatus
 
 MAX_SAMPLE = 10_000  # images of one sample
 SAMPLE = 200  # images, if nothing else is asked for
