@@ -40,10 +40,18 @@ class NoSample(NotFound):
 
 
 class Workers(NamedTuple):
-    """Who would compute the whole: ready workers by group. in_turn: the groups compute one after the other."""
+    """Who would compute the whole.
 
-    ready: Mapping[str, int]
+    ready: workers by group; None: it is not known how many there would be. in_turn: the groups compute one after the
+    other.
+    """
+
+    ready: Mapping[str, int] | None
     in_turn: bool = False
+
+    def of(self, group: str) -> int | None:
+        """How many workers of a group are ready; None if that is not known."""
+        return None if self.ready is None else self.ready.get(group, 0)
 
 
 def estimate(store: Store, view: JobView, request: JobRequest, workers: Workers) -> Estimate:
@@ -110,7 +118,7 @@ class _Estimating:
         for group in _GROUPS:
             if not self.population.missing[group]:
                 continue
-            times, ready = self.times[group], self.workers.ready.get(group, 0)
+            times, ready = self.times[group], self.workers.of(group)
             if times is None or not ready:
                 return None
             # more workers than chunks have nothing to do
@@ -152,7 +160,7 @@ class _Estimating:
             images_per_second=inverse(seconds, to_compute.value) if seconds and to_compute.value else None,
             hours=scaled(seconds, 1 / HOUR),
             device=self._device(group),
-            workers=self.workers.ready.get(group, 0),
+            workers=self.workers.of(group),
             loading_seconds=loading_of(self.sampled.works[group]),
             prompt_tokens=self._cost([place]) if paid else None,
             completion_tokens=self._cost([place + 1]) if paid else None,
@@ -259,7 +267,7 @@ class _Estimating:
             told.append(f"{self.population.unread:,} of {self.population.shards:,} shards cannot be read")
         for group in _GROUPS:
             batches = len(self.sampled.timed(group))
-            if missing[group] and not self.workers.ready.get(group, 0):
+            if missing[group] and self.workers.of(group) == 0:
                 told.append(f"no worker of {group} is ready, so that the time until all is done is not known")
             if missing[group] and self.described and batches < FEW_BATCHES:
                 told.append(f"the time of {group} is that of {batches} micro-batches only: take more images")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from strata.addresses import without_secrets
@@ -23,6 +23,8 @@ from strata.core import (
     created_at,
 )
 from strata.queue import OpenCounts
+
+_LINKS = ("results", "failures", "events", "cancel", "retry")
 
 
 def envelope(
@@ -60,12 +62,16 @@ def envelope(
         finished_at=_time(fields.get("finished_at")),
         error=without_secrets(fields["error"]) if "error" in fields else None,
         waiting=waiting,
-        links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
+        links={"self": url, **{name: f"{url}/{name}" for name in _links_of(request)}},
         tenant=request.tenant,
         sample=JobSample.model_validate(request.sample.model_dump(include=set(JobSample.model_fields)))
         if request.sample
         else None,
     )
+
+
+def _links_of(request: JobRequest) -> Sequence[str]:
+    return (*_LINKS, "estimate") if request.sample else _LINKS
 
 
 def _shards(numbers: Mapping[str, int], total: int) -> ShardCounts:
