@@ -17,13 +17,14 @@ SIZED = 16  # lists whose parts' sizes are measured: each is encoded once more
 
 @dataclass
 class Sampled:
-    """The parts of a sample. records: of the images that have their result; works: by group, of each list so far.
+    """The parts of a sample. records: of the images that have their result; works: by group, what lists took so far.
 
-    parts: the final ones.
+    rows: how many images the lists of these works have; parts: all that are written, by group.
     """
 
     records: list[Record] = field(default_factory=list)
     works: dict[str, list[Work]] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
     parts: dict[str, list[Chunk]] = field(default_factory=dict)
 
     @classmethod
@@ -34,9 +35,15 @@ class Sampled:
             for group in GROUPS[1:]:
                 chunks = [next(iter(request.chunks(summary, group))) for summary in request.indexed]
                 written = [chunk for chunk in pool.map(store.newest, chunks) if chunk is not None]
-                footers = store.read_all_footers(written)
-                known = [one.work for one in footers if isinstance(one, Footer) and one.work is not None]
-                found.works[group], found.parts[group] = known, written
+                footers = zip(written, store.read_all_footers(written), strict=True)
+                # a retry computes the images that have failed, and copies the others
+                firsts = [
+                    (chunk, one.work)
+                    for chunk, one in footers
+                    if isinstance(one, Footer) and not chunk.attempt and one.work
+                ]
+                found.works[group], found.parts[group] = [work for _, work in firsts], written
+                found.rows[group] = sum(chunk.images for chunk, _ in firsts)
             for records in pool.map(store.read_records, found.parts[FINAL_GROUP]):
                 found.records += records
         return found
@@ -47,8 +54,7 @@ class Sampled:
 
     def computed_share(self, group: str) -> tuple[int, int]:
         """How many images of the lists a group has computed, and how many the lists have: others were copied."""
-        images = sum(chunk.images for chunk in self.parts[group])
-        return sum(work.images for work in self.works[group]), images
+        return sum(work.images for work in self.works[group]), self.rows[group]
 
 
 def usage_of(record: Record, group: str) -> tuple[int, int]:

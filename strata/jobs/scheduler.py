@@ -297,6 +297,7 @@ class Scheduler:
         """Have all shards of a job indexed, then its sample drawn; after that its shards are the drawn images."""
         self.waiting.tell(plan)
         self._read_summaries(plan)
+        plan.waiting.clear()  # none of their chunks is one of the job
         self._enqueue_shards(plan)
         plan.rest(RATE_LOOK_SECONDS)
         if len(plan.known) == len(plan.request.shards):

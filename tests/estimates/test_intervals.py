@@ -105,7 +105,7 @@ class _World:
             sampled.works[group] = [
                 Work(images=BATCH, computing=self.times[one, column].sum(), decoding=0.02, writing=0.1) for one in lists
             ]
-            sampled.parts[group] = []
+            sampled.rows[group], sampled.parts[group] = DRAWN, []
         return sampled
 
 
