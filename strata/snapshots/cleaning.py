@@ -92,11 +92,14 @@ class Cleaning:
             for path, size in found.items()
             if (inside := parts_at(path)) and not any(references.has(path, part) for part in inside)
         }
+        # what is known of picked lists goes with their indexes
+        lists = {part.identity for path in parts for part in parts_at(path) if part.group == GROUPS[0]}
+        sources = {path: size for path, size in self.store.find("sources").items() if path.rpartition("/")[2] in lists}
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
         uploads = dict(self._uploads(references.uploads))
         broken = {path: size for path, size in self.store.find("broken").items() if parts_at(path.partition("/")[2])}
         judgments = [file for job_id in self.forget for file in batches_of_job(self.store, job_id).items()]
-        return {**parts, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
+        return {**parts, **sources, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
 
     def remove(self, paths: Sequence[str]) -> list[str]:
         """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""

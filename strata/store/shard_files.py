@@ -111,6 +111,10 @@ class ShardFiles(Files):
         known = found.items() if isinstance(found, dict) else ()
         return {uri: source for uri, source in known if isinstance(source, str) and is_hash(source)}
 
+    def remove_sources(self, identity: str) -> None:
+        """Remove what was kept of a picked list. Harmless if nothing was."""
+        self.remove(self.path("sources", identity))
+
     def family(self, names: Iterable[str]) -> list[str]:
         """The identities of the folders and lists of some families, each once, the newest of each family first."""
         return list(dict.fromkeys(identity for name in names for identity in self._family(name)))
