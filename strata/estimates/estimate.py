@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def estimate(store: Store, view: JobView, request: JobRequest, workers: Workers)
     if sample is None:
         raise NoSample(request.id)
     population = store.parse_job_file(request.id, "population", Population) if sample.drawn else None
-    known = {"job": request.id, "status": view.status, "profile": request.profile, "seed": sample.seed}
+    known: dict[str, Any] = {"job": request.id, "status": view.status, "profile": request.profile, "seed": sample.seed}
     if population is None:
         return Estimate(**known, sampled=sample.images)
     found = _Estimating(request, population, Sampled.read(store, request), workers)
@@ -82,7 +82,9 @@ def estimate(store: Store, view: JobView, request: JobRequest, workers: Workers)
         prompt_tokens=found.prompt_tokens(),
         completion_tokens=found.completion_tokens(),
         money=found.money(),
-        **{status.value: found.status(status) for status in Status},
+        succeeded=found.status(Status.SUCCEEDED),
+        filtered=found.status(Status.FILTERED),
+        failed=found.status(Status.FAILED),
         reasons=found.reasons(),
         store_bytes=found.store_bytes(store) if view.status.final else None,
         notes=found.notes(),
@@ -114,7 +116,7 @@ class _Estimating:
 
     def seconds(self) -> Figure | None:
         """The time until all is computed; None if a group has no worker, or its time is not known."""
-        values, resampled, batches = list[float](), list[Floats](), list[int]()
+        found, batches = list[Floats](), list[int]()
         for group in _GROUPS:
             if not self.population.missing[group]:
                 continue
@@ -123,13 +125,13 @@ class _Estimating:
                 return None
             # more workers than chunks have nothing to do
             ready = min(ready, self.population.chunks[group])
-            values.append(times.value / ready)
-            resampled.append(times.resampled / ready)
+            found.append(np.array([times.value, *times.resampled]) / ready)
             batches.append(times.batches)
-        if not values:
+        if not found:
             return None
-        join = np.sum if self.workers.in_turn else np.max
-        return of_times(float(join(values)), join(np.array(resampled), axis=0), min(batches))
+        groups = np.array(found)
+        total = groups.sum(axis=0) if self.workers.in_turn else groups.max(axis=0)
+        return of_times(float(total[0]), total[1:], min(batches))
 
     def hours(self, gpu: bool) -> Figure | None:
         """The hours of all workers with a GPU, or without one; None if no group has such."""

@@ -115,8 +115,11 @@ class ImageReader:
         at = self.locate(uri)
         stamps = shard_stamps(uri, at)
         # earlier versions, and tables of samples, have the stamp as the identity
-        same = identity in stamps or identity == self._identity(uri, at, stamps, identity)
-        if not same and (source := self._sources_of(identity).get(uri)):  # the identity is that of a picked list
+        # of an image of a picked list the identity is that of the list. If the version of the tar is not known, each
+        # comparison reads it, so that the list is looked for first
+        wanted = identity if stamps.now else self._sources_of(identity).get(uri, identity)
+        same = wanted in stamps or wanted == self._identity(uri, at, stamps, wanted)
+        if not same and (source := self._sources_of(identity).get(uri)):
             same = source == self._identity(uri, at, stamps, source)
         if not same:
             raise ShardChanged(f"{uri} has changed since it was indexed: submit it again")

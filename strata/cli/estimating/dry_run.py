@@ -36,7 +36,10 @@ def dry_run(
 
     if sample is None:
         preview = client.preview(shards, **options)
-        print(preview.model_dump_json()) if as_json else output().print(render.preview_lines(preview))
+        if as_json:
+            print(preview.model_dump_json())
+        else:
+            output().print(render.preview_lines(preview))
         return 0
     view = client.submit_sample(shards, sample.images, sample.seed, **options)
     print(f"strata: job {view.id} describes a random sample", file=sys.stderr, flush=True)
