@@ -34,8 +34,9 @@ _T += (2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2
 def student(values: int) -> float:
     """How many standard errors of so many values an interval reaches to either side; `LEAST` values at least."""
     freedom = values - 1
-    # the first term of its expansion for many degrees of freedom is right to 0.0003 from 31 on
-    t = _T[freedom - 1] if freedom <= len(_T) else Z + (Z**3 + Z) / (4 * freedom)
+    # beyond the table, the first terms of its expansion for many degrees of freedom (Abramowitz and Stegun, 26.7.5)
+    series = Z + (Z**3 + Z) / (4 * freedom) + (5 * Z**5 + 16 * Z**3 + 3 * Z) / (96 * freedom**2)
+    t = _T[freedom - 1] if freedom <= len(_T) else series
     return t * math.sqrt(values / freedom)
 
 

@@ -46,6 +46,8 @@ def _ended(service: Service, shards: str, **more: object) -> Estimate:
 
 
 def test_a_sample_tells_what_all_would_take(service: Service) -> None:
+    assert service.machine
+    service.machine.leases.announce_ready()
     shards = _shards(service, 40, 25, 3, broken=4)
     found = _ended(service, shards, images=30, seed=4, priority="hi")
     view = service.jobs.view(found.job)
@@ -108,10 +110,10 @@ def test_of_a_folder_rows_that_are_copied_are_not_counted_as_work(service: Servi
     folder = Path(service.settings.shard_roots[0]) / "photos"
     folder.mkdir()
     for number in range(20):
-        (folder / f"{number}.jpg").write_bytes(jpeg(20 + number, 30))
+        (folder / f"{number}.jpg").write_bytes(jpeg(20 + number, 30) + bytes(number))
     wait_for_end(service.jobs, service.submit(str(folder)).json()["id"])
     for number in range(20, 40):
-        (folder / f"{number}.jpg").write_bytes(jpeg(20 + number, 30))
+        (folder / f"{number}.jpg").write_bytes(jpeg(20 + number, 30) + bytes(number))
     found = _ended(service, str(folder), images=40)
     vision = found.groups["vision"].images
     assert found.to_compute == 40 and (vision.value, vision.low, vision.high) == (20, 20, 20)
@@ -128,7 +130,6 @@ def test_figures_come_while_the_sample_is_described(queue: Queue, tmp_path: Path
             assert (found.images, found.sampled, found.described, found.seconds) == (60, 12, 0, None)
             # nothing is told of what is not known
             assert found.failed is None and found.groups["vision"].images_per_second is None
-            assert "no worker of vision" not in " ".join(found.notes)  # the fake worker says it has all groups
             backlog = service.client.get("/v1/backlog").json()["groups"]["vision"]
             assert backlog["images"] == 12
         with FakeMachine(service.jobs, name="second"):

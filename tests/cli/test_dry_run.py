@@ -37,7 +37,7 @@ FOUND = Estimate(
     },
     seconds=Figure(value=219_600, low=200_000, high=230_000),
     gpu_hours=Figure(value=60.2, low=57.6, high=63.2),
-    prompt_tokens=Figure(value=2.345e9, low=2.2e9, high=2.5e9),
+    prompt_tokens=Figure(value=2.347e9, low=2.2e9, high=2.5e9),
     money=Figure(value=0.0123),
     failed=Figure(value=16_500, low=4521, high=47_000),
     reasons=[

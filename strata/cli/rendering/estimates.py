@@ -19,8 +19,13 @@ def number(value: float) -> str:
     """A number with three digits that count: an estimate has no more."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    digits = 2 - math.floor(math.log10(abs(value)))
-    return f"{round(value, digits):,.{max(0, digits)}f}"
+    rounded = round(value, 2 - _power(value))
+    return f"{rounded:,.{max(0, 2 - _power(rounded))}f}"
+
+
+def _power(value: float) -> int:
+    """The power of ten of a number's first digit."""
+    return math.floor(math.log10(abs(value)))
 
 
 def span(seconds: float) -> str:
