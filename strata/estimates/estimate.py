@@ -19,6 +19,7 @@ from strata.core import (
     ReasonEstimate,
     Status,
 )
+from strata.counts import counted
 from strata.errors import NotFound
 from strata.estimates.intervals import Floats, inverse, of_mean, of_share, of_times, resampled_means, scaled
 from strata.estimates.sampled import Sampled, Sizes, money_of, usage_of
@@ -268,11 +269,13 @@ class _Estimating:
         if self.population.unread:
             told.append(f"{self.population.unread:,} of {self.population.shards:,} shards cannot be read")
         for group in _GROUPS:
-            batches = len(self.sampled.timed(group))
+            timed = self.sampled.timed(group)
+            batches, warm = len(timed), any(work.first for work in timed)
             if missing[group] and self.workers.of(group) == 0:
                 told.append(f"no worker of {group} is ready, so that the time until all is done is not known")
             if missing[group] and self.described and batches < FEW_BATCHES:
-                told.append(f"the time of {group} is that of {batches} micro-batches only: take more images")
+                also = ", in which the models warm up" if warm else ""
+                told.append(f"the time of {group} is that of {counted(batches, 'micro-batch', 'micro-batches')}{also}")
         if missing[_GROUPS[0]] < self.whole:
             told.append(f"{self.whole - missing[_GROUPS[0]]:,} images have the layers of {_GROUPS[0]} already")
         if not self._is_priced:

@@ -49,8 +49,9 @@ class Sampled:
         return found
 
     def timed(self, group: str) -> list[Work]:
-        """What lists took of which images were computed, without those that came first in their processes."""
-        return [work for work in self.works[group] if work.images and not work.first]
+        """What lists took of which images were computed: those that came first in their processes only if all did."""
+        computed = [work for work in self.works[group] if work.images]
+        return [work for work in computed if not work.first] or computed
 
     def computed_share(self, group: str) -> tuple[int, int]:
         """How many images of the lists a group has computed, and how many the lists have: others were copied."""
