@@ -20,6 +20,7 @@ from strata.store import IndexRow, Source, Store, is_made_list, is_transient, lo
 
 log = logging.getLogger(__name__)
 
+NO_RULES = Rules()
 GONE_SECONDS = 300.0  # for which a shard that is gone is waited for; then its images are failed rows of a passing cause
 FORGET_SECONDS = 600.0  # after which a shard that was seen to be gone is waited for anew
 
@@ -40,7 +41,7 @@ class WorkItem:
     image: Image.Image | None = None
     settled: bool = False
     reused: bool = False
-    rules: Rules = field(default_factory=Rules)
+    rules: Rules = NO_RULES
     candidates: list[Record] = field(default_factory=list)
     stamp: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)

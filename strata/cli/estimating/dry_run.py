@@ -48,13 +48,13 @@ def dry_run(
     except KeyboardInterrupt:
         _cancel(client, view)
         raise
-    tell(client.estimate(view.id), as_json)
+    tell_estimate(client.estimate(view.id), as_json)
     if view.error:
         print(f"strata: the sample's job failed: {render.clean(view.error)}", file=sys.stderr)
     return exits.JOB_FAILED if view.status in ("failed", "cancelled") else 0
 
 
-def tell(estimate: Estimate, as_json: bool) -> None:
+def tell_estimate(estimate: Estimate, as_json: bool) -> None:
     """Print an estimate."""
     from strata.cli.rendering import estimates as render
 

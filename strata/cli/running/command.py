@@ -7,7 +7,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +16,19 @@ import typer
 from strata.cli import exits
 from strata.cli.estimating.options import DryRun, Images, Seed, sample_of
 from strata.cli.running.watching import begun_job, watched
-from strata.cli.terminal import AsJson, Language, Metadata, Money, Moved, Prompt, StoreUri, Tokens, Variants
+from strata.cli.terminal import (
+    AsJson,
+    Language,
+    Metadata,
+    Money,
+    Moved,
+    OpenLineage,
+    Prompt,
+    StoreUri,
+    Tokens,
+    Variants,
+    tell,
+)
 from strata.components import load
 from strata.errors import InvalidInput
 
@@ -61,6 +73,7 @@ def run(
     dry_run: DryRun = False,
     images: Images = None,
     seed: Seed = None,
+    openlineage: OpenLineage = None,
     as_json: AsJson = False,
     folder: Annotated[Path | None, typer.Option("--run-folder", hidden=True)] = None,
 ) -> None:
@@ -82,7 +95,7 @@ def run(
     # the job that a process before this one has begun, a job by its id, or a new one
     begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
     target = begun or _known(targets) or _asked(targets, settings, texts, metadata, budget, sample)
-    raise typer.Exit(_run(settings, target, options, folder, as_json, begun is None))
+    raise typer.Exit(_run(settings, target, options, (folder, as_json, begun is None), openlineage))
 
 
 def _options(engine: str, in_turn: bool, folder: Path | None, address: str | None, pools: Any) -> Any:
@@ -143,41 +156,39 @@ def stored_view(store: str, job_id: str) -> JobView:
     raise NotFound(f"the store has no job {job_id[:100]!r} that has ended or is run by `strata run`")
 
 
-def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_json: bool, tells: bool) -> int:
-    """Run a job, show its progress, and return the exit code."""
-    from rich.console import Console
+def _run(
+    settings: Settings, target: Any, options: Any, how: tuple[Path | None, bool, bool], openlineage: str | None
+) -> int:
+    """Run a job, show its progress, and return the exit code.
 
-    from strata.cli.rendering import records as render
+    how: the folder of a run that is watched, whether JSON is printed, and whether the job is new to the user.
+    openlineage: who is told of its beginning and its end; None: whom the environment names.
+    """
+    from strata.core import JobStatus
+    from strata.lineage import told_jobs
 
+    folder, as_json, tells = how
     start = load("workers.engines.start", "workers")
     views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
-    job = start.opened(settings, target, options, views.put)
-    if folder is not None:
-        (folder / "job").write_text(job.request.id, encoding="utf-8")
-    sampled = job.request.sample is not None
-    if tells and sampled:
-        print(f"strata: job {job.request.id} describes a random sample", file=sys.stderr, flush=True)
-    elif tells and not as_json:
-        print(job.request.id, flush=True)
-    _end_on_signals(job)
-    ends: list[Any] = []
-
-    def compute() -> None:
-        try:
-            ends.append(start.computed(job, settings, options))
-        except BaseException as error:
-            ends.append(error)
-        finally:
-            views.put(None)
-
-    threading.Thread(target=compute, name="run", daemon=True).start()
-    render.follow(_shown(views, job, folder), Console(stderr=True))
-    (end,) = ends
-    if type(end).__name__ == "WorkInterrupted":
-        print(f"strata: the run has ended; go on with `strata run {job.request.id}`", file=sys.stderr)
-        return INTERRUPTED
-    if isinstance(end, BaseException):
-        raise end
+    with told_jobs(openlineage, tell) as watch:
+        job = start.opened(settings, target, options, views.put)
+        if folder is not None:
+            (folder / "job").write_text(job.request.id, encoding="utf-8")
+        sampled = job.request.sample is not None
+        if tells and sampled:
+            print(f"strata: job {job.request.id} describes a random sample", file=sys.stderr, flush=True)
+        elif tells and not as_json:
+            print(job.request.id, flush=True)
+        if tells:
+            watch(job.store, job.request, JobStatus.IN_PROGRESS)
+        _end_on_signals(job)
+        end = _followed(lambda: start.computed(job, settings, options), views, job, folder)
+        if type(end).__name__ == "WorkInterrupted":
+            print(f"strata: the run has ended; go on with `strata run {job.request.id}`", file=sys.stderr)
+            return INTERRUPTED
+        if isinstance(end, BaseException):
+            raise end
+        watch(job.store, job.request, end.status)
     if sampled:
         _tell_estimate(job, end, options, as_json)
     elif as_json:
@@ -185,13 +196,36 @@ def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_
     return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0
 
 
+def _followed(
+    compute: Callable[[], Any], views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None
+) -> Any:
+    """Compute in a thread and show the progress; returns the job as it has ended, or the error that has ended it."""
+    from rich.console import Console
+
+    from strata.cli.rendering import records as render
+
+    ends: list[Any] = []
+
+    def work() -> None:
+        try:
+            ends.append(compute())
+        except BaseException as error:
+            ends.append(error)
+        finally:
+            views.put(None)
+
+    threading.Thread(target=work, name="run", daemon=True).start()
+    render.follow(_shown(views, job, folder), Console(stderr=True))
+    return ends[0]
+
+
 def _tell_estimate(job: Any, end: JobView, options: Any, as_json: bool) -> None:
     """Print what all images would take in such a run. How many actors Ray would start depends on its cluster."""
-    from strata.cli.estimating.dry_run import tell
+    from strata.cli.estimating.dry_run import tell_estimate
     from strata.estimates import Workers, estimate
 
     ready = {"vision": 1, "llm": 1} if options.engine == "local" else None
-    tell(estimate(job.store, end, job.request, Workers(ready, options.in_turn)), as_json)
+    tell_estimate(estimate(job.store, end, job.request, Workers(ready, options.in_turn)), as_json)
 
 
 def _shown(views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None) -> Iterator[JobView]:
