@@ -183,7 +183,8 @@ class _Estimating:
         ]
         costs = np.array(rows, dtype=float).reshape(len(rows), 3 * len(_GROUPS))
         parts = [self.population.missing[group] / self.whole if self.whole else 0.0 for group in _GROUPS]
-        return costs * np.repeat(parts, 3)
+        weighed: Floats = costs * np.repeat(parts, 3)
+        return weighed
 
     def _cost(self, columns: list[int]) -> Figure | None:
         """The sum of some columns over the whole."""

@@ -201,8 +201,8 @@ def test_bad_requests_are_told(service: Service) -> None:
     assert missing.status_code == 422
     # the same key gives the same job
     headers = {"Idempotency-Key": "once"}
-    given = {"input": {"shards": [shards]}, "images": 2}
-    answers = [service.client.post("/v1/batches/estimate", json=given, headers=headers) for _ in range(2)]
+    small = {"input": {"shards": [shards]}, "images": 2}
+    answers = [service.client.post("/v1/batches/estimate", json=small, headers=headers) for _ in range(2)]
     assert answers[0].json()["id"] == answers[1].json()["id"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from strata.core import ImageReference, JobRequest, Record, Sample, ShardSummary, Usage, Work
+from strata.core import Figure, ImageReference, JobRequest, Record, Sample, ShardSummary, Usage, Work
 from strata.estimates import intervals
 from strata.estimates.estimate import Workers, _Estimating
 from strata.estimates.intervals import finite, inverse, of_mean, of_share, resampled_means, student
@@ -59,9 +59,9 @@ def test_shares_without_a_case_have_an_upper_bound() -> None:
 
 
 def test_a_rate_has_the_inverse_interval() -> None:
-    rate = inverse(intervals.Figure(value=4.0, low=2.0, high=8.0), 8.0)
+    rate = inverse(Figure(value=4.0, low=2.0, high=8.0), 8.0)
     assert (rate.value, rate.low, rate.high) == (2.0, 1.0, 4.0)
-    assert inverse(intervals.Figure(value=4.0), 8.0).low is None
+    assert inverse(Figure(value=4.0), 8.0).low is None
 
 
 def test_the_first_micro_batch_of_a_chunk_waits_for_its_images() -> None:

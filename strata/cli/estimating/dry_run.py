@@ -33,6 +33,7 @@ def dry_run(
     options: profile, budget and texts of the submission.
     """
     from strata.cli.rendering import estimates as render
+    from strata.cli.rendering.records import clean
 
     if sample is None:
         preview = client.preview(shards, **options)
@@ -50,7 +51,7 @@ def dry_run(
         raise
     tell_estimate(client.estimate(view.id), as_json)
     if view.error:
-        print(f"strata: the sample's job failed: {render.clean(view.error)}", file=sys.stderr)
+        print(f"strata: the sample's job failed: {clean(view.error)}", file=sys.stderr)
     return exits.JOB_FAILED if view.status in ("failed", "cancelled") else 0
 
 
