@@ -10,11 +10,11 @@ from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import AccessDep, KnownJob, PrefixDep, Services, ServicesDep, ShownJob, repairs
+from app.estimates import estimate_of
 from app.http.document import lines_of
 from app.http.limits import LIST_BYTES, LISTED_METADATA
 from app.http.prefix import linked
 from app.http.scopes import ScopedRoute
-from app.jobs.estimates import estimate_of
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import Estimate, JobKind, JobPage, JobStatus, JobView
 from strata.jobs import BadCursor, ImageRemoved, NotFinished, Rejected, Results, id_of
