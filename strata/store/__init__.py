@@ -8,6 +8,7 @@ from __future__ import annotations
 from strata.store.arrow import import_ahead
 from strata.store.bundles import Compaction, folder_lock, unbundle
 from strata.store.feature_parts import (
+    Beside,
     FeatureKind,
     FeatureReader,
     MissingFeatures,
@@ -52,6 +53,7 @@ __all__ = [
     "LOCK",
     "READERS",
     "Attempts",
+    "Beside",
     "BrokenPart",
     "Bundle",
     "Compaction",
