@@ -91,11 +91,14 @@ class Cleaning:
         references = self._referenced()
         parts = dict(self._unkept(found, references.has))
         parts |= self._features(beside, Beside(self.store, references.rows(found)))
+        # what is known of picked lists goes with their indexes
+        lists = {part.identity for path in parts for part in parts_at(path) if part.group == GROUPS[0]}
+        sources = {path: size for path, size in self.store.find("sources").items() if path.rpartition("/")[2] in lists}
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
         uploads = dict(self._uploads(references.uploads))
         broken = {path: size for path, size in self.store.find("broken").items() if parts_at(path.partition("/")[2])}
         judgments = [file for job_id in self.forget for file in batches_of_job(self.store, job_id).items()]
-        return {**parts, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
+        return {**parts, **sources, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
 
     def _unkept(self, found: dict[str, int], keeps: Callable[[str, Part], bool]) -> Iterator[tuple[str, int]]:
         """The files without a part that stays; of other bundles the parts that do not, with a share of the bytes."""

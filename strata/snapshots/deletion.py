@@ -94,6 +94,8 @@ class Deletion:
             gone = [path for path in found if not any(map(keeps, parts_at(path.removeprefix("broken/"))))]
             gone = [path for path in gone if not path.endswith(f"/{LOCK}")]
             self._remove(gone)
+        if folder[0] == GROUPS[0]:
+            self.store.remove_sources(folder[2])
         return len(gone)
 
     def _used_by(self, job_id: str) -> set[Folder]:
