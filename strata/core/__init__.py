@@ -7,7 +7,15 @@ Of Strata it imports only `strata.errors` and `strata.components`. Read `records
 from __future__ import annotations
 
 from strata.core.backoff import growing_pause
-from strata.core.chunks import Chunk, part_name
+from strata.core.chunks import (
+    Chunk,
+    chosen_by,
+    chosen_identity,
+    chosen_shard,
+    part_name,
+    source_identity,
+    source_shard,
+)
 from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
 from strata.core.ids import DEFAULT_TENANT, checked_job_id, created_at, is_hash, is_job_id, is_tenant
 from strata.core.layers import (
@@ -107,7 +115,18 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
+from strata.core.requests import (
+    LEFT_OUT,
+    Cancellation,
+    JobEnd,
+    JobRequest,
+    JobRun,
+    Pin,
+    PinnedParts,
+    PinnedShard,
+    ShardSummaries,
+    ShardSummary,
+)
 from strata.core.rules import Rules
 from strata.core.schemas import (
     MAX_UPLOADS,
@@ -117,6 +136,7 @@ from strata.core.schemas import (
     BatchRequest,
     Budget,
     CaptionBody,
+    ChosenRows,
     DeliveryAttempt,
     DeliveryPage,
     DeliveryState,
@@ -198,6 +218,7 @@ __all__ = [
     "ChatVerifierParameters",
     "Check",
     "CheckedSentence",
+    "ChosenRows",
     "Chunk",
     "Claim",
     "ClaimKind",
@@ -245,6 +266,9 @@ __all__ = [
     "OpenClipParameters",
     "Origin",
     "Parameters",
+    "Pin",
+    "PinnedParts",
+    "PinnedShard",
     "Priority",
     "Problem",
     "Profile",
@@ -296,6 +320,9 @@ __all__ = [
     "WorkerView",
     "YesParameters",
     "checked_job_id",
+    "chosen_by",
+    "chosen_identity",
+    "chosen_shard",
     "created_at",
     "feature_fingerprint",
     "growing_pause",
@@ -313,5 +340,7 @@ __all__ = [
     "part_schema",
     "read_profile",
     "records_to_table",
+    "source_identity",
+    "source_shard",
     "table_to_records",
 ]

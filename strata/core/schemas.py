@@ -34,6 +34,8 @@ ProfileName = Annotated[Text, Field(max_length=255)]
 MAX_UPLOADS = 50_000  # images of one batch that were sent before; with their alt texts as many values as JSON may have
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 UploadLine = Annotated[Text, Field(pattern=r"^[0-9a-f]{64}( [\s\S]{0,1000})?$")]
+SourceName = Annotated[Text, Field(min_length=1, max_length=100)]
+Where = Annotated[Text, Field(min_length=1, max_length=10_000)]  # as long as a filter may be
 MAX_URL = 4096  # characters of an address that is fetched
 AltText = Annotated[Text, Field(max_length=4096)]
 
@@ -56,11 +58,13 @@ class JobStatus(StrEnum):
 
 
 class BatchInput(BaseModel):
-    """What is described: shards, or images that were sent before (`POST /v1/uploads`); one of the two.
+    """What is described: shards, images that were sent before (`POST /v1/uploads`), or rows of sources; one of these.
 
     shards: by URI or path; a brace range such as `{00000..00331}`, a glob or an `@FILE` stands for several. uploads: as
     `sha256sum` writes them, the SHA-256 of the file that was sent, a space, and a name, from which the key is made; at
-    most MAX_UPLOADS. alt_texts: of the uploads, in the same order.
+    most MAX_UPLOADS. alt_texts: of the uploads, in the same order. sources: jobs, snapshots and data sets whose images
+    are described once more, with the keys that they have there. where: which of their rows, as the filter of a snapshot
+    (`match < 0.5`); null: all that succeeded. Rows that failed or were filtered are looked at if it names `status`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -68,11 +72,15 @@ class BatchInput(BaseModel):
     shards: list[Text] | None = Field(default=None, min_length=1, max_length=100_000, fail_fast=True)
     uploads: list[UploadLine] | None = Field(default=None, min_length=1, max_length=MAX_UPLOADS, fail_fast=True)
     alt_texts: list[AltText | None] | None = Field(default=None, max_length=MAX_UPLOADS, fail_fast=True)
+    sources: list[SourceName] | None = Field(default=None, min_length=1, max_length=100, fail_fast=True)
+    where: Where | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> BatchInput:
-        if (self.shards is None) == (self.uploads is None):
-            raise ValueError("exactly one of shards and uploads must be given")
+        if sum(kind is not None for kind in (self.shards, self.uploads, self.sources)) != 1:
+            raise ValueError("exactly one of shards, uploads and sources must be given")
+        if self.where is not None and self.sources is None:
+            raise ValueError("where chooses rows of sources, which are not given")
         if self.alt_texts is not None and len(self.alt_texts) != len(self.uploads or ()):
             raise ValueError(f"{len(self.alt_texts)} alt_texts for {len(self.uploads or ())} uploads")
         return self
@@ -371,11 +379,18 @@ class Waiting(BaseModel):
     attempts: int
 
 
+class ChosenRows(BaseModel):
+    """Which rows a job describes once more: those of jobs, snapshots and data sets that a filter chooses, or all."""
+
+    sources: list[str]
+    where: str | None = None
+
+
 class JobView(BaseModel):
     """A job, of one image or of many shards. Times are in RFC 3339, UTC.
 
     waiting: what the job waits for now; null if nothing is in its way. tenant: to whom it belongs; empty if that is not
-    known, because its request is damaged.
+    known, because its request is damaged. chosen: which rows of other jobs it describes; null: shards or an image.
     """
 
     id: str
@@ -398,6 +413,7 @@ class JobView(BaseModel):
     waiting: Waiting | None = None
     links: dict[str, str] = Field(default_factory=dict)
     tenant: str = DEFAULT_TENANT
+    chosen: ChosenRows | None = None
 
 
 class JobPage(BaseModel):

@@ -60,6 +60,7 @@ def envelope(
         waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
         tenant=request.tenant,
+        chosen=request.chosen,
     )
 
 

@@ -35,6 +35,7 @@ from strata.core import (
     ShardSummary,
     Waiting,
     is_job_id,
+    source_shard,
 )
 from strata.errors import Conflict, NotFound
 from strata.jobs.envelope import envelope
@@ -304,7 +305,7 @@ class EngineJob:
             counts, written = self.parts.all_written(self.request, summaries)
         else:
             counts = self.parts.counts(self.request, summaries)
-            unread = [f"{one.shard}: {one.failure.detail}" for one in summaries if one.failure]
+            unread = [f"{source_shard(one.shard)}: {one.failure.detail}" for one in summaries if one.failure]
             self.status = JobStatus.COMPLETED
             if unread and not any(one.images for one in summaries):
                 self.status, self.error = JobStatus.FAILED, f"no shard could be read: {unread[0]}"
