@@ -12,7 +12,6 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
-from app.deletion import JobDeletion
 from app.http.access.attempts import Attempts
 from app.http.access.links import Links
 from app.http.access.sessions import Sessions
@@ -22,13 +21,14 @@ from app.http.security import access_of
 from app.http.slots import Slots
 from app.images.decoding import Decoder
 from app.images.originals import Originals
-from app.job_views import JobViews, Shown
+from app.jobs.deletion import JobDeletion
+from app.jobs.prefer import Waits
+from app.jobs.shard_finder import ShardFinder
+from app.jobs.views import JobViews, Shown
 from app.metrics.page import Metrics
-from app.prefer import Waits
 from app.problems import ProblemError
 from app.reviews import Reviews
 from app.searches import Searches
-from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from app.tenants import Tenants
 from strata.core import InvalidProfile, JobView, Profile, ProfileError, Settings, TextSettings, load_profile

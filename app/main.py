@@ -16,7 +16,6 @@ import strata
 from app import problems
 from app.answers.compression import Compression
 from app.answers.heads import Heads
-from app.deletion import JobDeletion
 from app.dependencies import Services
 from app.http.access.links import Links
 from app.http.access.sessions import Sessions
@@ -31,10 +30,12 @@ from app.http.request_limits import RequestLimits
 from app.http.security import KeyCheck
 from app.images.decoding import Decoder
 from app.images.originals import Originals
-from app.job_views import JobViews
+from app.jobs.deletion import JobDeletion
+from app.jobs.prefer import Waits
+from app.jobs.shard_finder import ShardFinder
+from app.jobs.views import JobViews
 from app.metrics.page import Metrics, tell_counts
 from app.metrics.requests import RequestLog
-from app.prefer import Waits
 from app.reviews import Reviews
 from app.routes import (
     api_docs,
@@ -54,7 +55,6 @@ from app.routes import (
 )
 from app.routes.studio import pages, session
 from app.searches import Searches
-from app.shard_finder import ShardFinder
 from app.store_probe import StoreProbe
 from app.tenants import Tenants
 from strata.core import Settings, load_profile

@@ -30,6 +30,7 @@ PUBLIC = (
     "strata.evaluation",
     "strata.snapshots",
     "strata.core",
+    "strata.core.schemas",
     "strata.store",
     "strata.shards",
 )

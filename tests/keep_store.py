@@ -26,8 +26,8 @@ from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.queue import Queue
-from strata.snapshots.axes import Axis
 from strata.snapshots.selection import Selection
+from strata.snapshots.selection.axes import Axis
 from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from strata.store.store import Store

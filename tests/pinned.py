@@ -9,7 +9,8 @@ from strata.core.chunks import Chunk
 from strata.core.records import Caption, Description, ImageReference, Record, Region
 from strata.shards.sources import index_shard
 from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import Snapshot, Snapshots
+from strata.snapshots.snapshot import Snapshot
+from strata.snapshots.snapshots import Snapshots
 from strata.store.index_rows import IndexRow
 from strata.store.store import Store
 from tests.fakes import jpeg, write_shard

@@ -16,7 +16,7 @@ from app.http.quotas import UseDep
 from app.http.request_limits import forget_body
 from app.idempotency import IdempotentRoute
 from app.images.uploads import read_upload
-from app.prefer import wait_of
+from app.jobs.prefer import wait_of
 from app.problems import PROBLEM_RESPONSES
 from strata.core import JobRequest, JobView, Record
 from strata.errors import QueueUnavailable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from PIL import Image
@@ -30,18 +30,21 @@ router = APIRouter(route_class=ScopedRoute, prefix="/records/{job_id}", response
 KeyPath = Annotated[str, Path(min_length=1, max_length=1024)]
 
 
-class _Shard:
+class _Shard(NamedTuple):
     """Which shard of a job is meant, if several have the key."""
 
-    def __init__(
-        self,
-        identity: Annotated[str | None, Query(pattern="^[0-9a-f]{1,64}$", description="of the shard")] = None,
-        uri: Annotated[str | None, Query(max_length=4096, description="of the shard, or of the image")] = None,
-    ) -> None:
-        self.identity, self.uri = identity, uri
+    identity: str | None
+    uri: str | None
 
 
-ShardQuery = Annotated[_Shard, Depends(_Shard)]
+async def _shard(
+    identity: Annotated[str | None, Query(pattern="^[0-9a-f]{1,64}$", description="of the shard")] = None,
+    uri: Annotated[str | None, Query(max_length=4096, description="of the shard, or of the image")] = None,
+) -> _Shard:
+    return _Shard(identity, uri)
+
+
+ShardQuery = Annotated[_Shard, Depends(_shard)]
 # a browser must display uploaded bytes and never execute them; `BrowserGuard` adds nosniff
 SAFE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
@@ -162,7 +165,7 @@ def make_links(
     They end after the time that was asked for or with the key that asks, also when it is revoked.
     """
     _record(given, job, key, shard)  # what is not there gets no link
-    query = {name: value for name, value in (("identity", shard.identity), ("uri", shard.uri)) if value is not None}
+    query = {name: value for name, value in shard._asdict().items() if value is not None}
     end = given.links.end_of(access, expires_in)
 
     def link(name: str, **more: str) -> str:

@@ -18,16 +18,18 @@ import typer
 
 import strata
 from strata import environment
-from strata.cli import evaluation, exits, jobs, models, processes, profiles, review, samples, search, snapshot, training
+from strata.cli import exits, jobs, models, processes, profiles, review, samples, search, training
+from strata.cli.evaluation.evaluate import evaluate
+from strata.cli.evaluation.report import report
 from strata.cli.export import export
 from strata.cli.group import LONG_RUNNING, CommandLine
 from strata.cli.images.caption import caption
-from strata.cli.operations import curation, keys, webhooks
+from strata.cli.operations import keys, upkeep, webhooks
 from strata.cli.operations.features import features
 from strata.cli.operations.top import top
 from strata.cli.publishing import push as publishing
-from strata.cli.publishing.card import card
 from strata.cli.running import command as running
+from strata.cli.snapshot import commands as snapshot
 
 app = typer.Typer(
     name="strata",
@@ -121,19 +123,15 @@ app.add_typer(keys.app)
 app.add_typer(models.app)
 app.add_typer(profiles.app)
 app.command()(models.calibrate)
-app.command()(evaluation.evaluate)
-app.command()(evaluation.report)
+app.command()(evaluate)
+app.command()(report)
 app.add_typer(review.app)
 app.command()(samples.samples)
 app.command()(features)
-snapshot.app.command()(curation.hashes)
-snapshot.app.command()(curation.left_out)
-snapshot.app.command()(curation.clusters)
-snapshot.app.command()(card)
 app.add_typer(snapshot.app)
-app.command()(snapshot.clean)
-app.command()(snapshot.verify)
-app.command()(snapshot.compact)
+app.command()(upkeep.clean)
+app.command()(upkeep.verify)
+app.command()(upkeep.compact)
 app.add_typer(training.app)
 app.command()(export)
 app.command()(publishing.push)

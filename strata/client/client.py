@@ -1,6 +1,6 @@
 """The HTTP clients of the REST service, for the command line and for programs: `Client` blocks, `AsyncClient` awaits.
 
-Their methods are in `calls.py`, written once for both.
+Their methods are in `calls.py` and the modules that it names, written once for both.
 """
 
 from __future__ import annotations

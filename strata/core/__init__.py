@@ -10,6 +10,7 @@ from strata.core.backoff import growing_pause
 from strata.core.chunks import (
     Chunk,
     chosen_by,
+    chosen_family,
     chosen_identity,
     chosen_shard,
     part_name,
@@ -321,6 +322,7 @@ __all__ = [
     "YesParameters",
     "checked_job_id",
     "chosen_by",
+    "chosen_family",
     "chosen_identity",
     "chosen_shard",
     "created_at",

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-
 _CHOSEN = "#chosen/"  # between a shard's URI and the job that describes only some of its rows
 _HASH = 16  # digits of the identity of a shard, and of the hash of the rows that are chosen of it
 
 
-def chosen_shard(uri: str, job_id: str) -> str:
-    """The name of those rows of a shard that a job has chosen (`Pin`): a shard of its own for the queue."""
-    return f"{uri}{_CHOSEN}{job_id}"
+def chosen_shard(uri: str, job_id: str, identity: str) -> str:
+    """The name of those rows of a shard that a job has chosen (`Pin`): a shard of its own for the queue.
+
+    identity: that of the whole shard, of which there are several if it has changed between two descriptions.
+    """
+    return f"{uri}{_CHOSEN}{job_id}/{identity}"
 
 
 def source_shard(shard: str) -> str:
@@ -23,10 +25,11 @@ def source_shard(shard: str) -> str:
     return shard.rpartition(_CHOSEN)[0] or shard
 
 
-def chosen_by(shard: str) -> str | None:
-    """The id of the job that has chosen these rows of a shard; None for a whole shard."""
-    uri, _, job_id = shard.rpartition(_CHOSEN)
-    return job_id if uri else None
+def chosen_by(shard: str) -> tuple[str, str] | None:
+    """The job that has chosen these rows of a shard, and the identity of the shard; None for a whole shard."""
+    uri, _, named = shard.rpartition(_CHOSEN)
+    job_id, _, identity = named.partition("/")
+    return (job_id, identity) if uri else None
 
 
 def chosen_identity(source: str, numbers: Iterable[int]) -> str:
@@ -38,6 +41,11 @@ def chosen_identity(source: str, numbers: Iterable[int]) -> str:
     if len(source) != _HASH:
         raise ValueError(f"{source!r} is not the identity of a shard of which rows can be chosen")
     return source + hashlib.sha256(",".join(map(str, numbers)).encode()).hexdigest()[:_HASH]
+
+
+def chosen_family(source: str) -> str:
+    """The name under which a shard and the rows that were chosen of it are found (`ShardIndex.families`)."""
+    return hashlib.sha256(f"chosen of {source}".encode()).hexdigest()[:_HASH]
 
 
 def source_identity(identity: str) -> str:
@@ -55,8 +63,9 @@ class Chunk:
     """One chunk of one group's work. It refers to images and holds no image bytes.
 
     shard: URI of the tar, folder or upload; of chosen rows of it see `chosen_shard`. identity: hash of the shard's
-    content; empty for the group `index`, which determines it. number: index among the shard's chunks. images: the number of images (0 for `index`). attempt: 0,
-    and one more for every retry of its failed images; each attempt has its own part.
+    content; empty for the group `index`, which determines it. number: index among the shard's chunks. images: the
+    number of images (0 for `index`). attempt: 0, and one more for every retry of its failed images; each attempt has
+    its own part.
     """
 
     group: str

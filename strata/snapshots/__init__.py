@@ -1,11 +1,11 @@
 """Snapshots: immutable, named selections of the rows of parts, which training reads.
 
-It imports `strata.core` and `strata.store`, and no queue. Read `snapshots.py` first, then `selection.py`.
+It imports `strata.core` and `strata.store`, and no queue. Read `snapshots.py` first, then `creation.py` and the
+folder `selection`.
 """
 
 from __future__ import annotations
 
-from strata.snapshots.axes import EDGES, Axis, axes_of
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.composition import moved_away, plot_composition, shares_of
 from strata.snapshots.deletion import Deletion
@@ -27,8 +27,9 @@ from strata.snapshots.manifests import Manifest
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.reviewing.queues import Doubt, Order, QueuedRow, ReviewQueue, find_rows, records_of, review_queue
 from strata.snapshots.rules import LeftOut, rules_of
-from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import SHORT_ID, LostRows, Snapshot, Snapshots, UnknownSnapshot
+from strata.snapshots.selection import EDGES, Axis, Selection, axes_of
+from strata.snapshots.snapshot import LostRows, Snapshot
+from strata.snapshots.snapshots import SHORT_ID, Snapshots, UnknownSnapshot
 from strata.snapshots.verification import Report, Verification
 
 __all__ = [

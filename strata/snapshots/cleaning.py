@@ -143,8 +143,10 @@ class Cleaning:
             return _References(groups=set(GROUPS), uploads=None)
         if request is None:
             return _References()
-        # the parts of an unfinished job may not be known yet: keep all with its fingerprints
-        return _References(fingerprints=set(request.fingerprints.items()), uploads=self._upload_of(request))
+        # the parts of an unfinished job may not be known yet: keep all with its fingerprints, and those of which it
+        # chooses rows
+        kept = {(group, fingerprint) for group, fingerprint, _ in self._parts_of.pinned(request)}
+        return _References(fingerprints=set(request.fingerprints.items()) | kept, uploads=self._upload_of(request))
 
     def _of_job(self, request: JobRequest) -> Iterator[tuple[str, str, str, int]]:
         """Every part of a finished job, without its attempt: the newest attempt counts."""

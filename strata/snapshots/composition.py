@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from strata.errors import InvalidInput
-from strata.snapshots.axes import COMMONEST, Axis
 from strata.snapshots.features import FEATURES
 from strata.snapshots.nouns import nouns_of
+from strata.snapshots.selection.axes import COMMONEST, Axis
 
 Composition = dict[str, dict[str, tuple[int, int]]]  # feature -> label -> rows before, rows after
 

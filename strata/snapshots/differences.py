@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from strata.snapshots.selection import Selection
-from strata.snapshots.snapshots import Snapshot
+from strata.snapshots.snapshot import Snapshot
 from strata.store import Part, Provenance
 
 

@@ -18,6 +18,7 @@ from strata.store.feature_parts import (
     write_features,
 )
 from strata.store.index_rows import (
+    SOURCE_NUMBER,
     IndexRow,
     ParquetCell,
     ShardIndex,
@@ -51,6 +52,7 @@ from strata.store.upload_lists import Received, ReceivedUploads, is_upload_list,
 __all__ = [
     "LOCK",
     "READERS",
+    "SOURCE_NUMBER",
     "Attempts",
     "BrokenPart",
     "Bundle",

@@ -33,6 +33,8 @@ INDEX_SCHEMA = pa.schema(
         pa.field("note", pa.string()),
     ]
 )
+# the column that the index part of chosen rows has beside these: the number of each row in the shard that holds it
+SOURCE_NUMBER = "number"
 # what is in a shard's identity: all but the notes, which follow from the rest; and parts of earlier versions have none
 _IDENTIFYING = [name for name in INDEX_SCHEMA.names if name != "note"]
 _INSIDE = "#parquet/"

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from strata.core import DEFAULT_TENANT, Chunk, JobRequest, ShardSummary, is_hash
-from strata.store.index_rows import IndexRow, index_table
+from strata.core import (
+    DEFAULT_TENANT,
+    Chunk,
+    JobRequest,
+    ShardSummaries,
+    ShardSummary,
+    chosen_by,
+    is_hash,
+    source_shard,
+)
+from strata.store.index_rows import IndexRow, index_table, located_rows
 from strata.store.part_files import READERS
 from strata.store.store import Store
 
@@ -82,8 +93,8 @@ def write_list(store: Store, rows: Iterable[IndexRow], index: Callable[[str], Ch
 
 
 def is_upload_list(uri: str) -> bool:
-    """Whether a shard is a list of uploads, which only the API indexes."""
-    return uri.startswith(_LIST)
+    """Whether a shard is a list of uploads, which only the API indexes. Rows that are chosen of it are none."""
+    return uri.startswith(_LIST) and chosen_by(uri) is None
 
 
 def uploads_of(store: Store, request: JobRequest) -> set[str]:
@@ -91,13 +102,27 @@ def uploads_of(store: Store, request: JobRequest) -> set[str]:
     if request.kind == "image":
         return set(request.shards)
     found: set[str] = set()
-    for summary in request.indexed:
-        if is_upload_list(summary.shard):
-            fingerprint = request.fingerprints["index"]
-            chunk = Chunk("index", request.profile, fingerprint, summary.shard, summary.identity)
-            try:
-                table, _ = store.read_part(chunk)
-            except FileNotFoundError:
-                continue
-            found.update(table.column("uri").to_pylist())
-    return found
+    for summary in _lists(store, request):
+        index = replace(request.index_chunk(summary.shard), identity=summary.identity)
+        with suppress(FileNotFoundError):
+            table, _ = store.read_part(index)
+            found.update(row.uri for row in located_rows(table, summary.shard))
+    return {uri for uri in found if store.is_upload(uri)}
+
+
+def _lists(store: Store, request: JobRequest) -> Iterator[ShardSummary]:
+    """The indexes in which a job's uploads are; of rows that are not chosen yet, those of what they are chosen from."""
+    yield from (summary for summary in request.indexed if is_upload_list(summary.shard))
+    chosen = [shard for shard in request.shards if chosen_by(shard) and _holds_uploads(store, source_shard(shard))]
+    if not chosen:
+        return
+    known = store.parse_job_file(request.id, "shards", ShardSummaries)
+    summaries = {one.shard: one for one in known.shards} if known else {}
+    for shard in chosen:
+        _, identity = chosen_by(shard) or ("", "")
+        # before they are indexed, the whole shard stands for them
+        yield summaries.get(shard) or ShardSummary(shard=source_shard(shard), identity=identity)
+
+
+def _holds_uploads(store: Store, uri: str) -> bool:
+    return store.is_upload(uri) or is_upload_list(uri)

@@ -13,7 +13,7 @@ import pytest
 
 from app.images import originals
 from app.images.originals import Originals
-from app.prefer import wait_of
+from app.jobs.prefer import wait_of
 from strata.core.records import Record
 from strata.core.schemas import JobPage, JobStatus, JobView
 from strata.jobs import results

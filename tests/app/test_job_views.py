@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.job_views import MOST, JobViews
+from app.jobs.views import MOST, JobViews
 from app.server import _bind
 from strata.core.schemas import JobStatus, JobView
 from strata.errors import QueueUnavailable

@@ -23,7 +23,7 @@ from strata.cli.images.files import HEADER, CsvFile, TextFiles
 from strata.cli.images.targets import Target, targets_of
 from strata.cli.main import main
 from strata.client import ApiError
-from strata.client.calls import Captioned
+from strata.client.images import Captioned
 from strata.core import NOTHING_FOUND
 from strata.core.claims import Variant
 from strata.core.records import Caption, Description, FailureNote, ImageReference, Record, Status

@@ -14,9 +14,10 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from strata.client.calls import MAX_LOST, RETRIES
 from strata.client.client import AsyncClient, Client
+from strata.client.jobs import MAX_LOST
 from strata.client.responses import ApiError
+from strata.client.transport import RETRIES
 from strata.core.records import FailureNote, ImageReference, Record
 from strata.core.schemas import (
     FailureRow,

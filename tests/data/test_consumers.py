@@ -27,7 +27,7 @@ from strata.data.boxes import BoxName
 from strata.data.exports import PROVENANCE, ExportError, Form, Request, export
 from strata.data.exports.exporting import SKIPPED
 from strata.data.exports.formats import FORMATS
-from strata.snapshots.snapshots import Snapshot
+from strata.snapshots.snapshot import Snapshot
 from strata.store.index_rows import IndexRow
 from strata.store.store import Store
 from tests.data.test_exports import entries_of, mds_samples, qwen_elements, read_back, run, table_rows

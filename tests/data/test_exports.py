@@ -41,7 +41,7 @@ from strata.data.sources.public.source import public_source
 from strata.data.sources.samples import SampleError
 from strata.images import as_jpeg, decode
 from strata.shards import image_reader
-from strata.snapshots.snapshots import Snapshot
+from strata.snapshots.snapshot import Snapshot
 from strata.store.index_rows import IndexRow
 from strata.store.store import Store
 from tests.fakes import jpeg, write_shard

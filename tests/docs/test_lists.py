@@ -10,7 +10,7 @@ import pytest
 from strata.core.layers import LAYERS
 from strata.core.registry import STAGES
 from strata.data.exports.formats import FORMATS
-from strata.snapshots.axes import DEFAULT_AXES
+from strata.snapshots.selection.axes import DEFAULT_AXES
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 MAKERS = [spec.name for spec in STAGES if spec.makes_layer]

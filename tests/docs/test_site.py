@@ -71,12 +71,12 @@ def test_the_reference_names_everything(site: Path) -> None:
     for back_end in BUILT_IN:
         assert f"{back_end.stage}: <code>{back_end.name}</code>" in reference["profile"]
     assert "POST /v1/captions" in reference["http-api"]
-    assert "strata.client.calls.Calls.caption" in reference["python"]
+    assert "strata.client.images.ImageCalls.caption" in reference["python"]
     assert "strata.data.reader.SampleReader" in reference["python"]
 
 
 def test_every_public_package_is_in_the_python_reference(site: Path) -> None:
     text = (site / "reference" / "python.html").read_text()
-    for package in ("client", "data", "snapshots", "core", "store", "shards"):
-        for module in sorted((ROOT / "strata" / package).glob("[!_]*.py")):
+    for package in ("client", "data", "snapshots", "core", "core.schemas", "store", "shards"):
+        for module in sorted((ROOT / "strata" / package.replace(".", "/")).glob("[!_]*.py")):
             assert f"strata.{package}.{module.stem}" in text

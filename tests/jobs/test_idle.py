@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from app import prefer
-from app.prefer import Waits
+from app.jobs import prefer
+from app.jobs.prefer import Waits
 from strata.core.profiles import GROUPS
 from strata.core.requests import JobRequest
 from strata.core.schemas import JobStatus

@@ -30,8 +30,8 @@ from strata.core.records import Record
 from strata.data.exports import Request, export
 from strata.data.exports.formats import Form
 from strata.queue.queue import Queue
-from strata.snapshots.axes import Axis
 from strata.snapshots.selection import Selection
+from strata.snapshots.selection.axes import Axis
 from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from tests.checkout import CHECKOUT

@@ -10,7 +10,7 @@ from strata.core.claims import CheckedSentence, Verification
 from strata.core.profiles import load_profile
 from strata.core.records import Record
 from strata.core.settings import Settings
-from strata.snapshots.snapshots import Snapshot
+from strata.snapshots.snapshot import Snapshot
 from strata.store.index_rows import IndexRow
 from strata.store.provenance import Provenance
 from strata.store.store import Store

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app import shard_finder
+from app.jobs import shard_finder
+from app.jobs.shard_finder import ShardFinder
 from app.problems import ProblemError
-from app.shard_finder import ShardFinder
 from bench.hostile.crafted_shards import hostile_patterns
 from strata.shards import globs
 from strata.shards.globs import Glob

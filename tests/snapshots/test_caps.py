@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strata.snapshots.caps import within_cap
 from strata.snapshots.nouns import noun_of, nouns_of
+from strata.snapshots.selection.caps import within_cap
 
 NOUNS = ("dog", "cat", "sign", "turtle", "house", "")
 

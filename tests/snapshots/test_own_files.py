@@ -13,7 +13,8 @@ import pytest
 from strata.errors import InvalidInput
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.selection import Selection, SelectionError
-from strata.snapshots.snapshots import Snapshot, Snapshots
+from strata.snapshots.snapshot import Snapshot
+from strata.snapshots.snapshots import Snapshots
 from strata.store.store import Store
 from tests.snapshots.test_snapshots import keys_of, some_parts
 

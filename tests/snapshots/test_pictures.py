@@ -17,7 +17,8 @@ from strata.core.records import ImageReference, Record
 from strata.data.picture_hashes import PictureHasher
 from strata.snapshots.duplicates.pictures import MOST_DIFFERENT, PictureHashes, same_pictures
 from strata.snapshots.selection import Selection, SelectionError
-from strata.snapshots.snapshots import Snapshot, Snapshots
+from strata.snapshots.snapshot import Snapshot
+from strata.snapshots.snapshots import Snapshots
 from strata.store.part_paths import Part
 from strata.store.store import Store
 from tests.checkout import CHECKOUT

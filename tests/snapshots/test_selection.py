@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from strata.errors import StrataError
-from strata.snapshots.axes import DEFAULT_AXES, Axis, AxisError, axes_of
 from strata.snapshots.selection import Choice, Selection, SelectionError, select
+from strata.snapshots.selection.axes import DEFAULT_AXES, Axis, AxisError, axes_of
 
 AXES = axes_of(["objects:1,2,4", "text", "thing:cat,dog"], [])
 HELD = Axis.parse("objects:1,2,4").model_copy(update={"held": ("0",), "shares": {"0": 0.2}})

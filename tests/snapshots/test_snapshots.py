@@ -19,11 +19,12 @@ from strata.core.records import Record, Status
 from strata.core.settings import Settings
 from strata.errors import StrataError
 from strata.jobs.jobs import Jobs
-from strata.snapshots.axes import AxisError, axes_of
 from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.differences import difference
 from strata.snapshots.selection import Selection, SelectionError
-from strata.snapshots.snapshots import Snapshot, SnapshotExists, Snapshots, UnknownSnapshot
+from strata.snapshots.selection.axes import AxisError, axes_of
+from strata.snapshots.snapshot import Snapshot
+from strata.snapshots.snapshots import SnapshotExists, Snapshots, UnknownSnapshot
 from strata.store.part_paths import Part, last_attempts
 from strata.store.parts import LostPart, PartsOf, UnknownSource
 from strata.store.provenance import provenance_of

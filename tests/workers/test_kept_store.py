@@ -21,9 +21,9 @@ from strata.data.sources.snapshots import snapshot_source
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue.queue import Queue
-from strata.snapshots.axes import Axis
 from strata.snapshots.features import FEATURES
 from strata.snapshots.selection import Selection
+from strata.snapshots.selection.axes import Axis
 from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from strata.store.provenance import Provenance, fingerprints_of, provenance_of

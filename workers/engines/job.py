@@ -41,7 +41,7 @@ from strata.errors import Conflict, NotFound
 from strata.jobs.envelope import envelope
 from strata.jobs.finalizer import final_counts
 from strata.jobs.job_parts import JobParts
-from strata.jobs.new_jobs import new_request
+from strata.jobs.new_jobs import Chosen, new_request, of_chosen
 from strata.jobs.plans import Plan
 from strata.queue import Claim
 from strata.store import Footer, Store, keep_profile, reason_of
@@ -58,21 +58,25 @@ WRITE_SECONDS = 2.0  # between two writings of `run.json`
 
 
 class Asked(NamedTuple):
-    """What a new job is to do. profile: with the texts that are wanted."""
+    """What a new job is to do. profile: with the texts that are wanted; chosen: rows of other jobs, without shards."""
 
     shards: Sequence[str]
     profile: Profile
     metadata: Mapping[str, str]
     budget: Budget | None
+    chosen: Chosen | None = None
 
 
 def new_job(store: Store, asked: Asked) -> JobRequest:
     """Write the request of a new job to the store. Raises OSError."""
     request = new_request("batch", list(asked.shards), asked.profile, "lo", dict(asked.metadata), [], asked.budget, "")
+    request = of_chosen(request, asked.chosen)
     if store.find_mark() is None:
         store.make_mark()
     keep_profile(store, asked.profile)
     store.open_job(request.id)
+    if asked.chosen is not None:
+        store.write_job_file(request.id, "chosen", asked.chosen.pin)
     store.write_job_file(request.id, "request", request)
     return request
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from strata.data import Request
 from strata.snapshots import Axis, Selection, Snapshot
-from strata.snapshots.axes import DEFAULT_AXES
+from strata.snapshots.selection.axes import DEFAULT_AXES
 
 
 def snapshot_commands(snapshot: Snapshot) -> list[str]:

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from strata.core.registry import suggestion
-from strata.snapshots.axes import OTHER, Axis, AxisError
 from strata.snapshots.features import FEATURES
-from strata.snapshots.selection import Choice, Ints, Selection, SelectionError
+from strata.snapshots.selection.axes import OTHER, Axis, AxisError
+from strata.snapshots.selection.choices import Choice
+from strata.snapshots.selection.order import Ints
+from strata.snapshots.selection.settings import Selection, SelectionError
 
 ACCEPT = "--accept-shortfall takes what is there"
 

@@ -1,0 +1,1 @@
+"""`strata snapshot`: choosing and pinning the rows that training reads. It needs no running service."""

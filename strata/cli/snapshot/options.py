@@ -1,0 +1,49 @@
+"""The options of `strata snapshot create`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Sources = Annotated[
+    list[str], typer.Option("--from", metavar="JOB|DATASET", help="A job, a profile or a fingerprint; may be repeated.")
+]
+By = Annotated[
+    list[str] | None, typer.Option(metavar="FEATURE[:EDGES]", help="A feature to balance by; may be repeated.")
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FEATURE=LABEL:SHARE", help="The share of a label; none: equal shares; may be repeated."),
+]
+Count = Annotated[int | None, typer.Option(min=1, help="Number of rows; none: all.")]
+Share = Annotated[float | None, typer.Option(help="Share of the rows that pass: 0 to 1.")]
+Where = Annotated[str | None, typer.Option(help='Which rows pass: "objects >= 2 and text".')]
+Cap = Annotated[int | None, typer.Option(min=1, help="Rows that each noun of the descriptions keeps, on average.")]
+Scores = Annotated[Path | None, typer.Option(metavar="FILE", help="Columns for --where by `key`: .parquet or .csv.")]
+Exclude = Annotated[Path | None, typer.Option(metavar="FILE", help="Keys of rows to leave out, one a line.")]
+Accept = Annotated[bool, typer.Option("--accept-shortfall", help="Take what is there if a target cannot be met.")]
+SingleImages = Annotated[
+    bool, typer.Option("--single-images", help="With --from PROFILE, also images that were sent one by one.")
+]
+Tenant = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="To whom it belongs; none: to the tenant of its jobs, if they have one."),
+]
+Like = Annotated[str | None, typer.Option(metavar="NAME", help="The selection of another snapshot.")]
+# the same place or listed SHA-256, equal bytes, pixels, alike, also mirrored, also cropped, embeddings near each other
+Same = Literal["near", "bytes", "listed", "pixels", "mirrored", "cropped", "embedding"]
+Keep = Literal["first", "largest", "best"]
+Without = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Leave out the pictures of a file of `snapshot hashes`.")
+]
+FeaturesOf = Annotated[
+    str | None,
+    typer.Option("--features", metavar="NAME|FILE", help="The profile whose features are read, if there are several."),
+]
+LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option("--leave-out", metavar="NAME=FILTER", help="Leave rows out, and count them; False: none; repeatable."),
+]
+Method = Literal["random", "balanced", "best"]

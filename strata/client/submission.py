@@ -1,0 +1,96 @@
+"""Calls that submit jobs: of shards, and of images of this machine, which are sent first."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+
+from strata.client.steps import Steps, call
+from strata.client.transport import Transport
+from strata.core import BatchInput, Budget, JobView, Priority, TextSettings, UploadsView, UploadView, WebhookTarget
+
+
+class SubmissionCalls(Transport):
+    """The calls that submit jobs."""
+
+    @call
+    def submit(
+        self,
+        shards: Sequence[str],
+        profile: str | None = None,
+        priority: Priority = "lo",
+        metadata: dict[str, str] | None = None,
+        idempotency_key: str | None = None,
+        budget: Budget | None = None,
+        texts: TextSettings | None = None,
+        webhook: WebhookTarget | None = None,
+    ) -> Steps[JobView]:
+        """Submit shards as a job. Without an `idempotency_key`, every call makes a new job.
+
+        texts: as in `caption`; webhook: whom the job's end is told.
+        """
+        given = BatchInput(shards=list(shards))
+        return (yield from self._submit(given, profile, priority, metadata, idempotency_key, budget, texts, webhook))
+
+    @call
+    def missing_uploads(self, sizes: Mapping[str, int]) -> Steps[UploadsView]:
+        """Which files the service has not got yet. sizes: their bytes, by the SHA-256 of each; at most MAX_UPLOADS."""
+        body = {"sha256": list(sizes), "sizes": list(sizes.values())}
+        return (yield from self._fetch(UploadsView, "POST", "/v1/uploads", json=body))
+
+    @call
+    def upload(self, data: bytes) -> Steps[UploadView]:
+        """Send the bytes of an image's file, for `submit_uploads`. Sent twice it is stored once."""
+        digest = hashlib.sha256(data).hexdigest()
+        headers = {"Content-Type": "application/octet-stream"}
+        return (yield from self._fetch(UploadView, "PUT", f"/v1/uploads/{digest}", content=data, headers=headers))
+
+    @call
+    def submit_uploads(
+        self,
+        images: Sequence[tuple[str, str]],
+        alt_texts: Sequence[str | None] | None = None,
+        profile: str | None = None,
+        priority: Priority = "lo",
+        metadata: dict[str, str] | None = None,
+        idempotency_key: str | None = None,
+        budget: Budget | None = None,
+        texts: TextSettings | None = None,
+        webhook: WebhookTarget | None = None,
+    ) -> Steps[JobView]:
+        """Submit images that were sent before, as a job. images: of each the SHA-256 of its file, and a name.
+
+        At most MAX_UPLOADS. The other arguments are those of `submit`.
+        """
+        lines = [f"{digest} {name[:1000]}" for digest, name in images]
+        given = BatchInput(uploads=lines, alt_texts=None if alt_texts is None else list(alt_texts))
+        return (yield from self._submit(given, profile, priority, metadata, idempotency_key, budget, texts, webhook))
+
+    def _submit(
+        self,
+        given: BatchInput,
+        profile: str | None,
+        priority: Priority,
+        metadata: dict[str, str] | None,
+        idempotency_key: str | None,
+        budget: Budget | None,
+        texts: TextSettings | None,
+        webhook: WebhookTarget | None,
+    ) -> Steps[JobView]:
+        body: dict[str, object] = {
+            "input": given.model_dump(exclude_none=True),
+            "priority": priority,
+            "metadata": metadata or {},
+        }
+        if profile is not None:
+            body["profile"] = profile
+        if budget is not None:
+            body["budget"] = budget.model_dump()
+        if texts is not None:
+            body |= texts.model_dump(exclude_none=True)
+        if webhook is not None:
+            body["webhook"] = {"url": webhook.url, "secret": webhook.secret.get_secret_value()}
+        # a new key for each call: a request that is sent twice by a proxy makes one job
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return (yield from self._fetch(JobView, "POST", "/v1/batches", json=body, headers=headers))

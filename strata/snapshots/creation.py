@@ -1,0 +1,169 @@
+"""Creating a snapshot: the rows that a selection chooses from parts, and the manifest that describes the choice."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from strata.core import FINAL_GROUP, Chunk
+from strata.snapshots.composition import Composition, composition_of, noun_counts
+from strata.snapshots.duplicates import PictureHashes
+from strata.snapshots.features import Rows, read_rows
+from strata.snapshots.manifests import ROW_SCHEMA, Counts, Manifest, manifest_of
+from strata.snapshots.own_files import OwnFiles
+from strata.snapshots.reviewing.texts import digest_of
+from strata.snapshots.selection import (
+    DEFAULT_AXES,
+    Axis,
+    Choice,
+    Pictures,
+    Selection,
+    SelectionError,
+    check_labels,
+    check_targets,
+    select,
+)
+from strata.store import FeatureReader, Part, Provenance, Store, last_attempts, provenance_of
+
+log = logging.getLogger(__name__)
+
+# reads the pictures of some rows (columns part and row) of parts: (parts, rows), and for embeddings `ways=`
+PartPictures = Callable[..., PictureHashes]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows that a selection has chosen. paths: of the parts; rows: all that succeeded, with their features."""
+
+    paths: list[str]
+    rows: Rows
+    choice: Choice
+    axes: Mapping[str, Axis]
+
+    @property
+    def selected(self) -> pa.Table:
+        """The chosen rows, of ROW_SCHEMA."""
+        return self.rows.table.select(ROW_SCHEMA.names).take(pa.array(self.choice.indices)).cast(ROW_SCHEMA)
+
+    def manifest(self, store: Store, selected: pa.Table, texts: pa.Table, origin: tuple[list[str], str]) -> Manifest:
+        """The manifest of a snapshot of these rows. texts: as people have left them. origin: sources, tenant.
+
+        Raises OSError.
+        """
+        sources, tenant = origin
+        return manifest_of(
+            self.paths,
+            selected,
+            self.choice.selection.model_copy(update={"reviewed": digest_of(texts)}),
+            counts=_counts(len(self.paths), self.rows, self.choice),
+            composition=_composition(self.rows.table, self.choice, self.axes),
+            origin=(sources, _provenance(store, self.paths), tenant),
+        )
+
+
+def choose(
+    store: Store,
+    parts: Sequence[Part | Chunk | str],
+    selection: Selection,
+    given: tuple[OwnFiles, PartPictures | None],
+    advance: Callable[[int], object] = lambda parts: None,
+    accept_shortfall: bool = False,
+    tell: Callable[[str], object] = log.warning,
+) -> Chosen:
+    """Select rows of parts of the group `llm`. given: the user's files, and what reads pictures.
+
+    The other arguments and the errors are those of `Snapshots.create`.
+    """
+    chosen_from = last_attempts(map(_part, parts))
+    if not chosen_from:
+        raise SelectionError("none of these sources is described yet: there is no part to select rows from")
+    own, pictures = given
+    selection = _with_files(selection, own)
+    # read the features of the selection, and of the default axes, which the composition always shows
+    axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
+    paths = [part.path for part in chosen_from]
+    rows = _joined(read_rows(store, paths, selection.features | set(axes), advance, selection.ways), own, tell)
+    selection = _with_ways(store, selection, rows.ways, chosen_from, own)
+    ways = {"ways": selection.ways} if selection.same == "embedding" else {}
+    reads = functools.partial(pictures, paths, **ways) if pictures else None
+    choice = _choice(rows.table, chosen_from, selection, (own, reads), accept_shortfall)
+    return Chosen(paths, rows, choice, {**axes, **choice.axes})
+
+
+def _with_files(selection: Selection, own: OwnFiles) -> Selection:
+    """The selection with what it gets from the user's files. Raises SelectionError if one that it needs is absent."""
+    given = dict(own.sha256s)
+    needed = {option for option, _ in selection.files} - set(given)
+    if selection.split is not None:
+        raise SelectionError("a part of a split snapshot cannot be repeated; split another snapshot")
+    if needed:
+        raise SelectionError(f"the selection needs a file: give --{' and --'.join(sorted(needed))}")
+    return selection.model_copy(update={"own": own.kinds, "files": own.sha256s})
+
+
+def _with_ways(
+    store: Store, selection: Selection, read: Mapping[str, str], parts: Sequence[Part], own: OwnFiles
+) -> Selection:
+    """The selection with how the features were computed that it reads. Raises SelectionError for other embeddings."""
+    ways = {**selection.ways, **read}
+    if selection.same == "embedding":
+        ways["embedding"] = FeatureReader(store, ways).way({part.fingerprint for part in parts}, "embedding")
+        if own.benchmarks is not None and own.benchmarks.way != ways["embedding"]:
+            raise SelectionError("the embeddings in the file of --without are not those of the rows' profile")
+    return selection.model_copy(update={"ways": ways})
+
+
+def _joined(rows: Rows, own: OwnFiles, tell: Callable[[str], object]) -> Rows:
+    """The rows with the columns of the user's files, whose gaps are told."""
+    table = own.join(rows.table)
+    for line in own.gaps(table):
+        tell(line)
+    return replace(rows, table=table)
+
+
+def _provenance(store: Store, paths: Sequence[str]) -> list[Provenance]:
+    fingerprints = sorted({Part.parse(path).fingerprint for path in paths})
+    return [provenance_of(store, fingerprint) for fingerprint in fingerprints]
+
+
+def _choice(
+    table: pa.Table,
+    parts: Sequence[Part],
+    selection: Selection,
+    given: tuple[OwnFiles, Pictures | None],
+    accept: bool,
+) -> Choice:
+    """Select rows; an empty snapshot is refused, and, unless they are accepted, targets that cannot be met."""
+    if not accept:
+        check_labels(table, selection)
+    own, pictures = given
+    identities = [part.identity for part in parts]
+    choice = select(table, identities, selection, own.excluded, pictures, own.benchmarks)
+    if not len(choice.indices):
+        raise SelectionError(f"no row to select: {table.num_rows} succeeded, of which {choice.passed} pass")
+    if not accept:
+        check_targets(table, choice)
+    return choice
+
+
+def _composition(table: pa.Table, choice: Choice, axes: Mapping[str, Axis]) -> Composition:
+    counted = composition_of(table, choice.indices, axes.values())
+    return counted | ({"nouns": noun_counts(table, choice.indices)} if choice.selection.cap else {})
+
+
+def _part(form: Part | Chunk | str) -> Part:
+    """The part of any form, which must be of the group `llm`. Raises ValueError."""
+    part = Part.of_chunk(form) if isinstance(form, Chunk) else Part.parse(form) if isinstance(form, str) else form
+    if part.group != FINAL_GROUP:
+        raise ValueError(f"{part.path} is no part of {FINAL_GROUP}, the only group with descriptions")
+    return part
+
+
+def _counts(parts: int, rows: Rows, choice: Choice) -> Counts:
+    ended = {name: rows.statuses[name] for name in ("succeeded", "filtered", "failed")}
+    numbers = {"passed": choice.passed, "selected": len(choice.indices)}
+    return Counts(parts=parts, **ended, **numbers, left_out=choice.left_out)

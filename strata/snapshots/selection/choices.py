@@ -1,0 +1,146 @@
+"""Choosing rows by a selection. It is deterministic for a seed, and stable when rows are added (see `order.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from strata.snapshots.duplicates import Benchmarks, PictureHashes, clusters_of, found_in, kept_of, same_pictures
+from strata.snapshots.filters import Filter
+from strata.snapshots.own_files import without
+from strata.snapshots.rules import BENCHMARK, ruled
+from strata.snapshots.selection.axes import Axis
+from strata.snapshots.selection.caps import within_cap
+from strata.snapshots.selection.order import Floats, Ints, order_of, row_hashes, scores_of
+from strata.snapshots.selection.settings import Selection, SelectionError
+
+Pictures = Callable[[pa.Table], PictureHashes]  # reads the pictures of rows (columns part and row)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The result of a selection.
+
+    passed: number of rows that pass the filter; indices: selected rows, in order. left_out: by rule, the number of rows
+    that it is the first to leave out; clusters: the rows that show the same picture as another, if pictures were
+    compared (`CLUSTER_SCHEMA`).
+    """
+
+    selection: Selection
+    passed: int
+    indices: Ints
+    left_out: dict[str, int]
+    clusters: pa.Table | None = None
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """The axes of its strata by their feature."""
+        return {axis.feature: axis for axis in self.selection.axes}
+
+
+def select(
+    table: pa.Table,
+    identities: Sequence[str],
+    selection: Selection,
+    excluded: pa.Array | None = None,
+    pictures: Pictures | None = None,
+    benchmarks: Benchmarks | None = None,
+) -> Choice:
+    """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
+
+    excluded: keys of rows that do not pass. pictures: reads the pictures of rows. benchmarks: pictures whose rows are
+    left out. Raises SelectionError if fewer rows pass than are requested, and FilterError.
+    """
+    indices, left_out = _narrowed(table, selection, excluded)
+    clusters = None
+    if selection.unique or benchmarks is not None:
+        rows = table.take(pa.array(indices))
+        compared = _compared(rows, selection, pictures, benchmarks)
+        left_out |= {BENCHMARK: len(compared.benchmarks)} if benchmarks is not None else {}
+        indices, clusters = indices[compared.kept], compared.clusters
+    if selection.cap:
+        rows = table.take(pa.array(indices))
+        hashes = row_hashes(rows, identities, selection.seed)
+        indices = indices[within_cap(rows.column("description"), hashes, selection.cap)]
+    # axes by the commonest names are resolved on the rows that pass
+    rows = table.take(pa.array(indices))
+    selection = selection.resolved(rows)
+    wanted = _wanted(selection, len(indices), excluded is not None or bool(left_out))
+    # take the first rows of the order, and return them in the table's order
+    selected = order_of(rows, identities, selection)[:wanted]
+    return Choice(selection, len(indices), np.sort(indices[selected]), left_out, clusters)
+
+
+def _wanted(selection: Selection, passed: int, narrowed: bool) -> int:
+    """The number of rows: the count, a share of the rows that pass, or all. Raises SelectionError."""
+    wanted = passed if selection.share is None else round(selection.share * passed)
+    wanted = selection.count if selection.count is not None else wanted
+    if wanted > passed:
+        what = "pass" if narrowed or selection.where or selection.unique or selection.cap else "exist"
+        raise SelectionError(f"{wanted} rows are requested, but only {passed} {what}")
+    return wanted
+
+
+def _narrowed(table: pa.Table, selection: Selection, excluded: pa.Array | None) -> tuple[Ints, dict[str, int]]:
+    """The indices of the rows that are not excluded, that no rule leaves out and that the filter lets pass, in order.
+
+    Beside them the number of rows that each rule leaves out.
+    """
+    indices = np.arange(table.num_rows)
+    if excluded is not None:
+        indices = without(table, indices, excluded)
+    left_out: dict[str, int] = {}
+    if selection.leave_out:
+        left, out = ruled(table.take(pa.array(indices)), selection.leave_out, selection.own)
+        indices, left_out = indices[left], {name: len(rows) for name, rows in out.items()}
+    if selection.where:
+        indices = indices[Filter(selection.where, selection.own).rows(table.take(pa.array(indices))).to_numpy()]
+    return indices, left_out
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Rows by their pictures. kept: the indices of those that stay; benchmarks: of those that a benchmark has."""
+
+    kept: Ints
+    benchmarks: Ints
+    clusters: pa.Table | None = None
+
+
+def _compared(
+    rows: pa.Table, selection: Selection, pictures: Pictures | None, benchmarks: Benchmarks | None
+) -> _Compared:
+    """Which rows stay if pictures are compared. Raises SelectionError without what reads pictures."""
+    everyone, none = np.arange(rows.num_rows), np.zeros(0, np.int64)
+    if selection.same is None and benchmarks is None:
+        return _Compared(_first_of_each(rows.column("image")), none)
+    if pictures is None:
+        raise SelectionError("the selection compares pictures, and nothing was given that reads them")
+    hashes, same = pictures(rows), selection.same or "near"
+    found = none
+    if benchmarks is not None:
+        there = found_in(hashes, benchmarks.hashes, same, selection.alike, selection.bits) >= 0
+        found, everyone = everyone[there], everyone[~there]
+    if not selection.unique:
+        return _Compared(everyone, found)
+    left = rows.take(pa.array(everyone))
+    groups = same_pictures(hashes.take(everyone), same, selection.alike, selection.bits)
+    kept = kept_of(groups, _worth(left, selection))
+    return _Compared(everyone[kept], found, clusters_of(left, groups, kept))
+
+
+def _worth(rows: pa.Table, selection: Selection) -> Floats | None:
+    """What each row is worth to `keep`; None: the first stays."""
+    if selection.keep == "largest":
+        sides = (rows.column(name).to_numpy().astype(np.float64) for name in ("width", "height"))
+        return np.asarray(next(sides) * next(sides), np.float64)
+    return scores_of(rows, selection) if selection.keep == "best" else None
+
+
+def _first_of_each(column: pa.ChunkedArray) -> Ints:
+    """The indices of the first occurrence of each value, in order."""
+    codes = column.combine_chunks().dictionary_encode().indices.to_numpy()
+    return np.sort(np.unique(codes, return_index=True)[1])

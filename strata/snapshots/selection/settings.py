@@ -1,0 +1,119 @@
+"""What a selection is: its settings, which a snapshot keeps so that it can be repeated."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from strata.errors import InvalidInput
+from strata.snapshots.duplicates import Keep, Same
+from strata.snapshots.duplicates.pictures import HASHED, MOST_DIFFERENT
+from strata.snapshots.features import Kind
+from strata.snapshots.filters import Filter
+from strata.snapshots.rules import checked_rules, names_of
+from strata.snapshots.selection.axes import DEFAULT_AXES, Axis, Setting
+
+BENCHMARKS = "without"  # the option whose file has the hashes of benchmarks' pictures
+
+
+class SelectionError(InvalidInput):
+    """A selection that is not possible. The message gives the reason in one line."""
+
+
+class Split(Setting):
+    """A part of a snapshot. of: the snapshot's id; validation: share of the pictures in the other part, 0..1."""
+
+    of: str
+    part: Literal["train", "validation"]
+    validation: float
+    seed: int
+    same: Literal["bytes", "near"]
+
+
+class Selection(Setting):
+    """Which of the succeeded rows are selected.
+
+    method: `random`; `balanced` over strata: the first axis divides the rows, the second divides each of its strata,
+    and so on, and rows missing in a small stratum are taken from its sibling strata; `best` by a score of the features
+    `evidence`, `match` and `told` (`scores_of`). count: number of rows; share: of the rows that pass, 0..1; without
+    both all of them. where: a filter (see `strata.snapshots.filters`). unique: only the first row of each image
+    (feature `image`); equal bytes in two shards count as two images unless their SHA-256 is known. score: what is best:
+    "content", or "evidence" in the snapshots of earlier versions, which did not ask how much is told. cap: rows that
+    each noun of the descriptions keeps (see `caps.py`), before rows are counted. own: the columns of the user's scores
+    with their kinds, and files: the SHA-256 of the user's files by their option (`OwnFiles`). same: which images are
+    one to `unique`, by their pictures (see `strata.snapshots.duplicates`): from those with equal bytes to those with
+    embeddings near each other; None: by the feature `image`. split: the part of a split snapshot that this is.
+    reviewed: a hash of the texts that people left of the selected rows in review; None if none was judged. alike: the
+    least cosine of embeddings that are one to `same`. bits: by which hashes of pictures differ at most that look alike.
+    keep: which row of one image stays: the first, the largest in pixels, or the best by `scores_of`. leave_out: names
+    and filters of rows that are left out and counted (see `strata.snapshots.rules`). ways: how the stages of the group
+    `features` have computed what is read, by stage.
+    """
+
+    LATER: ClassVar = {
+        **{"score": (None, "evidence"), "cap": (None,), "own": ({},), "files": ((),)},
+        **{"same": (None,), "split": (None,), "reviewed": (None,)},
+        **{"alike": (None,), "bits": (MOST_DIFFERENT,), "keep": ("first",), "leave_out": ((),), "ways": ({},)},
+    }
+
+    method: Literal["random", "balanced", "best"] = "random"
+    count: int | None = Field(default=None, ge=1)
+    share: float | None = Field(default=None, gt=0, le=1)
+    seed: int = 0
+    where: str | None = None
+    unique: bool = False
+    axes: tuple[Axis, ...] = ()
+    score: Literal["content", "evidence"] | None = None
+    cap: int | None = Field(default=None, ge=1)
+    own: dict[str, Kind] = Field(default_factory=dict)
+    files: tuple[tuple[str, str], ...] = ()
+    same: Same | None = None
+    split: Split | None = None
+    reviewed: str | None = None
+    alike: float | None = Field(default=None, gt=0, le=1)
+    bits: int = Field(default=MOST_DIFFERENT, ge=0, le=96)
+    keep: Keep = "first"
+    leave_out: tuple[tuple[str, str], ...] = ()
+    ways: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("method") == "balanced":
+            return {**values, "axes": values.get("axes") or DEFAULT_AXES}
+        return {"score": "content", **values} if values.get("method") == "best" else values
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.count is not None and self.share is not None:
+            raise ValueError("a count and a share exclude each other")
+        if self.axes and self.method != "balanced":
+            raise ValueError("only a balanced selection has axes")
+        compares = self.unique or BENCHMARKS in dict(self.files)
+        if self.same and not compares:
+            raise ValueError("only a selection of each image once, or without those of a file, compares pictures")
+        if (self.alike is None) != (self.same != "embedding"):
+            raise ValueError("embeddings are compared with the least cosine, and nothing else is")
+        if self.bits != MOST_DIFFERENT and self.same not in HASHED:
+            raise ValueError("only a comparison of pictures that look alike counts bits")
+        if self.keep != "first" and not self.unique:
+            raise ValueError("only a selection of each image once has a row that stays")
+        checked_rules(dict(self.leave_out))
+        if self.score and self.method != "best":
+            raise ValueError("only a selection of the best has a score")
+        return self
+
+    @property
+    def features(self) -> set[str]:
+        """The features of rows that the selection needs."""
+        names = {axis.feature for axis in self.axes} | (Filter(self.where, self.own).names if self.where else set())
+        names |= names_of(self.leave_out, self.own) | ({"description"} if self.cap else set())
+        names |= {"evidence", "match", "told"} if "best" in (self.method, self.keep) else set()
+        names |= {"width", "height"} if self.keep == "largest" else set()
+        return names | ({"image"} if self.unique else set())
+
+    def resolved(self, table: pa.Table) -> Self:
+        """The selection with the names of its axes set, so that it has the same meaning for other rows."""
+        return self.model_copy(update={"axes": tuple(axis.resolved(table.column(axis.feature)) for axis in self.axes)})
