@@ -154,7 +154,7 @@ class ShardIndexer:
 
     def __init__(self, store: Store, roots: Sequence[str] = ()) -> None:
         self.store, self.roots = store, roots
-        # of the job whose shards were indexed last: its id, its filter, and what it has pinned, by the identity of the shard
+        # of the job whose shards were indexed last: its id, its filter, and what it has pinned, by identity
         self._pin: tuple[str, str | None, dict[str, PinnedShard]] | None = None
 
     def summary(self, claim: Claim, retry: Retry) -> ShardSummary:

@@ -15,6 +15,8 @@ from strata.cli.terminal import (
     DEFAULT_URL,
     ApiKey,
     AsJson,
+    ChosenFrom,
+    ChosenWhere,
     Follow,
     JobId,
     Language,
@@ -45,7 +47,11 @@ IdempotencyKey = Annotated[str | None, typer.Option(help="Repeating a request wi
 
 
 def submit(
-    shards: Annotated[list[str], typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")],
+    shards: Annotated[
+        list[str] | None, typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")
+    ] = None,
+    sources: ChosenFrom = None,
+    where: ChosenWhere = None,
     profile: ProfileName = None,
     variants: Variants = None,
     language: Language = None,
@@ -62,18 +68,21 @@ def submit(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Submit shards, or with --upload images of this machine; prints the job's id.
+    """Submit shards, images of this machine (--upload), or rows of other jobs (--from); prints the job's id.
 
-    Images that the service has already are not sent again: after an interruption the same command goes on.
+    Images that the service has already are not sent again: after an interruption the same command goes on. With --from
+    the images of a job's or snapshot's rows are described once more, with another profile: those that --where chooses,
+    of those that succeeded, or of all if it names `status`.
     """
-    from strata.cli.arguments import budget_of, pairs_of, texts_of, webhook_of
+    from strata.cli.arguments import budget_of, chosen_of, pairs_of, texts_of, webhook_of
 
     pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
     texts = texts_of(variants, language, prompt)
-    options: dict[str, Any] = {"profile": profile, "priority": priority, "metadata": pairs}
+    options: dict[str, Any] = chosen_of(shards, sources, where, upload)
+    options |= {"profile": profile, "priority": priority, "metadata": pairs}
     options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts, "webhook": webhook_of(webhook)}
     with open_client(url, api_key) as client:
-        view, left_out = _submitted(client, shards, upload, options)
+        view, left_out = _submitted(client, shards or [], upload, options)
         # print the id before following, so that it is known if the command is interrupted
         if not as_json:
             print(view.id, flush=True)

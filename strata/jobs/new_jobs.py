@@ -85,9 +85,10 @@ class NewJobs:
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
-        shards: none if rows are `chosen`. indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
+        indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
         queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs; use: the quotas of the key
-        that makes it, which count when its chunks are queued. Raises QueueFull.
+        that makes it, which count when its chunks are queued; chosen: rows that are described instead of shards, of
+        which there are none then. Raises QueueFull.
         """
         request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
         request = request.model_copy(update={"webhook": webhook is not None, "key": use.key_id if use else ""})

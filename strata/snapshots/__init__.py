@@ -23,6 +23,7 @@ from strata.snapshots.duplicates import (
     write_benchmarks,
 )
 from strata.snapshots.features import FEATURES, read_rows
+from strata.snapshots.filters import FilterError
 from strata.snapshots.manifests import Manifest
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.reviewing.queues import Doubt, Order, QueuedRow, ReviewQueue, find_rows, records_of, review_queue
@@ -43,6 +44,7 @@ __all__ = [
     "Deletion",
     "Difference",
     "Doubt",
+    "FilterError",
     "Keep",
     "LeftOut",
     "LostRows",

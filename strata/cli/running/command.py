@@ -15,7 +15,7 @@ import typer
 
 from strata.cli import exits
 from strata.cli.running.watching import begun_job, watched
-from strata.cli.terminal import AsJson, Language, Metadata, Money, Moved, Prompt, StoreUri, Tokens, Variants
+from strata.cli.terminal import AsJson, ChosenFrom, ChosenWhere, Language, Metadata, Money, Moved, Prompt, StoreUri, Tokens, Variants
 from strata.components import load
 from strata.errors import InvalidInput
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
 
 
-Targets = Annotated[list[str], typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `submit`.")]
+Targets = Annotated[list[str] | None, typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `submit`.")]
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="In this process, or with Ray Data.")]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: STRATA_PROFILE, else everyday.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the models of one group.")]
@@ -39,7 +39,9 @@ Gpus = Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ra
 
 
 def run(
-    targets: Targets,
+    targets: Targets = None,
+    sources: ChosenFrom = None,
+    where: ChosenWhere = None,
     engine: Engine = "local",
     profile: ProfileName = None,
     variants: Variants = None,
@@ -74,7 +76,7 @@ def run(
     options = _options(engine, in_turn, folder, address, pools)
     # the job that a process before this one has begun, a job by its id, or a new one
     begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
-    target = begun or _known(targets) or _asked(targets, settings, texts, metadata, budget)
+    target = begun or _known(targets, sources) or _asked(targets, settings, texts, metadata, budget, (sources, where))
     raise typer.Exit(_run(settings, target, options, folder, as_json, begun is None))
 
 
@@ -91,22 +93,23 @@ def _settings(profile: str | None, store: str | None, threads: int | None, root:
     return load_settings(profile=profile, store=store or None, threads=threads, moved_roots=root or None)
 
 
-def _known(targets: list[str]) -> str | None:
+def _known(targets: list[str] | None, sources: list[str] | None) -> str | None:
     """The id of a job, if that is what is named."""
     from strata.core import is_job_id
 
-    return targets[0] if len(targets) == 1 and is_job_id(targets[0]) else None
+    return targets[0] if targets and not targets[1:] and not sources and is_job_id(targets[0]) else None
 
 
 def _asked(
-    shards: list[str],
+    shards: list[str] | None,
     settings: Settings,
     texts: tuple[str | None, str | None, str | None],
     metadata: list[str] | None,
     budget: tuple[int | None, float | None],
+    chosen: tuple[list[str] | None, str | None],
 ) -> Any:
-    """What a new job is to do. texts: variants, language and prompt; budget: tokens and money."""
-    from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
+    """What a new job is to do. texts: variants, language and prompt; budget: tokens and money; chosen: from, where."""
+    from strata.cli.arguments import budget_of, chosen_of, pairs_of, shards_of, texts_of
     from strata.core import load_profile
 
     profile = load_profile(settings.profile, settings.profiles_dir)
@@ -115,7 +118,19 @@ def _asked(
     if budget[1] is not None and not profile.priced:
         raise InvalidInput(f"--budget-money: profile {profile.name!r} has no prices for some of its servers")
     asked = load("workers.engines.job", "workers").Asked
-    return asked(list(shards_of(shards)), profile, pairs_of(metadata or ()), budget_of(*budget))
+    rows = _pinned(settings, *chosen) if chosen_of(shards, *chosen) else None
+    return asked(list(shards_of(shards or [])), profile, pairs_of(metadata or ()), budget_of(*budget), rows)
+
+
+def _pinned(settings: Settings, sources: list[str] | None, where: str | None) -> Any:
+    """The rows that a new job chooses of others, as they are now. Raises InvalidInput and NotFound."""
+    from strata.core import ChosenRows
+    from strata.jobs import Chosen
+    from strata.snapshots.chosen import Pinning
+    from strata.store import Store
+
+    names = sources or []
+    return Chosen(ChosenRows(sources=names, where=where), Pinning(Store(settings.store_uri)).pin(names, where))
 
 
 def stored_view(store: str, job_id: str) -> JobView:
