@@ -31,6 +31,7 @@ PUBLIC = (
     "strata.snapshots",
     "strata.core",
     "strata.core.schemas",
+    "strata.core.profiles",
     "strata.store",
     "strata.shards",
 )

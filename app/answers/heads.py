@@ -35,7 +35,7 @@ def _without_body(send: Send, asked: anyio.CancelScope) -> Send:
     async def send_head(message: Message) -> None:
         if message["type"] == "http.response.start":
             await send(message)
-        elif message["type"] == "http.response.body":
+        elif message["type"] == "http.response.body" and not asked.cancel_called:
             await send(_END)
             if message.get("more_body", False):
                 asked.cancel()

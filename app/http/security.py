@@ -70,7 +70,7 @@ class KeyCheck:
         check_csrf(Request(scope))
 
 
-async def find_access(keys: KeyRing, headers: Headers) -> Access:
+async def access_by_headers(keys: KeyRing, headers: Headers) -> Access:
     """What a request with these headers may do. Raises ProblemError."""
     return await access_by_secrets(keys, _secrets_of(headers))
 

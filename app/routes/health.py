@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import Services, ServicesDep
-from app.http.security import find_access
+from app.http.security import access_by_headers
 from app.metrics.page import loaded_workers
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.addresses import without_secrets
@@ -103,7 +103,7 @@ async def metrics(request: Request, given: ServicesDep) -> Response:
         raise ProblemError("not-found", "STRATA_METRICS is off")
     is_open = wanted == "open" or (wanted == "auto" and _is_local(request))
     # the sums are of all tenants
-    if not is_open and not (await find_access(given.keys, request.headers)).is_operator:
+    if not is_open and not (await access_by_headers(given.keys, request.headers)).is_operator:
         raise ProblemError("missing-scope", "the metrics are of all tenants: they need an operator's key")
     content, media_type = await run_in_threadpool(given.metrics.page, request.headers.get("accept", ""))
     return Response(content, headers={"Content-Type": media_type, "Cache-Control": "no-store"})

@@ -14,6 +14,7 @@ from bench.processes import BENCH_PROFILES, Fleet
 from strata.client import ApiError, Client
 from strata.core import JobView
 
+WORKERS = (["--groups", "index,vision"], ["--groups", "vision"], ["--groups", "llm"])
 SHARD = 256  # images
 CHUNK = 32  # images: small, so that many chunks are in flight when something is done
 LEASE = 2.0  # seconds
@@ -33,6 +34,11 @@ def prepared(folder: Path, images: int) -> tuple[list[str], dict[str, str]]:
     (profiles / "fake.toml").write_text(text, encoding="utf-8")
     settings = {"STRATA_LEASE_SECONDS": str(LEASE), "STRATA_PROFILES_DIR": str(profiles)}
     return sorted(map(str, (folder / "shards").glob("*.tar"))), settings
+
+
+def slow_workers(seconds: float) -> list[list[str]]:
+    """WORKERS that take so many seconds for an image in each group."""
+    return [[*one, "--seconds", str(seconds)] for one in WORKERS]
 
 
 def followed(

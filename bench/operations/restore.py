@@ -20,12 +20,11 @@ import time
 from pathlib import Path
 
 from bench.chaos import compare, read_rows
-from bench.operations.jobs import SHARD, adds_up, followed, prepared
+from bench.operations.jobs import SHARD, WORKERS, adds_up, followed, prepared, slow_workers
 from bench.processes import CHECKOUT, Fleet
 from strata.client import Client
 from strata.store import Store
 
-WORKERS = (["--groups", "index,vision"], ["--groups", "vision"], ["--groups", "llm"])
 BEGIN = 0.3  # the share of the second job whose layers are there when the copy begins
 MEANWHILE = 3  # jobs of one shard that are submitted while files are copied
 PAUSE = 0.02  # seconds between them: the first command takes a moment only
@@ -85,9 +84,8 @@ class Service:
 def run(folder: Path, images: int, seconds: float) -> int:
     """Make the jobs, the copy and the second service; prints the result, returns the exit code."""
     shards, settings = prepared(folder, images)
-    root, workers = str(folder / "shards"), [[*one, "--seconds", str(seconds)] for one in WORKERS]
-    backup, middle = folder / "copy", shards[1:-MEANWHILE]
-    with Fleet(folder / "first", root, workers, settings) as fleet:
+    root, backup, middle = str(folder / "shards"), folder / "copy", shards[1:-MEANWHILE]
+    with Fleet(folder / "first", root, slow_workers(seconds), settings) as fleet:
         fleet.wait_ready()
         service = Service(fleet)
         followed(fleet, [service.submit(shards[:1])])

@@ -21,14 +21,13 @@ from pathlib import Path
 
 from bench.chaos import compare, read_rows
 from bench.inputs.tiny_shards import tiny_jpeg
-from bench.operations.jobs import adds_up, followed, prepared
+from bench.operations.jobs import WORKERS, adds_up, followed, prepared, slow_workers
 from bench.processes import CHECKOUT, Fleet, Process
 from strata.client import Client
 from strata.core import JobView, Record
 from strata.queue import Queue
 from strata.store import Store
 
-WORKERS = (["--groups", "index,vision"], ["--groups", "vision"], ["--groups", "llm"])
 SINGLE = 4  # images that are described one by one at each step
 # the steps, by the share of the job's images whose layers are there
 JOIN, SERVE, LEAVE = 0.2, 0.4, 0.6
@@ -72,8 +71,8 @@ class Upgrade:
             print(f"  {step.__name__.strip('_')} at {done:.0%} of the layers", flush=True)
 
     def _join(self) -> None:
-        for arguments in WORKERS:
-            self.fleet.start_worker([*arguments, "--seconds", str(self.seconds)], self.second)
+        for arguments in slow_workers(self.seconds):
+            self.fleet.start_worker(arguments, self.second)
         self.fleet.wait_ready()
 
     def _serve(self) -> None:
@@ -101,12 +100,12 @@ class Upgrade:
 def run(folder: Path, old: Path, images: int, seconds: float, back: bool) -> int:
     """Run the job once with the present code and once through the upgrade; prints the result, returns the exit code."""
     shards, settings = prepared(folder, images)
-    root, workers = str(folder / "shards"), [[*one, "--seconds", str(seconds)] for one in WORKERS]
+    root = str(folder / "shards")
     with Fleet(folder / "calm", root, WORKERS, settings) as fleet:
         fleet.wait_ready()
         expected = read_rows(Store(fleet.store), submitted(fleet, shards, None))
     first, second = (CHECKOUT, old) if back else (old, CHECKOUT)
-    with Fleet(folder / "mixed", root, workers, settings, checkout=first) as fleet:
+    with Fleet(folder / "mixed", root, slow_workers(seconds), settings, checkout=first) as fleet:
         fleet.wait_ready()
         upgrade = Upgrade(fleet, second, seconds)
         view = submitted(fleet, shards, upgrade)

@@ -10,16 +10,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel
 
-from models.evidence.calibration import (
-    Judged,
-    Origin,
-    Scores,
-    Threshold,
-    crops_of,
-    note_of,
-    scores_of,
-    threshold_of,
-)
+from models.evidence.calibration import Judged, crops_of, scores_of
+from models.evidence.thresholds import Origin, Scores, Threshold, note_of, threshold_of
 
 __all__ = ["Calibration", "Judged", "Origin", "crops_of", "draw", "scores_of", "threshold_of", "written"]
 

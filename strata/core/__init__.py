@@ -1,7 +1,6 @@
 """The data models that every other room uses: records and their layers, profiles, chunks, settings, REST schemas.
 
-Of Strata it imports only `strata.errors` and `strata.components`. Read `records.py` first, then `layers.py` and
-`profiles.py`.
+Of Strata's packages it imports only `strata.egress`. Read `records.py` first, then `layers` and `profiles`.
 """
 
 from __future__ import annotations
@@ -87,8 +86,8 @@ from strata.core.parameters import (
     VllmVerifierParameters,
     YesParameters,
 )
-from strata.core.profile_checks import COMMIT
 from strata.core.profiles import (
+    COMMIT,
     FINAL_GROUP,
     GROUPS,
     RULE_NAME,

@@ -6,11 +6,8 @@ neither their repr nor an error shows them.
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,18 +17,25 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from strata.addresses import check_tls_files, clean_key, path_prefix, redis_address
 from strata.components import components_folder
-from strata.egress import EgressRules, RefusedAddress, host_pattern
+from strata.core.setting_values import (
+    BUCKETS,
+    host_of,
+    list_of,
+    local_folder,
+    local_path,
+    location,
+    moves_of,
+    object_of,
+)
+from strata.egress import EgressRules
 from strata.environment import set_by_kubernetes
 from strata.errors import InvalidInput, fault_line
 
 # the default roots below the working folder; not that folder itself: a caller may name any file under the roots as a
 # list or shard, and working folders hold keys, settings and the store
 SHARD_FOLDERS = ("shards", "samples")
-_BUCKETS = ("s3", "s3a", "gs", "gcs")
 # an origin as browsers send it: in lower case, without a path
 _ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-# a colon between two entries of a list, but none of those within a URI such as http://host:80/folder
-_BETWEEN = re.compile(r":(?!//)(?=[/~$.]|[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
 class Settings(BaseSettings):
@@ -215,17 +219,17 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "profiles_dir", mode="after")
     @classmethod
     def _folder(cls, value: Path) -> Path:
-        return Path(_local_folder(str(value)))
+        return Path(local_folder(str(value)))
 
     @field_validator("audit_log", mode="after")
     @classmethod
     def _file(cls, value: Path | None) -> Path | None:
-        return value and Path(_local_path(str(value)))
+        return value and Path(local_path(str(value)))
 
     @field_validator("store", mode="after")
     @classmethod
     def _store(cls, value: str | None) -> str | None:
-        return value and (_location(value, _BUCKETS) if "://" in value else _local_folder(value))
+        return value and (location(value, BUCKETS) if "://" in value else local_folder(value))
 
     @field_validator("url_ports", "url_hosts", "webhook_hosts", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
@@ -248,12 +252,12 @@ class Settings(BaseSettings):
     @field_validator("url_hosts", "webhook_hosts", mode="after")
     @classmethod
     def _hosts(cls, value: list[str]) -> list[str]:
-        return [_host(text) for text in value]
+        return [host_of(text) for text in value]
 
     @field_validator("allowed_hosts", mode="after")
     @classmethod
     def _served(cls, value: list[str]) -> list[str]:
-        return [text if text == "*" else _host(text) for text in value]
+        return [text if text == "*" else host_of(text) for text in value]
 
     @field_validator("cors_origins", mode="after")
     @classmethod
@@ -268,22 +272,22 @@ class Settings(BaseSettings):
     @field_validator("shard_roots", mode="before")
     @classmethod
     def _entries(cls, value: object) -> object:
-        return _list_of(value) if isinstance(value, str) else value
+        return list_of(value) if isinstance(value, str) else value
 
     @field_validator("moved_roots", mode="before")
     @classmethod
     def _moves(cls, value: object) -> object:
         if isinstance(value, str):
-            return _object_of(value) if value.startswith("{") else _moves_of(value.split(","))
+            return object_of(value) if value.startswith("{") else moves_of(value.split(","))
         # the values of an option
-        return _moves_of(value) if isinstance(value, list) else value
+        return moves_of(value) if isinstance(value, list) else value
 
     @field_validator("shard_roots", mode="after")
     @classmethod
     def _roots(cls, value: list[str]) -> list[str]:
         if not value or not all(root.strip() for root in value):
             raise ValueError('it names no folder or bucket; right is /data, /data:/more or ["/data", "s3://bucket"]')
-        return [_location(root, (*_BUCKETS, "http", "https")) for root in value]
+        return [location(root, (*BUCKETS, "http", "https")) for root in value]
 
 
 def load_settings(**given: object) -> Settings:
@@ -311,94 +315,3 @@ def _example(name: str) -> str:
     """The default of a number or switch, as an example of what would be right."""
     field = Settings.model_fields.get(name.lower())
     return f" (default: {json.dumps(field.default)})" if field and isinstance(field.default, int | float) else ""
-
-
-def _host(text: str) -> str:
-    """As `host_pattern`. Raises ValueError with what would be right."""
-    try:
-        return host_pattern(text)
-    except RefusedAddress:
-        raise ValueError(f"{text[:100]!r} is not a host's name; right are example.org and *.example.org") from None
-
-
-def _moves_of(texts: Iterable[str]) -> dict[str, str]:
-    """OLD=NEW texts as a mapping; an old path is made absolute. Raises ValueError for a text that is not OLD=NEW."""
-    moves: dict[str, str] = {}
-    for text in texts:
-        old, equals, new = (part.strip() for part in text.partition("="))
-        if not (old and equals and new):
-            raise ValueError(f"{text.strip()[:100]!r} is not OLD=NEW, such as /data=/mnt/data")
-        moves[old if "://" in old else str(Path(old).absolute())] = _location(new, (*_BUCKETS, "http", "https"))
-    return moves
-
-
-def _object_of(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError('the value is not a JSON object such as {"/data": "/mnt/data"}') from None
-
-
-def _list_of(text: str) -> list[str]:
-    """The entries of a JSON list, of a list separated by commas, or of one separated by colons as PATH is."""
-    if text.startswith("["):
-        try:
-            entries = json.loads(text)
-        except (ValueError, RecursionError):
-            entries = None
-        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-            raise ValueError('the value is not a JSON list of texts such as ["/data", "s3://bucket"]')
-        return entries
-    separator = "," if "," in text else _BETWEEN if "://" in text else ":"
-    parts = separator.split(text) if isinstance(separator, re.Pattern) else text.split(separator)
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _location(text: str, schemes: tuple[str, ...]) -> str:
-    """A folder's path, or the URI of a bucket or folder. Raises ValueError if it can be neither."""
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        return _local_path(text)
-    # plug-ins of fsspec serve further schemes; HTTP can only be read
-    usable = scheme in schemes or (scheme in _file_systems() and scheme not in ("http", "https"))
-    if not usable:
-        found = difflib.get_close_matches(scheme, schemes, n=1)
-        hint = f"did you mean {found[0]}://?" if found else f"right are a folder's path and {_prefixes(schemes)}"
-        raise ValueError(f"{scheme[:40]}:// cannot be used here; {hint}")
-    if "@" in rest.partition("/")[0]:
-        raise ValueError(
-            f"{scheme}:// with a user or key; credentials are given by variables such as AWS_ACCESS_KEY_ID"
-        )
-    if scheme in _BUCKETS and not rest.partition("/")[0]:
-        raise ValueError(f"the bucket is missing: {scheme}://BUCKET/FOLDER")
-    return text
-
-
-def _prefixes(schemes: tuple[str, ...]) -> str:
-    return ", ".join(f"{scheme}://" for scheme in schemes)
-
-
-def _file_systems() -> list[str]:
-    """The schemes that fsspec knows, those of its plug-ins included."""
-    import fsspec  # needed by no process whose store is a folder and which is no worker
-
-    return list(fsspec.available_protocols())
-
-
-def _local_path(text: str) -> str:
-    """A path with `~` and `$NAME` replaced. Raises ValueError if one of them is unknown."""
-    try:
-        path = os.path.expandvars(Path(text).expanduser())
-    except RuntimeError:
-        raise ValueError(f"the home folder of {text.partition('/')[0]} is not known") from None
-    if unset := re.search(r"\$\{?[A-Za-z_]\w*\}?", path):
-        raise ValueError(f"the variable {unset[0]} in the path is not set")
-    return path
-
-
-def _local_folder(text: str) -> str:
-    """As `_local_path`. Raises ValueError if there is a file instead of a folder."""
-    path = _local_path(text)
-    if Path(path).exists() and not Path(path).is_dir():
-        raise ValueError("a file is there, but a folder is needed")
-    return path

@@ -49,7 +49,7 @@ class Billing:
             for chunk, footer in zip(chunks, self.store.read_all_footers(chunks), strict=True):
                 # another job may have paid for a part that this job uses; the bill of a broken part is lost
                 if isinstance(footer, Footer) and footer.bill is not None and footer.bill.job == request.id:
-                    self.ledger.settle(chunk.id, footer.bill)
+                    self.ledger.restore(chunk.id, footer.bill)
                     count += 1
         self.ledger.complete(request.id)
         log.info("job %s: the ledger was lost and has been rebuilt from %d bills", request.id, count)

@@ -16,7 +16,7 @@ from tomlkit import TOMLDocument
 from tomlkit.items import InlineTable, Table
 
 from strata.core import InvalidProfile, Profile, read_profile
-from strata.core.profile_checks import Fault
+from strata.core.profiles import Fault
 from strata.errors import InvalidInput, plain_line
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

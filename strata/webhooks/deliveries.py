@@ -56,13 +56,9 @@ class Delivery(BaseModel):
 
     def due(self, run: int | None = None) -> Delivery:
         """The delivery, to be sent now. run: of the end that it tells; None: the same as before."""
-        again: dict[str, object] = {"attempts": []} if run is not None else {}
-        changes: dict[str, object] = {
-            "run": run or self.run,
-            "state": DeliveryState.PENDING,
-            "next_attempt_at": datetime.now(UTC),
-        }
-        return self.model_copy(update={**changes, **again, "tries": 0})
+        changes = {"state": DeliveryState.PENDING, "next_attempt_at": datetime.now(UTC), "tries": 0}
+        new_end = {} if run is None else {"run": run, "attempts": []}
+        return self.model_copy(update=changes | new_end)
 
     def after(self, attempt: DeliveryAttempt, retry_after: float | None = None, refused: bool = False) -> Delivery:
         """The delivery after an attempt.
@@ -82,19 +78,17 @@ class Delivery(BaseModel):
         return self.model_copy(update=changes)
 
 
-def body_of(view: JobView) -> str:
-    """The body of the message: the type `job.STATUS`, the time of the end, and the job's envelope.
-
-    Built from the end in the store, so that each attempt has the same bytes.
-    """
-    return Message(
-        type=f"job.{view.status.value}", timestamp=view.finished_at or view.created_at, data=view
-    ).model_dump_json()
-
-
 class Message(BaseModel):
-    """The body of a webhook: type, timestamp and data as the specification names them; data: the job's envelope."""
+    """The body of a webhook: type, timestamp and data as the specification names them.
+
+    type: `job.STATUS`; timestamp: of the job's end; data: the job's envelope.
+    """
 
     type: str
     timestamp: datetime
     data: JobView
+
+    @classmethod
+    def of(cls, view: JobView) -> Message:
+        """The message of an end. Of the end in the store, so that each attempt has the same bytes."""
+        return cls(type=f"job.{view.status.value}", timestamp=view.finished_at or view.created_at, data=view)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from strata.core import DeliveryAttempt, DeliveryState
 from strata.egress import RefusedAddress
 from strata.errors import DamagedFile, StrataError
-from strata.webhooks.deliveries import Delivery, body_of
+from strata.webhooks.deliveries import Delivery, Message
 from strata.webhooks.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,9 @@ class Sender:
             self._looked = now
             for job_id in self.outbox.marked(DeliveryState.PENDING):
                 self._due.setdefault(job_id, now)
+            for receiver, until in list(self._resting.items()):
+                if until <= now:
+                    self._resting.pop(receiver, None)
         while self.outbox.added:
             self._due[self.outbox.added.popleft()] = now
         for job_id in [job_id for job_id, sending in self._sending.items() if sending.done()]:
@@ -110,7 +113,7 @@ class Sender:
         if view is None:  # it is being retried: its next end is told
             self.outbox.change(job_id, lambda delivery: delivery.model_copy(update={"state": DeliveryState.WAITING}))
             return None
-        attempt, retry_after, refused = self._try(found, job_id, body_of(view))
+        attempt, retry_after, refused = self._try(found, job_id, Message.of(view).model_dump_json())
         changed = self.outbox.change(job_id, lambda delivery: delivery.after(attempt, retry_after, refused))
         if changed is not None and changed.state is DeliveryState.FAILED:
             log.warning("the webhook of job %s is given up: %s", job_id, attempt.error or f"status {attempt.status}")

@@ -222,6 +222,18 @@ def test_wrong_keys(service: Service) -> None:
     assert service.client.get("/v1/jobs", headers={"X-API-Key": OPERATOR}).status_code == 200
 
 
+def test_attempts_while_the_store_is_away_are_no_wrong_keys(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise OSError(5, "away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("strata.keys.StoredKeys.all", away)
+        for number in range(FREE + 2):
+            forget_keys(service.client)
+            problem(Browser(service.client, f"unknown-{number}").answer, 503, "storage-unavailable")
+    assert Browser(service.client, OPERATOR).answer.status_code == 200
+
+
 def test_pauses_grow_and_end() -> None:
     clock = Clock()
     attempts = Attempts(clock)

@@ -77,6 +77,6 @@ def test_the_reference_names_everything(site: Path) -> None:
 
 def test_every_public_package_is_in_the_python_reference(site: Path) -> None:
     text = (site / "reference" / "python.html").read_text()
-    for package in ("client", "data", "snapshots", "core", "core.schemas", "store", "shards"):
+    for package in ("client", "data", "snapshots", "core", "core.schemas", "core.profiles", "store", "shards"):
         for module in sorted((ROOT / "strata" / package.replace(".", "/")).glob("[!_]*.py")):
             assert f"strata.{package}.{module.stem}" in text

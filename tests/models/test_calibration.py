@@ -10,17 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.evidence.calibration import (
-    LEAST_JUDGED,
-    LEAST_PASSING,
-    Crop,
-    Judged,
-    Scores,
-    crops_of,
-    mismatched,
-    scores_of,
-    threshold_of,
-)
+from models.evidence.calibration import Crop, Judged, crops_of, mismatched, scores_of
+from models.evidence.thresholds import LEAST_JUDGED, LEAST_PASSING, Scores, threshold_of
 from models.weights.inventory import PROFILES
 from strata.cli import exits
 from strata.cli.main import main

@@ -31,8 +31,7 @@ from models.weights.inventory import PROFILES
 from strata.cli.exits import WEIGHTS_MISSING
 from strata.client.client import Client
 from strata.core.layers.features import FEATURES
-from strata.core.profile_checks import COMMIT
-from strata.core.profiles import STAGES_OF, load_profile
+from strata.core.profiles import COMMIT, STAGES_OF, load_profile
 from strata.core.records import RECORD_SCHEMA, ImageReference, ObjectMask, Record, Region, table_to_records
 from strata.core.schemas import JobStatus
 from tests import tiny_models

@@ -132,6 +132,18 @@ def test_the_money_of_a_key_is_that_of_all_its_jobs(jobs: Jobs) -> None:
     assert ledger.remaining("j") == ""
 
 
+def test_what_is_restored_does_not_count_for_the_key(jobs: Jobs) -> None:
+    ledger, of_key = jobs.ledger, f"in money that the key {KEY} may spend a day"
+    ledger.begin("j", Budget(money=1.0), key_id=KEY)
+    ledger.allow({KEY: 0.000_5})
+    for _ in range(2):
+        ledger.restore("a", bill("j", "a#1", 200))  # 400 millionths, which were spent before Redis was emptied
+        assert ledger.remaining("j") == f"0.9996 of 1 in money and 0.0005 of 0.0005 {of_key}"
+    ledger.settle("a", bill("j", "a#1", 200))  # the worker tells the same once more
+    ledger.settle("b", bill("j", "b#1", 50))  # 100 that are spent now
+    assert ledger.remaining("j") == f"0.9995 of 1 in money and 0.0004 of 0.0005 {of_key}"
+
+
 def test_a_key_and_a_budget_both_hold(queue: Queue, jobs: Jobs) -> None:
     ledger = jobs.ledger
     ledger.begin("j", Budget(money=0.000_1), new=True, key_id=KEY)

@@ -33,7 +33,10 @@ class Attempts:
         self._networks: dict[str, _Network] = {}
 
     def begin(self, network: str) -> None:
-        """An attempt begins; it counts as wrong until `succeeded`. Raises ProblemError if the network has to wait."""
+        """An attempt begins; it counts as wrong until `succeeded` or `withdraw`.
+
+        Raises ProblemError if the network has to wait.
+        """
         now = self._clock()
         known = self._networks.pop(network, None)
         if known is None or now - known.last >= FORGOTTEN:
@@ -48,6 +51,12 @@ class Attempts:
             known.until = now + growing_pause(known.attempts - FREE, FIRST_PAUSE, LONGEST_PAUSE)
         if len(self._networks) > MOST_NETWORKS:
             del self._networks[next(iter(self._networks))]
+
+    def withdraw(self, network: str) -> None:
+        """The attempt does not count: nobody could say whether its key was right."""
+        known = self._networks.get(network)
+        if known is not None:
+            known.attempts, known.until = max(0, known.attempts - 1), 0.0
 
     def succeeded(self, network: str) -> None:
         """The attempt had a right key."""

@@ -71,6 +71,7 @@ async def sign_in(body: SignIn, request: Request, response: Response, given: Ser
     except ProblemError as error:
         refused = error.__cause__
         if not isinstance(refused, KeyRefused):
+            given.attempts.withdraw(network)
             raise
         note_audit(request.scope, key=refused.key_id or None)
         raise ProblemError(error.name, str(refused) if refused.key_id else _UNKNOWN) from error

@@ -26,6 +26,6 @@ Resamples = Annotated[int, typer.Option(min=100, max=100_000, help="Resamples of
 
 
 def check_writable(out: Path | None) -> None:
-    """Refuse a path that cannot be written before anything is measured."""
+    """Refuse a path that cannot be written before anything is measured. Raises InvalidInput."""
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise InvalidInput(f"--out {out}: {'a folder' if out.is_dir() else 'its folder does not exist'}")

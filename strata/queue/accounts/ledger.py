@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 from strata.core import MILLION, Bill, Budget, Cost, JobUsage
 from strata.queue import keys
-from strata.queue.accounts.windows import MONEY, Windows
+from strata.queue.accounts.windows import MONEY, Windows, window_functions
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.scripts import load_script
 
@@ -38,7 +38,7 @@ class Ledger:
         # the script gets the names of the sums as Lua strings
         counts = ", ".join(f"'{name}'" for name in _COUNTS)
         names = {"QUOTAS": keys.MONEY_QUOTAS, "USED": keys.used(MONEY.name, ""), "SECONDS": str(MONEY.seconds)}
-        functions = load_script("windows")
+        functions = window_functions()
         self._charge = connection.register_script(load_script("charge", COUNTS=counts, WINDOWS=functions, **names))
         self._windows = Windows(connection)
 
@@ -48,7 +48,7 @@ class Ledger:
         key_id: the API key that made the job, empty if none has.
         """
         tokens, money = (budget.tokens, budget.money) if budget else (None, None)
-        limits = (tokens, None if money is None else int(money * MILLION))
+        limits = (tokens, None if money is None else round(money * MILLION))
         with self._redis.pipeline(transaction=True) as pipe:
             # an empty limit means that there is none
             for name, limit in zip(_LIMITS, limits, strict=True):
@@ -81,10 +81,17 @@ class Ledger:
 
     def settle(self, chunk_id: str, bill: Bill) -> None:
         """Replace a reservation by what was spent. Does nothing if the job's ledger is gone."""
+        self._tell("settle", chunk_id, bill)
+
+    def restore(self, chunk_id: str, bill: Bill) -> None:
+        """Tell again what was spent before the ledger was lost. It does not count for the key: it was spent earlier."""
+        self._tell("restore", chunk_id, bill)
+
+    def _tell(self, mode: str, chunk_id: str, bill: Bill) -> None:
         # usage that is not known exactly is taken from the budget, but not reported as usage
         total, usage = bill.cost + bill.doubt, bill.usage
         known = (usage.prompt_tokens, usage.completion_tokens, usage.requests, bill.cost.money)
-        self._run("settle", bill.job, chunk_id, bill.entry, (total.tokens, total.money, *known))
+        self._run(mode, bill.job, chunk_id, bill.entry, (total.tokens, total.money, *known))
 
     def _run(self, mode: str, job_id: str, chunk_id: str, entry: str, numbers: tuple[int, ...]) -> Any:
         return self._charge(keys=[keys.ledger(job_id)], args=[mode, chunk_id, entry, *numbers])
@@ -96,7 +103,7 @@ class Ledger:
                 if amount is None:
                     pipe.hdel(keys.MONEY_QUOTAS, key_id)
                 else:
-                    pipe.hset(keys.MONEY_QUOTAS, key_id, str(int(amount * MILLION)))
+                    pipe.hset(keys.MONEY_QUOTAS, key_id, str(round(amount * MILLION)))
             pipe.execute()
 
     def remaining(self, job_id: str) -> str:

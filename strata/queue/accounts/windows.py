@@ -1,6 +1,6 @@
 """Windows: how much each API key has used of its quotas within a time up to now.
 
-Redis' clock counts, in pieces of a sixtieth of the time (`scripts/windows.lua`). One script asks and adds, so that a
+Redis' clock counts, in pieces of the time (`scripts/windows.lua`). One script asks and adds, so that a
 quota holds however many processes ask at a time. If Redis is emptied, windows begin anew.
 """
 
@@ -17,7 +17,7 @@ from strata.queue.scripts import load_script
 MINUTE, DAY = 60, 86_400
 FOR_EVER = 0  # the seconds of a window that never ends
 AT_ONCE = 1000  # things that one call of a script looks at: Redis serves nobody else meanwhile
-PIECES = 60  # of a window, as in windows.lua
+PIECES = 60  # of a window
 
 
 class Quota(NamedTuple):
@@ -60,7 +60,7 @@ class Windows:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
-        functions = load_script("windows")
+        functions = window_functions()
         self._use = connection.register_script(load_script("use", WINDOWS=functions))
         self._give_back = connection.register_script(load_script("give_back", WINDOWS=functions))
 
@@ -89,6 +89,11 @@ class Windows:
         where = [keys.used(quota.name, key_id), keys.charged(job_id)]
         for start in range(0, len(names), AT_ONCE):
             self._give_back(keys=where, args=names[start : start + AT_ONCE])
+
+
+def window_functions() -> str:
+    """The functions of `windows.lua`, for the placeholder `@WINDOWS@` of scripts that count in windows."""
+    return load_script("windows", PIECES=str(PIECES))
 
 
 def _use_of(reply: Any) -> Use:

@@ -1,7 +1,8 @@
--- Reserve a chunk's worst-case cost in a job's ledger, or settle it with the actual cost.
+-- Reserve a chunk's worst-case cost in a job's ledger, settle it with the actual cost, or restore what was settled before
+-- the ledger was lost.
 --
 -- KEYS[1]  the job's ledger
--- ARGV[1]  `reserve` or `settle`
+-- ARGV[1]  `reserve`, `settle` or `restore`
 -- ARGV[2]  the chunk's id
 -- ARGV[3]  the name of the entry: one attempt of one worker at the chunk
 -- ARGV[4…] the entry's numbers, one for each of @COUNTS@. The first two, tokens and money, are what the entry takes
@@ -23,16 +24,17 @@ for word in string.gmatch(redis.call('HGET', ledger, entry_field) or '', '%d+') 
   previous[index] = tonumber(word)
 end
 
--- The window of the key that made the job, if it may spend so much a day only.
+-- The window of the key that made the job, if it may spend so much a day only. What is restored was spent earlier, and
+-- nobody knows when: it does not count in a window, which begins anew when Redis was emptied.
 local key, quota = redis.call('HGET', ledger, 'key'), nil
-if key then quota = redis.call('HGET', '@QUOTAS@', key) end
+if key and ARGV[1] ~= 'restore' then quota = redis.call('HGET', '@QUOTAS@', key) end
 local window, seconds = '@USED@' .. (key or ''), @SECONDS@
 
 -- Count the other chunks with an open reservation: they may return budget when they are settled.
 local holder, others = redis.call('HGET', ledger, holder_field), number('open')
 if holder then others = others - 1 end
 
-if ARGV[1] == 'settle' then
+if ARGV[1] ~= 'reserve' then
   -- Without a ledger there is nothing to settle: Redis was emptied, and the bill in the part's footer restores the sum.
   if redis.call('EXISTS', ledger) == 0 then return 'refused' end
 else
@@ -75,7 +77,7 @@ if quota then
 end
 
 -- A settled entry is no longer an open reservation, unless another worker's entry has replaced it.
-if ARGV[1] == 'settle' and holder == ARGV[3] then
+if ARGV[1] ~= 'reserve' and holder == ARGV[3] then
   redis.call('HDEL', ledger, holder_field)
   redis.call('HINCRBY', ledger, 'open', -1)
 end

@@ -4,7 +4,7 @@
 -- a piece counts until all of it is older than the window, so that in no span of this length more is used than may be.
 -- A window of 0 seconds has one piece and never ends.
 
-local PIECES = 60
+local PIECES = @PIECES@
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 
