@@ -99,7 +99,9 @@ class Preview:
 
     def _tell(self, shard: str, reason: str) -> None:
         if len(self.unread) < MOST_UNREAD:
-            self.unread.append(UnreadShard(shard=source_shard(shard), reason=" ".join(without_secrets(reason).split())[:300]))
+            self.unread.append(
+                UnreadShard(shard=source_shard(shard), reason=" ".join(without_secrets(reason).split())[:300])
+            )
 
     def _indexed(self, shard: str) -> tuple[str, int] | None:
         """The identity and the images of a shard that was indexed before as it is now."""

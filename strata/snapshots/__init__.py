@@ -7,9 +7,19 @@ folder `selection`.
 from __future__ import annotations
 
 from strata.snapshots.cleaning import Cleaning
+from strata.snapshots.comparing import (
+    Change,
+    Compared,
+    Difference,
+    Overlap,
+    Pair,
+    Side,
+    Sides,
+    compared,
+    difference,
+)
 from strata.snapshots.composition import moved_away, plot_composition, shares_of
 from strata.snapshots.deletion import Deletion
-from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.duplicates import (
     Benchmarks,
     Keep,
@@ -28,7 +38,7 @@ from strata.snapshots.manifests import Manifest
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.reviewing.queues import Doubt, Order, QueuedRow, ReviewQueue, find_rows, records_of, review_queue
 from strata.snapshots.rules import LeftOut, rules_of
-from strata.snapshots.selection import EDGES, Axis, Selection, axes_of
+from strata.snapshots.selection import EDGES, Axis, Better, Selection, axes_of
 from strata.snapshots.snapshot import LostRows, Snapshot
 from strata.snapshots.snapshots import SHORT_ID, Snapshots, UnknownSnapshot
 from strata.snapshots.verification import Report, Verification
@@ -39,8 +49,10 @@ __all__ = [
     "SHORT_ID",
     "Axis",
     "Benchmarks",
+    "Better",
     "Change",
     "Cleaning",
+    "Compared",
     "Deletion",
     "Difference",
     "Doubt",
@@ -52,18 +64,22 @@ __all__ = [
     "Order",
     "Overlap",
     "OwnFiles",
+    "Pair",
     "PictureHashes",
     "QueuedRow",
     "Report",
     "ReviewQueue",
     "Same",
     "Selection",
+    "Side",
+    "Sides",
     "Snapshot",
     "Snapshots",
     "UnknownSnapshot",
     "Verification",
     "axes_of",
     "bits_of",
+    "compared",
     "difference",
     "find_rows",
     "found_in",

@@ -141,8 +141,8 @@ def _choice(
     if not accept:
         check_labels(table, selection)
     own, pictures = given
-    identities = [part.identity for part in parts]
-    choice = select(table, identities, selection, own.excluded, pictures, own.benchmarks)
+    identities, fingerprints = [part.identity for part in parts], [part.fingerprint for part in parts]
+    choice = select(table, identities, selection, own.excluded, pictures, own.benchmarks, fingerprints)
     if not len(choice.indices):
         raise SelectionError(f"no row to select: {table.num_rows} succeeded, of which {choice.passed} pass")
     if not accept:
@@ -166,4 +166,4 @@ def _part(form: Part | Chunk | str) -> Part:
 def _counts(parts: int, rows: Rows, choice: Choice) -> Counts:
     ended = {name: rows.statuses[name] for name in ("succeeded", "filtered", "failed")}
     numbers = {"passed": choice.passed, "selected": len(choice.indices)}
-    return Counts(parts=parts, **ended, **numbers, left_out=choice.left_out)
+    return Counts(parts=parts, **ended, **numbers, left_out=choice.left_out, better=choice.better)

@@ -15,7 +15,19 @@ import typer
 
 from strata.cli import exits
 from strata.cli.running.watching import begun_job, watched
-from strata.cli.terminal import AsJson, ChosenFrom, ChosenWhere, Language, Metadata, Money, Moved, Prompt, StoreUri, Tokens, Variants
+from strata.cli.terminal import (
+    AsJson,
+    ChosenFrom,
+    ChosenWhere,
+    Language,
+    Metadata,
+    Money,
+    Moved,
+    Prompt,
+    StoreUri,
+    Tokens,
+    Variants,
+)
 from strata.components import load
 from strata.errors import InvalidInput
 
@@ -25,7 +37,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
 
 
-Targets = Annotated[list[str] | None, typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `submit`.")]
+Targets = Annotated[
+    list[str] | None, typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `submit`.")
+]
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="In this process, or with Ray Data.")]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: STRATA_PROFILE, else everyday.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the models of one group.")]

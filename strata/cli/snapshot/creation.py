@@ -12,6 +12,7 @@ import typer
 from strata.cli.snapshot.access import pictures_of, show_snapshot, snapshots_of, tell
 from strata.cli.snapshot.options import (
     Accept,
+    BetterBy,
     By,
     Cap,
     Count,
@@ -51,6 +52,7 @@ def create(
     alike: Annotated[float | None, typer.Option(help="With --same embedding: the least cosine, 0 to 1.")] = None,
     bits: Annotated[int | None, typer.Option(help="By which hashes differ at most: 31 of 256.")] = None,
     keep: Annotated[Keep, typer.Option(help="With --unique: which row of one picture stays.")] = "first",
+    better: BetterBy = None,
     leave_out: LeaveOut = None,
     without: Without = None,
     features: FeaturesOf = None,
@@ -70,10 +72,12 @@ def create(
 
     A data set is all rows of one profile, named by it or by the fingerprint, without images that were sent one by one
     (POST /v1/captions). What the rows' profile leaves out is left out, unless --leave-out has a filter of the name.
+    First --exclude, --leave-out and --where say which rows pass; then --better chooses among those of one image.
     """
     snapshots, own = snapshots_of(store), _own_files(scores, exclude, without)
     given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap, "bits": bits}
     given |= {"alike": alike, "keep": keep, "ways": _ways(features)} | _axes(method, by or (), target or ())
+    given |= {"better": tuple(better) if better else None}
     given |= {"same": same if like else _same(same, unique, without is not None)}
     rules = None if like else _leave_out(snapshots, (sources, single_images), leave_out)
     selection = _asked(snapshots, like, {"method": method, **given}, {"leave_out": rules, **_of(own)})

@@ -46,4 +46,12 @@ LeaveOut = Annotated[
     list[str] | None,
     typer.Option("--leave-out", metavar="NAME=FILTER", help="Leave rows out, and count them; False: none; repeatable."),
 ]
+BetterBy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--better",
+        metavar="FEATURE",
+        help="Of an image that is described twice keep the row with the higher value, or review; repeatable for ties.",
+    ),
+]
 Method = Literal["random", "balanced", "best"]

@@ -134,7 +134,9 @@ def _slices(side: Sides) -> Iterator[_Rows]:
         places = _places(table) + (start << 32)
         kept = np.arange(len(places)) if wanted is None else np.flatnonzero(np.isin(places, wanted[slice(*ends)]))
         table = table.take(pa.array(kept))
-        texts = [_text(*pair) for pair in zip(*(_list(table, name) for name in ("description", "caption")), strict=True)]
+        texts = [
+            _text(*pair) for pair in zip(*(_list(table, name) for name in ("description", "caption")), strict=True)
+        ]
         match = np.asarray(table.column("match").to_numpy(), np.float64)
         yield _Rows(_hashes(_list(table, "image")), _hashes(texts), match, places[kept])
 

@@ -6,6 +6,7 @@ Read `settings.py` first, then `choices.py` and `order.py`.
 from __future__ import annotations
 
 from strata.snapshots.selection.axes import DEFAULT_AXES, EDGES, Axis, AxisError, axes_of
+from strata.snapshots.selection.better import Better
 from strata.snapshots.selection.choices import Choice, Pictures, select
 from strata.snapshots.selection.order import row_hashes
 from strata.snapshots.selection.settings import Selection, SelectionError, Split
@@ -16,6 +17,7 @@ __all__ = [
     "EDGES",
     "Axis",
     "AxisError",
+    "Better",
     "Choice",
     "Pictures",
     "Selection",

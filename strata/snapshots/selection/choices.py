@@ -13,6 +13,7 @@ from strata.snapshots.filters import Filter
 from strata.snapshots.own_files import without
 from strata.snapshots.rules import BENCHMARK, ruled
 from strata.snapshots.selection.axes import Axis
+from strata.snapshots.selection.better import Better, better_rows
 from strata.snapshots.selection.caps import within_cap
 from strata.snapshots.selection.order import Floats, Ints, order_of, row_hashes, scores_of
 from strata.snapshots.selection.settings import Selection, SelectionError
@@ -26,7 +27,8 @@ class Choice:
 
     passed: number of rows that pass the filter; indices: selected rows, in order. left_out: by rule, the number of rows
     that it is the first to leave out; clusters: the rows that show the same picture as another, if pictures were
-    compared (`CLUSTER_SCHEMA`).
+    compared (`CLUSTER_SCHEMA`). better: what became of images that are described several times, if one row of each
+    stays.
     """
 
     selection: Selection
@@ -34,6 +36,7 @@ class Choice:
     indices: Ints
     left_out: dict[str, int]
     clusters: pa.Table | None = None
+    better: Better | None = None
 
     @property
     def axes(self) -> dict[str, Axis]:
@@ -48,14 +51,18 @@ def select(
     excluded: pa.Array | None = None,
     pictures: Pictures | None = None,
     benchmarks: Benchmarks | None = None,
+    fingerprints: Sequence[str] = (),
 ) -> Choice:
     """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
     excluded: keys of rows that do not pass. pictures: reads the pictures of rows. benchmarks: pictures whose rows are
-    left out. Raises SelectionError if fewer rows pass than are requested, and FilterError.
+    left out. fingerprints: of the parts, for a selection of the better of several descriptions. Raises SelectionError if fewer rows pass than are requested, and FilterError.
     """
     indices, left_out = _narrowed(table, selection, excluded)
-    clusters = None
+    clusters = better = None
+    if selection.better:
+        kept, better = better_rows(table.take(pa.array(indices)), fingerprints, selection.better)
+        indices = indices[kept]
     if selection.unique or benchmarks is not None:
         rows = table.take(pa.array(indices))
         compared = _compared(rows, selection, pictures, benchmarks)
@@ -71,7 +78,7 @@ def select(
     wanted = _wanted(selection, len(indices), excluded is not None or bool(left_out))
     # take the first rows of the order, and return them in the table's order
     selected = order_of(rows, identities, selection)[:wanted]
-    return Choice(selection, len(indices), np.sort(indices[selected]), left_out, clusters)
+    return Choice(selection, len(indices), np.sort(indices[selected]), left_out, clusters, better)
 
 
 def _wanted(selection: Selection, passed: int, narrowed: bool) -> int:
@@ -79,7 +86,9 @@ def _wanted(selection: Selection, passed: int, narrowed: bool) -> int:
     wanted = passed if selection.share is None else round(selection.share * passed)
     wanted = selection.count if selection.count is not None else wanted
     if wanted > passed:
-        what = "pass" if narrowed or selection.where or selection.unique or selection.cap else "exist"
+        what = (
+            "pass" if narrowed or selection.where or selection.unique or selection.cap or selection.better else "exist"
+        )
         raise SelectionError(f"{wanted} rows are requested, but only {passed} {what}")
     return wanted
 

@@ -14,6 +14,7 @@ from strata.snapshots.features import Kind
 from strata.snapshots.filters import Filter
 from strata.snapshots.rules import checked_rules, names_of
 from strata.snapshots.selection.axes import DEFAULT_AXES, Axis, Setting
+from strata.snapshots.selection.better import checked_criteria, features_of
 
 BENCHMARKS = "without"  # the option whose file has the hashes of benchmarks' pictures
 
@@ -49,13 +50,15 @@ class Selection(Setting):
     least cosine of embeddings that are one to `same`. bits: by which hashes of pictures differ at most that look alike.
     keep: which row of one image stays: the first, the largest in pixels, or the best by `scores_of`. leave_out: names
     and filters of rows that are left out and counted (see `strata.snapshots.rules`). ways: how the stages of the group
-    `features` have computed what is read, by stage.
+    `features` have computed what is read, by stage. better: of several descriptions of an image, the criteria by which
+    one stays, of the rows that pass and before all that follows (see `better.py`); none: all stay.
     """
 
     LATER: ClassVar = {
         **{"score": (None, "evidence"), "cap": (None,), "own": ({},), "files": ((),)},
         **{"same": (None,), "split": (None,), "reviewed": (None,)},
         **{"alike": (None,), "bits": (MOST_DIFFERENT,), "keep": ("first",), "leave_out": ((),), "ways": ({},)},
+        **{"better": ((),)},
     }
 
     method: Literal["random", "balanced", "best"] = "random"
@@ -77,6 +80,7 @@ class Selection(Setting):
     keep: Keep = "first"
     leave_out: tuple[tuple[str, str], ...] = ()
     ways: dict[str, str] = Field(default_factory=dict)
+    better: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -101,6 +105,7 @@ class Selection(Setting):
         if self.keep != "first" and not self.unique:
             raise ValueError("only a selection of each image once has a row that stays")
         checked_rules(dict(self.leave_out))
+        checked_criteria(self.better, self.own)
         if self.score and self.method != "best":
             raise ValueError("only a selection of the best has a score")
         return self
@@ -112,7 +117,7 @@ class Selection(Setting):
         names |= names_of(self.leave_out, self.own) | ({"description"} if self.cap else set())
         names |= {"evidence", "match", "told"} if "best" in (self.method, self.keep) else set()
         names |= {"width", "height"} if self.keep == "largest" else set()
-        return names | ({"image"} if self.unique else set())
+        return names | features_of(self.better, self.own) | ({"image"} if self.unique else set())
 
     def resolved(self, table: pa.Table) -> Self:
         """The selection with the names of its axes set, so that it has the same meaning for other rows."""
