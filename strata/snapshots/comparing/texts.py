@@ -6,6 +6,7 @@ for each row; the texts of the pairs that are shown are read again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -134,9 +135,7 @@ def _slices(side: Sides) -> Iterator[_Rows]:
         places = _places(table) + (start << 32)
         kept = np.arange(len(places)) if wanted is None else np.flatnonzero(np.isin(places, wanted[slice(*ends)]))
         table = table.take(pa.array(kept))
-        texts = [
-            _text(*pair) for pair in zip(*(_list(table, name) for name in ("description", "caption")), strict=True)
-        ]
+        texts = list(map(_text, _list(table, "description"), _list(table, "caption")))
         match = np.asarray(table.column("match").to_numpy(), np.float64)
         yield _Rows(_hashes(_list(table, "image")), _hashes(texts), match, places[kept])
 
@@ -160,15 +159,15 @@ def _places(table: pa.Table) -> Ints:
 
 
 def _pairs(sides: tuple[Sides, Sides], rows: tuple[_Rows, _Rows]) -> Iterator[Pair]:
-    found = [[_side(side, int(place), float(match)) for place, match in zip(one.places, one.match, strict=True)]
-             for side, one in zip(sides, rows, strict=True)]  # fmt: skip
-    for (key, before), (_, after) in zip(*found, strict=True):
-        yield Pair(key=key, before=before, after=after)
+    both = zip(sides, rows, strict=True)
+    before, after = (list(map(functools.partial(_side, side), one.places, one.match)) for side, one in both)
+    for (key, first), (_, second) in zip(before, after, strict=True):
+        yield Pair(key=key, before=first, after=second)
 
 
-def _side(side: Sides, place: int, match: float) -> tuple[str, Side]:
-    part, row = side.parts[place >> 32], place & 0xFFFFFFFF
+def _side(side: Sides, place: np.int64, match: np.float64) -> tuple[str, Side]:
+    part, row = side.parts[int(place) >> 32], int(place) & 0xFFFFFFFF
     columns = side.store.read_columns(part, ["key", "description.text", "caption.text"]).slice(row, 1)
     (found,) = columns.to_pylist()
     description, caption = ((found[name] or {}).get("text") or "" for name in ("description", "caption"))
-    return found["key"], Side(text=_text(description, caption), match=match, part=part, row=row)
+    return found["key"], Side(text=_text(description, caption), match=float(match), part=part, row=row)

@@ -56,7 +56,8 @@ def select(
     """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
     excluded: keys of rows that do not pass. pictures: reads the pictures of rows. benchmarks: pictures whose rows are
-    left out. fingerprints: of the parts, for a selection of the better of several descriptions. Raises SelectionError if fewer rows pass than are requested, and FilterError.
+    left out. fingerprints: of the parts, for a selection of the better of several descriptions. Raises SelectionError
+    if fewer rows pass than are requested, and FilterError.
     """
     indices, left_out = _narrowed(table, selection, excluded)
     clusters = better = None
