@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from strata.cli import exits
 from strata.cli.main import app
 from strata.core import ChosenRows, JobStatus, load_profile
 from strata.jobs import Chosen
@@ -68,4 +67,4 @@ def test_a_job_is_shown_with_what_it_was_chosen_from(tmp_path: Path, monkeypatch
     assert compared.exit_code == 0, compared.output
     assert "texts: 2 images in both, 0 with another text" in compared.output
     unknown = CliRunner().invoke(app, ["snapshot", "diff", first.id, "nobody", "--store", settings.store_uri])
-    assert unknown.exit_code != 0 and exits.NOT_FOUND
+    assert unknown.exit_code != 0 and "no snapshot 'nobody'" in str(unknown.exception)
