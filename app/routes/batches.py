@@ -14,7 +14,7 @@ from app.http.prefix import linked
 from app.http.quotas import UseDep
 from app.idempotency import IdempotentRoute
 from app.images.upload_lists import upload_list
-from app.jobs.chosen_rows import ChosenPreview, chosen_rows
+from app.chosen_rows import ChosenPreview, chosen_rows
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings, WebhookTarget
 from strata.egress import RefusedAddress, WebAddress

@@ -16,7 +16,8 @@ import numpy as np
 from strata.core import JobRequest, Pin, PinnedParts, PinnedShard, is_job_id, source_identity, source_shard
 from strata.errors import DamagedFile, InvalidInput
 from strata.snapshots.filters import Filter
-from strata.snapshots.snapshots import Snapshot, Snapshots, UnknownSnapshot
+from strata.snapshots.snapshot import Snapshot
+from strata.snapshots.snapshots import Snapshots, UnknownSnapshot
 from strata.store import READERS, ParquetCell, Part, PartsOf, Store, UnknownSource, file_folder
 
 # parts of one fingerprint and identity, each with the rows that are meant: None stands for all of them

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from strata.snapshots.features import read_rows
-from strata.snapshots.snapshots import Snapshot
+from strata.snapshots.snapshot import Snapshot
 from strata.store import Store
 
 Ints = np.typing.NDArray[np.int64]
