@@ -9,12 +9,12 @@ from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.batch_preview import Preview
+from app.chosen_rows import ChosenPreview, chosen_rows
 from app.dependencies import AccessDep, Caller, PrefixDep, Services, ServicesDep
 from app.http.prefix import linked
 from app.http.quotas import UseDep
 from app.idempotency import IdempotentRoute
 from app.images.upload_lists import upload_list
-from app.chosen_rows import ChosenPreview, chosen_rows
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings, WebhookTarget
 from strata.egress import RefusedAddress, WebAddress
