@@ -120,8 +120,10 @@ def _lists(store: Store, request: JobRequest) -> Iterator[ShardSummary]:
     summaries = {one.shard: one for one in known.shards} if known else {}
     for shard in chosen:
         _, identity = chosen_by(shard) or ("", "")
+        summary = summaries.get(shard)
         # before they are indexed, the whole shard stands for them
-        yield summaries.get(shard) or ShardSummary(shard=source_shard(shard), identity=identity)
+        whole = ShardSummary(shard=source_shard(shard), identity=identity)
+        yield summary if summary is not None and summary.identity else whole
 
 
 def _holds_uploads(store: Store, uri: str) -> bool:

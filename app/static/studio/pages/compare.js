@@ -1,5 +1,5 @@
 // Compare: the descriptions of the same images by two jobs or snapshots, side by side: #/compare?a=…&b=…
-import { html, useRef } from "../html.js";
+import { html, useEffect, useRef } from "../html.js";
 import { get } from "../api.js";
 import { changes } from "../changes.js";
 import { Busy, Fault, Picture } from "../parts.js";
@@ -8,6 +8,7 @@ import { counted, percent, words } from "../text.js";
 import { useFields, useLoaded, useTitle } from "../use.js";
 import { rowPath } from "./gallery.js";
 
+const SOON = 1500; // milliseconds, after which it is asked again while the search index does not have all rows
 const LIMIT = 12; // images a page: each needs up to four requests
 const ALIKE = 20; // rows of a job whose key has that of the image in it
 const ORDERS = { store: "as stored", best: "best score first", worst: "worst score first" };
@@ -18,12 +19,18 @@ export function Compare({ query }) {
   const { a, b, cursor, order } = query;
   const link = (changed) => href(["compare"], { a, b, order, ...changed });
   const { value, error, loading, reload } = useLoaded(async (signal) => (a && b ? pairsOf(a, b, order, cursor, signal) : null), [a, b, order, cursor]);
+  const waits = error?.type === "search-not-ready" || (value !== null && (value.waiting > 0 || !value.pairs.length));
+  useEffect(() => {
+    const timer = waits && setTimeout(reload, SOON);
+    return () => clearTimeout(timer);
+  }, [waits, value, error]);
   return html`<h1>Compare</h1>
     <${Which} query=${query} link=${link} />
-    <${Fault} error=${error} retry=${reload} />
+    ${error?.type !== "search-not-ready" && html`<${Fault} error=${error} retry=${reload} />`}
     ${!(a && b) && html`<p class="none">Name two jobs or snapshots that describe the same images.</p>`}
     ${loading && !value && a && b && html`<${Busy}>Looking for the images of both<//>`}
     ${value && html`<p class="found" role="status">${counted(value.total, "image")} of ${b}</p>
+      ${value.waiting > 0 && html`<p class="warning">${counted(value.waiting, "part")} are not indexed yet; their rows will come.</p>`}
       <ul class="pairs" data-rows tabindex="-1">${value.pairs.map((pair) => html`<${Pair} key=${pair.id} pair=${pair} a=${a} b=${b} />`)}</ul>
       <p class="row">${cursor && html`<a href=${link({})}>First page</a>`}
         ${value.next && html`<a class="next" href=${link({ cursor: value.next })}>Next ${LIMIT}</a>`}</p>`}`;
@@ -56,17 +63,18 @@ async function pairsOf(a, b, order, cursor, signal) {
     const after = await get(rowPath(row.id), {}, { signal });
     return { id: row.id, key: row.key, after, afterScore: row.score, ...(await beforeOf(a, row, after, signal)) };
   }));
-  return { pairs, next: page.next, total: page.total };
+  const waiting = Math.max(page.waiting, ...pairs.map((pair) => pair.waiting));
+  return { pairs, next: page.next, total: page.total, waiting };
 }
 
 /** The row of a that is of the same image as a row of b, with its score; nulls if there is none. */
 async function beforeOf(a, row, after, signal) {
-  const { rows } = await get("v1/search", { ...scopeOf(a), key: row.key, limit: ALIKE }, { signal });
+  const { rows, waiting } = await get("v1/search", { ...scopeOf(a), key: row.key, limit: ALIKE }, { signal });
   for (const one of rows.filter(({ key }) => key === row.key)) {
     const record = await get(rowPath(one.id), {}, { signal });
-    if (isSame(record.image, after.image)) return { before: record, beforeScore: one.score };
+    if (isSame(record.image, after.image)) return { before: record, beforeScore: one.score, waiting };
   }
-  return { before: null, beforeScore: null };
+  return { before: null, beforeScore: null, waiting };
 }
 
 /** Whether two places are of one image: the same bytes, or the same place. */
