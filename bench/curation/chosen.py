@@ -21,7 +21,7 @@ from strata.core import ChosenRows, Chunk, Profile, load_profile, load_settings
 from strata.jobs import Chosen
 from strata.jobs.new_jobs import new_request, of_chosen
 from strata.queue import Claim
-from strata.snapshots import Sides, compared
+from strata.snapshots import Descriptions, compared
 from strata.snapshots.chosen import Pinning
 from strata.store import IndexRow, Part, Store, index_table
 from workers.indexer import ShardIndexer
@@ -62,7 +62,7 @@ def measure(folder: Path, rows: int, where: str) -> dict[str, float]:
     failed = [one.failure for one in summaries if one.failure is not None]
     if failed:
         raise RuntimeError(str(failed[0]))
-    side = Sides(store, [part.path for part in parts])
+    side = Descriptions(store, [part.path for part in parts])
     compared(side, side)
     figures = {
         "rows": rows,

@@ -10,11 +10,11 @@ from strata.snapshots.cleaning import Cleaning
 from strata.snapshots.comparing import (
     Change,
     Compared,
+    Descriptions,
     Difference,
     Overlap,
     Pair,
     Side,
-    Sides,
     compared,
     difference,
 )
@@ -54,6 +54,7 @@ __all__ = [
     "Cleaning",
     "Compared",
     "Deletion",
+    "Descriptions",
     "Difference",
     "Doubt",
     "FilterError",
@@ -72,7 +73,6 @@ __all__ = [
     "Same",
     "Selection",
     "Side",
-    "Sides",
     "Snapshot",
     "Snapshots",
     "UnknownSnapshot",

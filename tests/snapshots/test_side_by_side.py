@@ -11,7 +11,7 @@ from rich.console import Console
 
 from strata.cli.rendering.side_by_side import changed_words, texts_side_by_side
 from strata.core import Caption, Description, ImageReference, Record, Region
-from strata.snapshots import Compared, Selection, Sides, Snapshots, compared
+from strata.snapshots import Compared, Descriptions, Selection, Snapshots, compared
 from strata.snapshots.comparing import texts
 from strata.store.store import Store
 from tests.described import FINGERPRINT, write_part
@@ -59,7 +59,7 @@ def test_counts_are_those_of_the_images_of_both(
         ]
         for side, name in ((first, FINGERPRINT), (second, OTHER))
     ]
-    found = compared(Sides(store, parts[0]), Sides(store, parts[1]), most)
+    found = compared(Descriptions(store, parts[0]), Descriptions(store, parts[1]), most)
     both = first.keys() & second.keys()
     changed = [key for key in first if key in both and first[key][0] != second[key][0]]
     rise = {key: second[key][1] - first[key][1] for key in both}
@@ -83,7 +83,7 @@ def test_rows_of_snapshots_in_slices(store: Store, monkeypatch: pytest.MonkeyPat
     before, after = (store.parts_below("parts", "llm", name) for name in (FINGERPRINT, OTHER))
     old = snapshots.create("old", before, Selection(where="key in ('b', 'g')"))
     new = snapshots.create("new", after, Selection(where="key in ('a', 'b', 'g', 'i')"))
-    found = compared(Sides.of_snapshot(store, old), Sides.of_snapshot(store, new), 9)
+    found = compared(Descriptions.of_snapshot(store, old), Descriptions.of_snapshot(store, new), 9)
     assert (found.images, found.changed, found.only_before, found.only_after) == (2, 2, 0, 2)
     assert [(pair.key, pair.before.text, pair.after.text) for pair in found.pairs] == [
         ("b", "old b", "new b"),
@@ -96,7 +96,7 @@ def test_texts_side_by_side_fit_into_eighty_columns(store: Store) -> None:
     old = [record("a", "A red car stands on the road.", 0.25), record("b", None, 0.5, "A cup."), record("c", None)]
     new = [record("a", "A red bus stands on the wet road.", 0.75), record("b", "A blue cup."), record("c", "New.")]
     first, second = write_part(store, old), write_part(store, new, fingerprint=OTHER)
-    found = compared(Sides(store, [first.path]), Sides(store, [second.path]), 2)
+    found = compared(Descriptions(store, [first.path]), Descriptions(store, [second.path]), 2)
     told = shown(found)
     assert all(len(line) <= 80 for line in told.splitlines())
     assert "texts: 3 images in both, 3 with another text" in told
@@ -104,8 +104,8 @@ def test_texts_side_by_side_fit_into_eighty_columns(store: Store) -> None:
     assert "a, match 0.25" in told and "match 0.75 (+0.50)" in told
     assert "A red bus stands on the wet road." in told and "A cup." in told
     assert "and 1 more; --texts 3 shows all of them" in told
-    assert "(no text)" in shown(compared(Sides(store, [first.path]), Sides(store, [second.path]), 3))
-    nothing = compared(Sides(store, []), Sides(store, [second.path]), 3)
+    assert "(no text)" in shown(compared(Descriptions(store, [first.path]), Descriptions(store, [second.path]), 3))
+    nothing = compared(Descriptions(store, []), Descriptions(store, [second.path]), 3)
     assert shown(nothing).strip() == "texts: no image is in both"
 
 

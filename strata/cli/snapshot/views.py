@@ -15,7 +15,7 @@ from strata.counts import counted
 from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from strata.snapshots import Difference, Sides, Snapshot, Snapshots
+    from strata.snapshots import Descriptions, Difference, Snapshot, Snapshots
 
 Compare = Annotated[str, typer.Argument(metavar="SNAPSHOT|JOB", help="A snapshot's name or id, or a job.")]
 
@@ -79,7 +79,8 @@ def diff(
 ) -> None:
     """Show the differences of two snapshots: rows, parts, selection, provenance, and the texts side by side.
 
-    Of two jobs, or a job and a snapshot, only the texts are compared. The largest changes of the match come first.
+    Of two jobs, or a job and a snapshot, only the texts are compared. The largest changes of the match come first. Two
+    snapshots of one profile's rows have no other texts.
     """
     from strata.cli.rendering.snapshots import difference_details
     from strata.snapshots import Snapshot, compared, difference
@@ -87,7 +88,9 @@ def diff(
     snapshots = snapshots_of(store)
     old, new = (_described(snapshots, name) for name in (first, second))
     settings = difference(old, new) if isinstance(old, Snapshot) and isinstance(new, Snapshot) else None
-    found = compared(_side(snapshots, old), _side(snapshots, new), texts) if texts or settings is None else None
+    sides = _side(snapshots, old), _side(snapshots, new)
+    wanted = settings is None or (texts > 0 and sides[0].differs(sides[1]))
+    found = compared(*sides, texts) if wanted else None
     if as_json:
         print(json.dumps(_dumped(settings) | {"texts": found.model_dump(mode="json") if found else None}))
         return
@@ -117,12 +120,12 @@ def _described(snapshots: Snapshots, name: str) -> Snapshot | list[str]:
             raise unknown from None
 
 
-def _side(snapshots: Snapshots, described: Snapshot | list[str]) -> Sides:
-    from strata.snapshots import Sides
+def _side(snapshots: Snapshots, described: Snapshot | list[str]) -> Descriptions:
+    from strata.snapshots import Descriptions
 
     if isinstance(described, list):
-        return Sides(snapshots.store, described)
-    return Sides.of_snapshot(snapshots.store, described)
+        return Descriptions(snapshots.store, described)
+    return Descriptions.of_snapshot(snapshots.store, described)
 
 
 def features() -> None:

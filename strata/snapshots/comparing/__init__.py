@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from strata.snapshots.comparing.differences import Change, Difference, Overlap, difference
-from strata.snapshots.comparing.texts import Compared, Pair, Side, Sides, compared
+from strata.snapshots.comparing.texts import Compared, Descriptions, Pair, Side, compared
 
-__all__ = ["Change", "Compared", "Difference", "Overlap", "Pair", "Side", "Sides", "compared", "difference"]
+__all__ = ["Change", "Compared", "Descriptions", "Difference", "Overlap", "Pair", "Side", "compared", "difference"]

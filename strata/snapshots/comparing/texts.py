@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from strata.snapshots.features import read_rows
 from strata.snapshots.snapshot import Snapshot
-from strata.store import Store
+from strata.store import Part, Store
 
 Ints = np.typing.NDArray[np.int64]
 Floats = np.typing.NDArray[np.float64]
@@ -26,7 +26,7 @@ SLICE = 1024  # parts whose texts are in memory at a time
 STEP = 0.005  # of the matcher's mean: what differs by less counts as equal
 
 
-class Sides(NamedTuple):
+class Descriptions(NamedTuple):
     """What is compared: parts as paths, and which of their rows (columns part and row, sorted); None: all."""
 
     store: Store
@@ -34,9 +34,13 @@ class Sides(NamedTuple):
     rows: pa.Table | None = None
 
     @classmethod
-    def of_snapshot(cls, store: Store, snapshot: Snapshot) -> Sides:
+    def of_snapshot(cls, store: Store, snapshot: Snapshot) -> Descriptions:
         """The rows of a snapshot. Raises OSError."""
         return cls(store, snapshot.parts, snapshot.rows())
+
+    def differs(self, other: Descriptions) -> bool:
+        """Whether an image can have another text in the other side: they have the parts of several fingerprints."""
+        return len({Part.parse(path).fingerprint for path in (*self.parts, *other.parts)}) > 1
 
 
 class Side(BaseModel):
@@ -91,7 +95,7 @@ class _Rows(NamedTuple):
         return _Rows(*(column[indices] for column in self))
 
 
-def compared(first: Sides, second: Sides, shown: int = 0) -> Compared:
+def compared(first: Descriptions, second: Descriptions, shown: int = 0) -> Compared:
     """Compare two sides. shown: the most pairs that are given. Raises OSError, and FileNotFoundError for lost parts."""
     whole = [_rows(side) for side in (first, second)]
     # of several rows of one image the first one stands for all
@@ -115,7 +119,7 @@ def compared(first: Sides, second: Sides, shown: int = 0) -> Compared:
     )
 
 
-def _rows(side: Sides) -> _Rows:
+def _rows(side: Descriptions) -> _Rows:
     found = list(_slices(side))
     if not found:
         none = np.zeros(0, np.uint64)
@@ -123,7 +127,7 @@ def _rows(side: Sides) -> _Rows:
     return _Rows(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
 
 
-def _slices(side: Sides) -> Iterator[_Rows]:
+def _slices(side: Descriptions) -> Iterator[_Rows]:
     wanted = None if side.rows is None else _places(side.rows)
     for start in range(0, len(side.parts), SLICE):
         paths = side.parts[start : start + SLICE]
@@ -158,14 +162,14 @@ def _places(table: pa.Table) -> Ints:
     return table.column("part").to_numpy().astype(np.int64) << 32 | table.column("row").to_numpy()
 
 
-def _pairs(sides: tuple[Sides, Sides], rows: tuple[_Rows, _Rows]) -> Iterator[Pair]:
+def _pairs(sides: tuple[Descriptions, Descriptions], rows: tuple[_Rows, _Rows]) -> Iterator[Pair]:
     both = zip(sides, rows, strict=True)
     before, after = (list(map(functools.partial(_side, side), one.places, one.match)) for side, one in both)
     for (key, first), (_, second) in zip(before, after, strict=True):
         yield Pair(key=key, before=first, after=second)
 
 
-def _side(side: Sides, place: np.int64, match: np.float64) -> tuple[str, Side]:
+def _side(side: Descriptions, place: np.int64, match: np.float64) -> tuple[str, Side]:
     part, row = side.parts[int(place) >> 32], int(place) & 0xFFFFFFFF
     columns = side.store.read_columns(part, ["key", "description.text", "caption.text"]).slice(row, 1)
     (found,) = columns.to_pylist()
