@@ -51,7 +51,9 @@ def test_one_row_of_each_image_stays_and_it_is_the_best(found: list[Row], criter
         signed = [(values[name.lstrip("-")], -1 if name.startswith("-") else 1) for name in criteria]
         return tuple(-np.inf if value is None else sign * value for value, sign in signed)
 
-    expected, ties, several = [], 0, []
+    expected: list[int] = []
+    several: list[int] = []
+    ties = 0
     for image in sorted({row[1] for row in found}):
         places = [place for place, row in enumerate(found) if row[1] == image]
         best = max(places, key=lambda place: (worth(found[place]), -place))

@@ -10,7 +10,7 @@ export function changes(before, after) {
   const [first, second] = [[], []];
   let [i, j] = [0, 0];
   while (i < left.length || j < right.length) {
-    if (i < left.length && j < right.length && left[i] === right[j]) {
+    if (i < left.length && j < right.length && isSame(left[i], right[j])) {
       first.push([left[i++], false]);
       second.push([right[j++], false]);
     } else if (j >= right.length || (i < left.length && table[i + 1][j] >= table[i][j + 1])) first.push([left[i++], true]);
@@ -19,15 +19,17 @@ export function changes(before, after) {
   return [joined(first), joined(second)];
 }
 
-/** Words, each with the white space that follows it. */
-const wordsOf = (text) => text.match(/\S+\s*/g) ?? [];
+/** Words, each with the white space around it that no other one has. */
+const wordsOf = (text) => text.match(/\s*\S+\s*/g) ?? [];
+
+const isSame = (one, other) => one.trim() === other.trim();
 
 /** The length of the longest common sequence of the words from i and from j on. */
 function lengths(left, right) {
   const table = Array.from({ length: left.length + 1 }, () => new Uint16Array(right.length + 1));
   for (let i = left.length - 1; i >= 0; i--) {
     for (let j = right.length - 1; j >= 0; j--) {
-      table[i][j] = left[i] === right[j] ? table[i + 1][j + 1] + 1 : Math.max(table[i + 1][j], table[i][j + 1]);
+      table[i][j] = isSame(left[i], right[j]) ? table[i + 1][j + 1] + 1 : Math.max(table[i + 1][j], table[i][j + 1]);
     }
   }
   return table;
