@@ -80,7 +80,7 @@ def test_rows_of_snapshots_in_slices(store: Store, monkeypatch: pytest.MonkeyPat
         write_part(store, [record(key, f"old {key}") for key in keys], number=number)
         write_part(store, [record(key, f"new {key}", 0.75) for key in keys], number=number, fingerprint=OTHER)
     snapshots = Snapshots(store)
-    before, after = (store.parts_below("parts", "llm", name) for name in (FINGERPRINT, OTHER))
+    before, after = (list(store.parts_below("parts", "llm", name)) for name in (FINGERPRINT, OTHER))
     old = snapshots.create("old", before, Selection(where="key in ('b', 'g')"))
     new = snapshots.create("new", after, Selection(where="key in ('a', 'b', 'g', 'i')"))
     found = compared(Descriptions.of_snapshot(store, old), Descriptions.of_snapshot(store, new), 9)

@@ -163,7 +163,7 @@ def test_without_the_index_of_the_shard_it_is_read_again(jobs: Jobs, tmp_path: P
     assert computed == 1 and [row.width for row in records(jobs, job)] == [20]
     page = Results(jobs.request(job), jobs.summaries(job), jobs.store, jobs.view(job).status).page(None, 9, "failed")
     (row,) = page.rows
-    assert row.key is None and row.shard == shards[1] and "has changed" in str(row.failure)  # type: ignore[union-attr]
+    assert row.key is None and row.shard == shards[1] and "has changed" in str(row.failure)
 
 
 class Died(BaseException):
@@ -190,7 +190,7 @@ def test_an_indexer_that_dies_at_any_write_leaves_what_the_next_one_completes(
         put(self, path, data)
 
     monkeypatch.setattr(Store, "put", dying)
-    summaries = []
+    summaries, deaths = [], 0
     for deadline in range(1, 8):  # noqa: B007
         calls = 0
         for path in [*jobs.store.find("families"), *jobs.store.find("parts", "index")]:
@@ -199,9 +199,11 @@ def test_an_indexer_that_dies_at_any_write_leaves_what_the_next_one_completes(
         try:
             ShardIndexer(jobs.store).summary(claim, lambda act: act())
         except Died:
-            calls = -1000
+            deaths += 1
+        calls = -1000
         summaries.append(ShardIndexer(jobs.store).summary(claim, lambda act: act()))
-    assert calls >= 0, "the last deadline must lie after the last write"
+    # the index part and the family were written, and the last deadline lies after the last write
+    assert 3 <= deaths < 7
     assert len({one.model_dump_json() for one in summaries}) == 1 and summaries[0].images == 1
     index = dataclasses.replace(claim.chunk, identity=summaries[0].identity)
     assert jobs.store.read_part(index)[0].column("key").to_pylist() == ["000000001"]

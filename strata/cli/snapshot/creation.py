@@ -77,10 +77,10 @@ def create(
     snapshots, own = snapshots_of(store), _own_files(scores, exclude, without)
     given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap, "bits": bits}
     given |= {"alike": alike, "keep": keep, "ways": _ways(features)} | _axes(method, by or (), target or ())
-    given |= {"better": tuple(better) if better else None}
+    chosen: dict[str, Any] = {"better": tuple(better or ()) or None}
     given |= {"same": same if like else _same(same, unique, without is not None)}
     rules = None if like else _leave_out(snapshots, (sources, single_images), leave_out)
-    selection = _asked(snapshots, like, {"method": method, **given}, {"leave_out": rules, **_of(own)})
+    selection = _asked(snapshots, like, {"method": method, **given, **chosen}, {"leave_out": rules, **_of(own)})
     show_snapshot(_made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant)), as_json)
 
 

@@ -92,7 +92,7 @@ class _Rows(NamedTuple):
     places: Ints
 
     def take(self, indices: Ints) -> _Rows:
-        return _Rows(*(column[indices] for column in self))
+        return _Rows(self.images[indices], self.texts[indices], self.match[indices], self.places[indices])
 
 
 def compared(first: Descriptions, second: Descriptions, shown: int = 0) -> Compared:
@@ -124,7 +124,12 @@ def _rows(side: Descriptions) -> _Rows:
     if not found:
         none = np.zeros(0, np.uint64)
         return _Rows(none, none, np.zeros(0), np.zeros(0, np.int64))
-    return _Rows(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    return _Rows(
+        np.concatenate([one.images for one in found]),
+        np.concatenate([one.texts for one in found]),
+        np.concatenate([one.match for one in found]),
+        np.concatenate([one.places for one in found]),
+    )
 
 
 def _slices(side: Descriptions) -> Iterator[_Rows]:
@@ -159,7 +164,8 @@ def _hashes(texts: Sequence[str]) -> np.typing.NDArray[np.uint64]:
 
 
 def _places(table: pa.Table) -> Ints:
-    return table.column("part").to_numpy().astype(np.int64) << 32 | table.column("row").to_numpy()
+    parts, rows = table.column("part").to_numpy(), table.column("row").to_numpy()
+    return np.asarray(parts.astype(np.int64) << 32 | rows, np.int64)
 
 
 def _pairs(sides: tuple[Descriptions, Descriptions], rows: tuple[_Rows, _Rows]) -> Iterator[Pair]:

@@ -95,7 +95,7 @@ def _worth(table: pa.Table, criterion: str) -> Floats:
     if name == "review":
         return np.array([_REVIEWS.get(one, _UNJUDGED) for one in column.to_pylist()], np.float64)
     values = pc.cast(column, pa.float64()).to_numpy()
-    return np.nan_to_num(-values if criterion.startswith("-") else values, nan=-np.inf)
+    return np.asarray(np.nan_to_num(-values if criterion.startswith("-") else values, nan=-np.inf), np.float64)
 
 
 def _taken(table: pa.Table, rows: Ints, fingerprints: Sequence[str]) -> dict[str, int]:
