@@ -59,11 +59,11 @@ def test_chosen_rows_are_those_that_pass_and_are_meant(
     meant = {key for key, _, _ in flat}
     name = FINGERPRINT
     succeeded = [key for key, _, status in flat if status is Status.SUCCEEDED]
-    if succeeded and data.draw(st.booleans(), label="snapshot"):
+    pins_snapshot = data.draw(st.booleans())
+    if succeeded and pins_snapshot:
         count = data.draw(st.integers(1, len(succeeded)))
-        snapshot = Snapshots(store).create(
-            "s", list(store.parts_below("parts", "llm", FINGERPRINT)), Selection(count=count)
-        )
+        written = list(store.parts_below("parts", "llm", FINGERPRINT))
+        snapshot = Snapshots(store).create("s", written, Selection(count=count))
         meant, name = set(snapshot.with_keys(snapshot.rows()).column("key").to_pylist()), "s"
     expected = [place for place, (key, n, status) in enumerate(flat) if key in meant and PASSES[where](n, status)]
     pin = Pinning(store).pin([name], where)

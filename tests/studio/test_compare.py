@@ -33,11 +33,11 @@ def test_rows_of_a_job_are_chosen_described_and_compared(scenes: Scenes, opened:
         expect(page.locator("main")).to_contain_text(f"Images of {first} where key > '000000403'")
         # and both side by side
         page.get_by_role("link", name=f"Compare with {first}").click()
-        expect(page.get_by_label("Before")).to_have_value(first)
+        expect(page.get_by_label("Before", exact=True)).to_have_value(first)
         expect(page.locator(".pairs > li")).to_have_count(2)
         expect(page.locator(".pairs h2").first).to_have_text("000000404")
         expect(page.locator(".pairs .picture img").first).to_be_visible()
-        texts = page.locator(".pairs > li").first.locator("section > p")
+        texts = page.locator(".pairs > li").first.locator(".two > div > p")
         assert texts.nth(0).inner_text() == texts.nth(1).inner_text() != ""
         expect(page.locator(".pairs del, .pairs ins")).to_have_count(0)
 
@@ -54,14 +54,14 @@ def test_what_is_not_in_the_other_and_what_is_wrong(scenes: Scenes, opened: Open
             jobs.append(page.url.rpartition("/")[2])
     with opened(f"{scenes.url}/#/compare", width, expected=("404", "422")) as page:
         expect(page.locator(".none")).to_contain_text("Name two jobs or snapshots")
-        page.get_by_label("Before").fill(jobs[0])
-        page.get_by_label("After").fill(jobs[1])
+        page.get_by_label("Before", exact=True).fill(jobs[0])
+        page.get_by_label("After", exact=True).fill(jobs[1])
         page.get_by_role("button", name="Compare").click()
         # a copy in another tar is another image
         expect(page.locator(".pairs > li")).to_have_count(2)
         expect(page.locator(".pairs")).to_contain_text(f"This image is not in {jobs[0]}.")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        page.get_by_label("Before").fill("nobody")
+        page.get_by_label("Before", exact=True).fill("nobody")
         page.get_by_role("button", name="Compare").click()
         expect(page.locator(".fault")).to_contain_text("nobody")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from strata.cli import exits
 from strata.cli.main import app
 from strata.core import ChosenRows, JobStatus, load_profile
 from strata.jobs import Chosen
@@ -24,11 +25,8 @@ def test_rows_of_a_job_that_was_run_are_run_again(tmp_path: Path) -> None:
     assert (view.request_counts.succeeded, view.request_counts.failed) == (8, 2)
     store = Store(settings.store_uri)
     profile = load_profile("fake", settings.profiles_dir)
-    other = profile.model_copy(
-        update={"stages": {name: one.model_copy(update={"revision": "2"}) for name, one in profile.stages.items()}}
-    )
     rows = ChosenRows(sources=[first.id], where="key in ('000000001', '000000006')")
-    asked = Asked([], other, {}, None, Chosen(rows, Pinning(store).pin(rows.sources, rows.where)))
+    asked = Asked([], profile, {}, None, Chosen(rows, Pinning(store).pin(rows.sources, rows.where)))
     job = opened(settings, asked, options(), lambda view: None)
     view = computed(job, settings, options())
     assert view.status is JobStatus.COMPLETED and view.request_counts.succeeded == 2 and view.chosen == rows
@@ -67,4 +65,4 @@ def test_a_job_is_shown_with_what_it_was_chosen_from(tmp_path: Path, monkeypatch
     assert compared.exit_code == 0, compared.output
     assert "texts: 2 images in both, 0 with another text" in compared.output
     unknown = CliRunner().invoke(app, ["snapshot", "diff", first.id, "nobody", "--store", settings.store_uri])
-    assert unknown.exit_code != 0 and "no snapshot 'nobody'" in str(unknown.exception)
+    assert unknown.exit_code == exits.REQUEST_REFUSED and "no snapshot 'nobody'" in unknown.output

@@ -31,7 +31,7 @@ export function Compare({ query }) {
     ${loading && !value && a && b && html`<${Busy}>Looking for the images of both<//>`}
     ${value && html`<p class="found" role="status">${counted(value.total, "image")} of ${b}</p>
       ${value.waiting > 0 && html`<p class="warning">${counted(value.waiting, "part")} are not indexed yet; their rows will come.</p>`}
-      <ul class="pairs" data-rows tabindex="-1">${value.pairs.map((pair) => html`<${Pair} key=${pair.id} pair=${pair} a=${a} b=${b} />`)}</ul>
+      <ul class="pairs" data-rows tabindex="-1">${value.pairs.map((pair) => html`<${Pair} key=${pair.id} pair=${pair} a=${a} />`)}</ul>
       <p class="row">${cursor && html`<a href=${link({})}>First page</a>`}
         ${value.next && html`<a class="next" href=${link({ cursor: value.next })}>Next ${LIMIT}</a>`}</p>`}`;
 }
@@ -85,17 +85,17 @@ function isSame(one, other) {
 
 const textOf = (record) => record?.description?.text ?? record?.caption?.text ?? "";
 
-function Pair({ pair, a, b }) {
+function Pair({ pair, a }) {
   const [gone, added] = changes(textOf(pair.before), textOf(pair.after));
   return html`<li>
     <${Picture} path=${rowPath(pair.id, "preview.jpg?side=640")} />
     <div><h2>${pair.key}</h2>
       <div class="two">
-        <section aria-label=${`before: ${a}`}><h3>Before <small>${scoreOf(pair.before, pair.beforeScore)}</small></h3>
+        <div><h3>Before <small>${scoreOf(pair.before, pair.beforeScore)}</small></h3>
           ${pair.before ? html`<p><${Words} pieces=${gone} tag="del" /></p>` : html`<p class="none">This image is not in ${a}.</p>`}
-          ${pair.before && pair.before.status !== "succeeded" && html`<p class="fault">${words(pair.before.status)}: ${pair.before.failure?.detail}</p>`}</section>
-        <section aria-label=${`after: ${b}`}><h3>After <small>${scoreOf(pair.after, pair.afterScore)}</small></h3>
-          <p><${Words} pieces=${pair.before ? added : [{ text: textOf(pair.after), isChanged: false }]} tag="ins" /></p></section>
+          ${pair.before && pair.before.status !== "succeeded" && html`<p class="fault">${words(pair.before.status)}: ${pair.before.failure?.detail}</p>`}</div>
+        <div><h3>After <small>${scoreOf(pair.after, pair.afterScore)}</small></h3>
+          <p><${Words} pieces=${pair.before ? added : [{ text: textOf(pair.after), isChanged: false }]} tag="ins" /></p></div>
       </div></div></li>`;
 }
 
