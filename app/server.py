@@ -6,10 +6,8 @@ import logging
 import os
 import signal
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from app.http.audit import audit_file
@@ -19,9 +17,11 @@ from strata.addresses import redis_address, without_secrets
 from strata.components import load
 from strata.core import GROUPS, Settings, load_profile
 from strata.errors import PortInUse, QueueUnavailable, RedisUnavailable, StrataError, UnsafeBind
+from strata.forks import Template
 from strata.garbage import collector_spared
 from strata.jobs import pair
 from strata.keys import StoredKeys
+from strata.processes import leaving_on
 from strata.queue import EmbeddedServer, Queue
 from strata.store import Store, import_ahead, reason_of
 from strata.telemetry import begin_traces
@@ -35,16 +35,19 @@ BACKLOG = 2048  # connections that wait to be accepted
 UNACKNOWLEDGED_MS = 60_000  # after which a connection ends, if its client acknowledges nothing that was sent
 
 
-def serve(settings: Settings, with_workers: bool) -> int:
+def serve(
+    settings: Settings, with_workers: bool, template: Template | None = None, children: Sequence[Child] = ()
+) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code of a worker that cannot be restarted, else 0.
 
+    template: what workers are forked from, if there is one; children: workers in place of those of the default profile.
     Raises StrataError if the service cannot start, or if its embedded server ended and cannot be restarted.
     """
     # check the settings before anything is started
     _refuse_unsafe_bind(settings)
     profile = load_profile(settings.profile, settings.profiles_dir)
     with ExitStack() as stack:
-        stack.enter_context(_signals())
+        stack.enter_context(leaving_on(signal.SIGTERM, signal.SIGINT, code=0))
         stack.enter_context(audit_file(settings.audit_log))
         # bind the socket first: if the port is in use, nothing has been started yet
         listening = stack.enter_context(_bind(settings.host, settings.port))
@@ -54,9 +57,10 @@ def serve(settings: Settings, with_workers: bool) -> int:
         queue = Queue(url)
         store = _paired_store(settings, queue)
         # the supervisor's thread starts and restarts the workers while this thread imports the service and serves
-        children = workers(process_groups(profile)) if with_workers else []
+        if with_workers:
+            children = children or workers(process_groups(profile))
         watch = Watch(queue, embedded, _address(listening, settings.host), children)
-        supervisor = Supervisor(children, worker_environment(settings, url), watch.check, watch.end)
+        supervisor = Supervisor(children, worker_environment(settings, url), watch.check, watch.end, template)
         with supervisor:
             server = _http_server(settings, queue, store)
             watch.look_at(server)
@@ -176,24 +180,3 @@ def _paired_store(settings: Settings, queue: Queue) -> Store:
     except OSError as error:  # requests are answered with 503 until it is back; the scheduler pairs the two then
         log.warning("the store cannot be used: %s", without_secrets(str(error)))
     return store
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Make SIGTERM and SIGINT raise SystemExit, so that every context manager runs its exit."""
-    # Python allows signal handlers only in the main thread; tests serve from another one
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        for other in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(other, signal.SIG_IGN)  # a second signal must not interrupt the shutdown
-        raise SystemExit(0)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,6 +18,7 @@ from strata.core import STAGES_OF, Profile, Settings, growing_pause
 from strata.core.parameters import WEIGHTS
 from strata.environment import own_variables
 from strata.errors import StrataError
+from strata.forks import Fork, Template, TemplateEnded
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +61,15 @@ HTTP_SETTINGS = {
 
 @dataclass
 class Child:
-    """A command that is kept running. due: the time of its next start. failures: its early ends in a row."""
+    """A command that is kept running. due: the time of its next start. failures: its early ends in a row.
+
+    groups: of a worker, which may be a fork of the template instead.
+    """
 
     name: str
     command: Sequence[str]
-    process: subprocess.Popen[bytes] | None = None
+    groups: str = ""
+    process: subprocess.Popen[bytes] | Fork | None = None
     started: float = 0.0
     due: float = 0.0
     failures: int = 0
@@ -74,7 +79,8 @@ class Supervisor:
     """Keeps children running from a thread of its own; a context manager.
 
     on_check is called several times a second. on_end is called once, from that thread, if a child ended with one of
-    FATAL_CODES (`code` then has it), or if on_check raised a StrataError (`error`).
+    FATAL_CODES (`code` then has it), or if on_check raised a StrataError (`error`). template: what workers are forked
+    from, as long as it runs.
     """
 
     def __init__(
@@ -83,9 +89,10 @@ class Supervisor:
         environment: Mapping[str, str],
         on_check: Callable[[], None],
         on_end: Callable[[], None],
+        template: Template | None = None,
     ) -> None:
         self.children, self.environment = children, dict(environment)
-        self.on_check, self.on_end = on_check, on_end
+        self.on_check, self.on_end, self.template = on_check, on_end, template
         self.code: int | None = None
         self.error: StrataError | None = None
         self._stop = threading.Event()
@@ -102,7 +109,7 @@ class Supervisor:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(CHECK_INTERVAL):
+        while not self._stop.is_set():
             try:
                 self.on_check()
             except StrataError as error:
@@ -112,6 +119,7 @@ class Supervisor:
                 log.exception("a check of the supervisor failed")
             for child in self.children:
                 self._check(child)
+            self._stop.wait(CHECK_INTERVAL)
         self._end_all()
 
     def _check(self, child: Child) -> None:
@@ -141,15 +149,27 @@ class Supervisor:
         child.failures += 1
 
     def _start(self, child: Child) -> None:
-        command = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *child.command]
-        child.process = subprocess.Popen(
-            command,
+        child.process = self._forked(child) or self._started(child)
+        child.started = time.monotonic()
+        log.info("worker %s starts (pid %d)", child.name, child.process.pid)
+
+    def _forked(self, child: Child) -> Fork | None:
+        """A child as a fork; None if it is no worker, or if there is no template."""
+        if not child.groups or self.template is None or not self.template.alive:
+            return None
+        try:
+            return self.template.fork({"groups": child.groups, "environment": self.environment})
+        except TemplateEnded as error:
+            log.warning("worker %s is started without a template: %s", child.name, error)
+            return None
+
+    def _started(self, child: Child) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *child.command],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches only this process, which then ends its children
         )
-        child.started = time.monotonic()
-        log.info("worker %s starts (pid %d)", child.name, child.process.pid)
 
     def _end_service(self, code: int | None = None, error: StrataError | None = None) -> None:
         # only the first reason counts
@@ -183,7 +203,7 @@ def process_groups(profile: Profile) -> Sequence[str]:
 
 def workers(groups: Sequence[str] = GROUPS) -> list[Child]:
     """One worker process for each entry of groups, which is a comma-separated list."""
-    return [Child(names, strata_command("worker", "--groups", names)) for names in groups]
+    return [Child(names, strata_command("worker", "--groups", names), names) for names in groups]
 
 
 def worker_environment(settings: Settings, redis_url: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from PIL import Image
 from transformers import TimmWrapperConfig
 
 from strata.components import strata_command
+from strata.processes import leaving_on
 from training.losses import LossLog
 from training.skips import SkipLog
 from training.tiny import build_processor, save_start
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--broken", type=float, default=0.05, help="share of the images")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    with leaving_on(signal.SIGTERM), tempfile.TemporaryDirectory() as name:
         folder, steps = Path(name), arguments.steps
         broken = write_data(folder, arguments.broken)
         # undisturbed; killed; continued with a reading process

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 
+from strata.processes import leaving_on
 from strata.queue import EmbeddedServer, Queue
 
 BENCH_PROFILES = Path(__file__).resolve().parent / "profiles"
@@ -92,6 +93,8 @@ class Process:
 class Fleet:
     """An embedded server, the API without workers, and workers with fake stages. Use as a context manager.
 
+    All of it ends with the block, also if this process is ended by SIGTERM.
+
     folder: data, store (unless another is given) and logs; shards: the allowed root; settings: more of Strata's, such
     as STRATA_LEASE_SECONDS; workers: the arguments of each; worker: the module that they run; checkout: the folder with
     the code of API and workers.
@@ -120,13 +123,19 @@ class Fleet:
         }
         self.server = EmbeddedServer(folder / "redis")
         self.workers: list[Process] = []
+        self._ends = ExitStack()
 
     def __enter__(self) -> Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.server.start()
-        self.start_api(self.checkout)
-        for arguments in self.worker_arguments:
-            self.start_worker(arguments, self.checkout)
+        with ExitStack() as ends:
+            ends.enter_context(leaving_on(signal.SIGTERM))
+            ends.callback(self.server.stop)
+            self.server.start()
+            self.start_api(self.checkout)
+            ends.callback(self._end_processes)
+            for arguments in self.worker_arguments:
+                self.start_worker(arguments, self.checkout)
+            self._ends = ends.pop_all()
         return self
 
     @property
@@ -147,9 +156,11 @@ class Fleet:
         return process
 
     def __exit__(self, *_: object) -> None:
+        self._ends.close()
+
+    def _end_processes(self) -> None:
         for process in (self.api, *self.workers):
             process.end()
-        self.server.stop()
 
     @property
     def url(self) -> str:

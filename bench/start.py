@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 
 from bench.processes import CHECKOUT, free_port, python_path
+from strata.processes import leaving_on
 
 PHOTOGRAPH = CHECKOUT / "samples" / "photographs" / "coffee.jpg"
 LONGEST = 600.0  # seconds until a service must be ready, and a job must have its first row
@@ -108,7 +110,7 @@ def main() -> None:
     found: dict[Path, list[dict[str, float]]] = {checkout: [] for checkout in options.checkouts}
     for _ in range(options.rounds):
         for checkout, rounds in found.items():
-            with tempfile.TemporaryDirectory() as folder:
+            with leaving_on(signal.SIGTERM), tempfile.TemporaryDirectory() as folder:
                 rounds.append(start(checkout.resolve(), options.profile, Path(folder)))
             print(f"{checkout}: {rounds[-1]}; load {os.getloadavg()[0]:.1f}", flush=True)
     for checkout, rounds in found.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 from strata.client import Client
 from strata.components import strata_command
 from strata.errors import ProcessFailed, ServiceUnavailable
+from strata.processes import leaving_on
 
 READY_SECONDS = 600.0
 STOP_SECONDS = 30.0
@@ -41,22 +42,24 @@ def running_service(folder: Path, shard_root: Path, **settings: str) -> Iterator
         "STRATA_SHARD_ROOTS": f'["{shard_root}"]',
         **{f"STRATA_{name.upper()}": value for name, value in settings.items()},
     }
-    with (folder / "serve.log").open("wb") as log:
-        server = subprocess.Popen(
-            strata_command("serve"),
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with Client(f"http://127.0.0.1:{port}", timeout=300) as client:
-            _await_ready(client, server, folder / "serve.log")
-            yield client
-    finally:
-        _stop(server)
+    # it also ends if this process is ended by SIGTERM
+    with leaving_on(signal.SIGTERM):
+        with (folder / "serve.log").open("wb") as log:
+            server = subprocess.Popen(
+                strata_command("serve"),
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            with Client(f"http://127.0.0.1:{port}", timeout=300) as client:
+                _await_ready(client, server, folder / "serve.log")
+                yield client
+        finally:
+            _stop(server)
 
 
 def _await_ready(client: Client, server: subprocess.Popen[bytes], log: Path) -> None:

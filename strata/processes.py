@@ -1,11 +1,16 @@
-"""Processes of this machine: whether one that somebody else has named still runs."""
+"""Processes of this machine: whether one that somebody else has named still runs, and how this one is ended."""
 
 from __future__ import annotations
 
 import functools
 import os
 import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 _IDENTITY = re.compile(r"(?P<place>[^/]+/\d+)/(?P<pid>[1-9]\d{0,18})/(?P<start>\d+)", re.ASCII)
 
@@ -27,6 +32,30 @@ def has_ended(identity: str) -> bool:
         return False
     start = _start(int(found["pid"]))
     return start is not None and start != found["start"]
+
+
+@contextmanager
+def leaving_on(*numbers: signal.Signals, code: int | None = None) -> Iterator[None]:
+    """Make signals raise SystemExit within the block, so that every context manager in it runs its exit.
+
+    code: the exit code; None: 128 and the signal's number, as shells tell it. Without effect outside of the main
+    thread, in which alone Python allows handlers of signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)  # a second signal must not interrupt the end
+        raise SystemExit(128 + number if code is None else code)
+
+    before = {number: signal.signal(number, leave) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @functools.cache

@@ -1,12 +1,14 @@
-"""Whether a process that somebody else has named still runs."""
+"""Whether a process that somebody else has named still runs, and what a signal leaves behind."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +59,43 @@ def _hidden(path: Path) -> bytes:
 @given(st.text() | st.from_regex(r"[a-f0-9-]{0,9}/\d{0,25}/\d{0,25}/\d{0,25}"))
 def test_any_other_text_names_no_process(text: str) -> None:
     assert not has_ended(text)
+
+
+def ended_by_sigterm(program: str, folder: Path) -> tuple[int, list[psutil.Process]]:
+    """The exit code of a program that gets SIGTERM once it has printed a line; and its processes that still run."""
+    with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)  # a second one must not interrupt the end
+        code = process.wait(60)
+    _, alive = psutil.wait_procs(family, 15)
+    return code, alive
+
+
+SERVICE = """
+import sys, threading, time
+from pathlib import Path
+import samples.service
+# what stands for `strata serve`, and has a process of its own
+child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+samples.service.strata_command = lambda *_: [sys.executable, "-c", child]
+threading.Timer(1.0, lambda: print(flush=True)).start()
+with samples.service.running_service(Path(sys.argv[1]), Path(sys.argv[1])):
+    pass
+"""
+FLEET = """
+import sys, time
+from pathlib import Path
+from bench.processes import Fleet
+with Fleet(Path(sys.argv[1]) / "fleet", sys.argv[1], []):
+    print(flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("program", [SERVICE, FLEET])
+def test_a_measurement_that_is_ended_leaves_no_service_behind(program: str, tmp_path: Path) -> None:
+    code, alive = ended_by_sigterm(program, tmp_path)
+    assert (code, alive) == (128 + signal.SIGTERM, [])

@@ -32,6 +32,7 @@ from strata.store import SOURCE_NUMBER, IndexRow, Source, Store, is_transient, l
 
 log = logging.getLogger(__name__)
 
+NO_RULES = Rules()
 GONE_SECONDS = 300.0  # for which a shard that is gone is waited for; then its images are failed rows of a passing cause
 FORGET_SECONDS = 600.0  # after which a shard that was seen to be gone is waited for anew
 
@@ -52,7 +53,7 @@ class WorkItem:
     image: Image.Image | None = None
     settled: bool = False
     reused: bool = False
-    rules: Rules = field(default_factory=Rules)
+    rules: Rules = NO_RULES
     candidates: list[Record] = field(default_factory=list)
     stamp: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)

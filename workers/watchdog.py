@@ -218,19 +218,17 @@ class Watch:
 
 
 def waits_of(pid: int) -> Iterator[tuple[int, int]]:
-    """The threads of a process and of its children, each with the nanoseconds that it has waited for a processor.
+    """The threads of a process and of all below it, each with the nanoseconds that it has waited for a processor.
 
     This process is left out. Known on Linux only (`/proc/PID/task/TID/schedstat`), which counts time that a container's
     quota takes too.
     """
-    children: set[int] = set()
     for thread in _threads(pid):
         yield from _wait_of(pid, thread)
-        children.update(_numbers(f"/proc/{pid}/task/{thread}/children"))
-    # those that decode images: a call waits for them
-    for child in children - {os.getpid()}:
-        for thread in _threads(child):
-            yield from _wait_of(child, thread)
+        # those that decode images, forks of a child: a call waits for them
+        for child in _numbers(f"/proc/{pid}/task/{thread}/children"):
+            if child != os.getpid():
+                yield from waits_of(child)
 
 
 def _threads(pid: int) -> list[int]:

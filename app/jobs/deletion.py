@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from app.problems import ProblemError
 from strata.core import FINAL_GROUP, JobRequest
 from strata.errors import DamagedFile, QueueUnavailable
 from strata.jobs import Jobs, UnknownJob
-from strata.keys import KeyRing
-from strata.queue import JobFilter, bytes_quota, image_of
+from strata.queue import JobFilter, image_of
 from strata.search import SearchIndex
 from strata.snapshots import Deletion
-from strata.store import READERS, uploads_of
+from strata.store import uploads_of
 
 PAGE = 1000
 
@@ -22,9 +20,8 @@ PAGE = 1000
 class JobDeletion:
     """Deletes jobs that have ended. Its methods raise QueueUnavailable, OSError and ProblemError."""
 
-    def __init__(self, jobs: Jobs, index: SearchIndex, keys: KeyRing, upload_days: float | None) -> None:
-        self.index, self.keys = index, keys
-        self._bytes = bytes_quota(upload_days)
+    def __init__(self, jobs: Jobs, index: SearchIndex) -> None:
+        self.index = index
         self.jobs, self.states, self.list = jobs, jobs.queue.job_states, jobs.queue.job_list
         self._deletion = Deletion(jobs.store)
 
@@ -46,11 +43,8 @@ class JobDeletion:
             others = [other for other in self._others(request) if other != job_id]
             shards = self.jobs.summaries(job_id).values()
             uploads = self._own_uploads(request, others)
-            size = self._bytes_to_give_back(request, uploads)
             self._deletion.delete(job_id, others, uploads)
-            if size:
-                piece = self._bytes.piece_at(request.created_at)
-                self.jobs.queue.windows.give_back(self._bytes, request.key, piece, size)
+            self.jobs.queue.windows.give_back_uploads(map(image_of, uploads))
             # what the search keeps of its rows goes with them
             chunks = (request.chunks(shard, FINAL_GROUP, [0]) for shard in shards if shard.images)
             self.index.forget([chunk for first in chunks for chunk in first])
@@ -58,13 +52,6 @@ class JobDeletion:
         for forget in (self.states.delete, self.list.remove):
             with suppress(QueueUnavailable):
                 forget(job_id)
-
-    def _bytes_to_give_back(self, request: JobRequest, uploads: Sequence[str]) -> int:
-        """How many bytes of these uploads count for the key that made the job."""
-        if not uploads or not request.key or self.keys.quotas(request.key).bytes_stored is None:
-            return 0
-        with ThreadPoolExecutor(READERS) as pool:
-            return sum(pool.map(self.jobs.store.upload_size, uploads))
 
     def _own_uploads(self, request: JobRequest, others: Sequence[str]) -> list[str]:
         """The URIs of a job's uploads that no other job uses. others: as `_others` gives them."""

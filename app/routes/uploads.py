@@ -19,6 +19,7 @@ from app.http.quotas import UseDep
 from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import UploadsBody, UploadsView, UploadView
+from strata.queue import image_of
 from strata.quotas import KeyUse
 from strata.store import Received, ReceivedUploads
 
@@ -77,10 +78,10 @@ async def receive_upload(
 
 
 def _keep(uploads: ReceivedUploads, sha256: str, data: bytes, use: KeyUse | None) -> Received:
-    """Store an image; it counts for the key that has sent it first. Raises QuotaExceeded."""
+    """Store an image; it counts once, for the key that has sent it first. Raises QuotaExceeded."""
     if use is None or not use.counts_bytes or uploads.find([sha256])[0] is not None:
         return uploads.keep(sha256, data)
-    use.store(len(data))
+    use.store(image_of(hashlib.sha256(data).hexdigest()), len(data))
     try:
         return uploads.keep(sha256, data)
     except Exception:

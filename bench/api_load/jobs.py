@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import httpx
 from bench.api_load.callers import HOST, processor_seconds, queue_images
 from bench.api_load.clients import Responses
 from bench.processes import CHECKOUT, Fleet, free_port
+from strata.processes import leaving_on
 
 CLIENTS, RATE = 500, 1000
 JOBS = 50  # jobs that the clients ask for, each of them many
@@ -66,17 +68,18 @@ def _compared(name: str, service: Responses, hello: Responses) -> Figures:
 def _hello() -> Iterator[int]:
     """A server without an application, and its port. Raises TimeoutError if it does not start."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "bench.api_load.hello", str(port)], cwd=CHECKOUT)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _responds(port):
-            if time.monotonic() > deadline:
-                raise TimeoutError("the server without an application does not respond")
-            time.sleep(0.1)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+    with leaving_on(signal.SIGTERM):
+        process = subprocess.Popen([sys.executable, "-m", "bench.api_load.hello", str(port)], cwd=CHECKOUT)
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not _responds(port):
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the server without an application does not respond")
+                time.sleep(0.1)
+            yield port
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _responds(port: int) -> bool:

@@ -67,7 +67,12 @@ class Memory:
         for child in self._serve.children():
             with suppress(psutil.Error):
                 command, more = child.cmdline(), [one.pid for one in child.children(recursive=True)]
-                if "--groups" in command:
+                if "--forks" in command:  # of the workers, which have their groups as names
+                    groups["api"].append(child.pid)
+                    for worker in child.children():
+                        own = [one.pid for one in (worker, *worker.children(recursive=True))]
+                        groups.setdefault(worker.name(), []).extend(own)
+                elif "--groups" in command:
                     groups.setdefault(command[command.index("--groups") + 1], []).extend([child.pid, *more])
                 elif not any("valkey" in part or "redis" in part for part in command[:1]):
                     groups["api"] += [child.pid, *more]

@@ -14,6 +14,7 @@ told. The exit code is 0 if all of these are 0, and if the memory stays within i
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ from bench.hostile.service import AttackedService
 from bench.hostile.tally import Tally
 from bench.hostile.uploads import attack_uploads
 from bench.inputs.tiny_shards import tiny_jpeg
+from strata.processes import leaving_on
 
 API_MIB, WORKER_MIB = 600.0, 1024.0  # the bounds of memory above idle
 SETTLE_SECONDS = 3.0  # after which a service that has nothing to do is idle
@@ -157,6 +159,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a new folder for shards, stores and logs, which is kept")
     options = parser.parse_args()
     with ExitStack() as stack:
+        stack.enter_context(leaving_on(signal.SIGTERM))
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
         only = frozenset(filter(None, options.only.split(",")))
         sys.exit(run(folder, options.seed, Sizes().scaled(options.scale), only, options.profiles.split(",")))

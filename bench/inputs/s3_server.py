@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.error import URLError
+
+from strata.processes import leaving_on
 
 READY_SECONDS = 60.0
 
@@ -45,20 +48,21 @@ def s3_server() -> Iterator[S3]:
         port = probe.getsockname()[1]
     # a separate process, so that its CPU time is not ours
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    server = S3(f"http://127.0.0.1:{port}")
-    try:
-        # poll until it responds
-        until = time.monotonic() + READY_SECONDS
-        while True:
-            try:
-                urllib.request.urlopen(f"{server.url}/moto-api/").close()
-                break
-            except URLError:
-                if time.monotonic() > until:
-                    raise TimeoutError("moto's server does not answer") from None
-                time.sleep(0.2)
-        yield server
-    finally:
-        process.kill()
-        process.wait()
+    with leaving_on(signal.SIGTERM):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = S3(f"http://127.0.0.1:{port}")
+        try:
+            # poll until it responds
+            until = time.monotonic() + READY_SECONDS
+            while True:
+                try:
+                    urllib.request.urlopen(f"{server.url}/moto-api/").close()
+                    break
+                except URLError:
+                    if time.monotonic() > until:
+                        raise TimeoutError("moto's server does not answer") from None
+                    time.sleep(0.2)
+            yield server
+        finally:
+            process.kill()
+            process.wait()

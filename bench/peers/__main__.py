@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from rich.table import Table
 
 from bench.peers.rows import ROWS, Bench, Figures
 from bench.peers.runs import PEERS, Peer
+from strata.processes import leaving_on
 
 
 def available(pythons: Sequence[str], names: Sequence[str]) -> dict[Peer, str]:
@@ -99,7 +101,7 @@ def main() -> None:
     rows = options.rows.split(",")
     if unknown := set(rows) - set(ROWS):
         parser.error(f"unknown rows {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
-    with tempfile.TemporaryDirectory(prefix="strata-peers-") as work:
+    with leaving_on(signal.SIGTERM), tempfile.TemporaryDirectory(prefix="strata-peers-") as work:
         bench = Bench(Path(work), chosen)
         for _ in range(options.rounds):
             bench.measure(rows, options)

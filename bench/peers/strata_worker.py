@@ -16,6 +16,7 @@ from strata.core import Profile, Record, Settings
 from strata.images import DecodingPool
 from strata.store import Store
 from workers.engines.groups import real_group
+from workers.engines.template import forked_worker
 from workers.groups import Group, Pipeline, PipelineCache, VisionGroup
 from workers.process import work
 from workers.profile_versions import ProfileVersions
@@ -71,7 +72,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--calls", type=Path, required=True)
     parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--forks", type=int, help="the socket of a service that asks for forks")
     options = parser.parse_args()
+    if options.forks is not None and forked_worker(options.forks) is None:
+        return
     logging.basicConfig(level=logging.WARNING)
     make = functools.partial(noted_group, seconds=options.seconds, calls=options.calls, demo=options.demo)
     work(Settings(), options.groups.split(","), make)

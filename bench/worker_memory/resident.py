@@ -33,7 +33,7 @@ def peak_memory(process: psutil.Process) -> Iterator[list[int]]:
 def memory(process: psutil.Process) -> int:
     """Bytes of a process and of its decoders; shared pages count once."""
     total = 0
-    for one in [process, *process.children()]:
+    for one in [process, *process.children(recursive=True)]:
         try:
             if one == process or "strata.images.child" in one.cmdline():
                 rolled = Path(f"/proc/{one.pid}/smaps_rollup").read_text(encoding="utf-8")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -26,29 +25,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
-from pydantic import SecretStr
 
-from models.base import StageRefused, StageUnavailable, StageUnfit
-from models.chat.questions import ChatAnswer, Question, read_answer, start_of, without
+from models.base import StageUnavailable, StageUnfit
+from models.chat.questions import ChatAnswer, Question, read_answer
+from models.chat.server import CONNECT_SECONDS, PATIENCE, ChatServer
 from models.deadlines import DEADLINES
-from strata.addresses import clean_key
-from strata.client import pause_of, proxied
-from strata.core import ChatParameters, Usage, growing_pause
-from strata.errors import InvalidInput
+from strata.core import ChatParameters, Usage
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.5  # seconds before a second attempt
 MAX_KEPT = 512  # answers of interrupted calls
-PATIENCE = 2.0  # seconds of pauses without any answer, or of a Retry-After, before StageUnavailable is raised
-LONGEST_RETRY_AFTER = 3600.0  # seconds; the upper limit of a Retry-After
-CONNECT_SECONDS = 5.0  # timeout of a connection attempt
 PROBE_SECONDS = 30.0  # timeout of a probe: its answer is one word
-# errors after which the server has certainly not received the request, so it cost nothing
-NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-REFUSED_ALL = (401, 403, 404, 405, 407, 410)  # wrong key, URL or model: not the fault of a question
-MAX_RESPONSE = 4 * 2**20  # bytes; a completion has some kilobytes
-NO_CREDIT = 402  # nor is this, but it may pass without a change of settings
 
 
 @dataclass(eq=False)
@@ -80,34 +67,17 @@ class ChatClient:
     """
 
     def __init__(self, url: str, parameters: ChatParameters, probe: Question, stage: str) -> None:
-        self._url, self._parameters, self._probe = f"{url.rstrip('/')}/chat/completions", parameters, probe
-        self._stage, self._secret = stage, SecretStr("")
+        self._server, self._parameters, self._probe = ChatServer(url, parameters, stage), parameters, probe
         self._exchanges: dict[bytes, _Exchange] = {}
-        self._stopped = threading.Event()  # set when one thread finds the server unavailable, to stop the others
         self._probe_lock = threading.Lock()
         self._tries = parameters.retries + 1
         self._failed_probes = 0  # successive probes without a usable answer
-        # both in seconds of the monotonic clock: the last usable answer, and the end of the server's Retry-After
-        self._answered_at = float("-inf")
-        self._not_before = float("-inf")
-        self._stop: StageUnavailable | None = None  # why the threads shall stop
-        self._troubled_since: float | None = None  # time of the first pause since the last usable answer
-        self._doubted = False  # the server did not work when it was asked last
         self._warned = False
 
     def open(self) -> None:
         """Create the connection pool. It sends no request yet. Raises InvalidInput if the key cannot be sent."""
-        p = self._parameters
-        key = _key(p.api_key_variable)
-        self._secret = SecretStr(key)
-        # a compressed response could expand to any size
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        self._http = httpx.Client(
-            headers=headers | ({"Authorization": f"Bearer {key}"} if key else {}),
-            limits=httpx.Limits(max_connections=p.concurrency),
-            trust_env=proxied(self._url),
-        )
-        self._pool = ThreadPoolExecutor(p.concurrency, thread_name_prefix="chat")
+        self._server.open()
+        self._pool = ThreadPoolExecutor(self._parameters.concurrency, thread_name_prefix="chat")
 
     def upper_bound(self, question: Question) -> Usage:
         """Upper bound on the usage of a question: every try fails, and so do all probes after each try."""
@@ -127,8 +97,7 @@ class ChatClient:
         Until `clear` is called, answered questions are not sent again. Raises StageUnavailable and StageUnfit.
         """
         # one exchange for equal questions; an answer from an interrupted earlier call is used again
-        self._stopped.clear()
-        self._troubled_since = None
+        self._server.begin()
         bodies = [self._body(question) for question in questions]
         by_body: dict[bytes, _Exchange] = {}
         for question, body in zip(questions, bodies, strict=True):
@@ -137,7 +106,7 @@ class ChatClient:
         unanswered = [exchange for exchange in by_body.values() if exchange.answer is None]
         unanswered.sort(key=lambda exchange: len(exchange.body), reverse=True)
         # a server that did not work is asked a probe before any question
-        if self._doubted:
+        if self._server.doubted:
             for exchange in unanswered:
                 exchange.failed_at = time.monotonic()
         # all threads have ended here; an error of the program has priority over an unavailable server
@@ -200,19 +169,19 @@ class ChatClient:
     def _try_once(self, exchange: _Exchange) -> None:
         """Send the question once, and store its answer or its fault. Raises StageUnavailable."""
         try:
-            response = self._post(exchange.body)
+            response = self._server.post(exchange.body)
         except httpx.RequestError as error:  # it was sent, and its cost is unknown
-            self._fail(exchange, f"no answer: {self._masked(error)}", exchange.question.bound, transient=True)
+            self._fail(exchange, f"no answer: {self._server.masked(error)}", exchange.question.bound, transient=True)
             return
         # an error status costs nothing; a client error (but 408, 409, 425) would be the same in the next try
         if response.status_code >= 400:
             lasting = response.status_code < 500 and response.status_code not in (408, 409, 425)
             if lasting:
                 exchange.tries, exchange.refused = self._tries, True
-            self._fail(exchange, self._words_of(response), Usage(), transient=not lasting)
+            self._fail(exchange, self._server.words_of(response), Usage(), transient=not lasting)
             return
         # a success status, which was charged; the answer may still be unusable
-        answer = read_answer(response, exchange.question, self._secret)
+        answer = read_answer(response, exchange.question, self._server.secret)
         self._check_usage(answer.usage, exchange.question)
         if answer.fault is not None:
             self._fail(exchange, answer.fault, answer.usage)
@@ -221,8 +190,8 @@ class ChatClient:
         self._note_success()
 
     def _note_success(self) -> None:
-        self._answered_at, self._failed_probes = time.monotonic(), 0
-        self._troubled_since, self._doubted = None, False
+        self._failed_probes = 0
+        self._server.note_answer()
 
     def _fail(self, exchange: _Exchange, fault: str, usage: Usage, transient: bool = False) -> None:
         exchange.tries += 1
@@ -238,25 +207,25 @@ class ChatClient:
         with self._probe_lock:  # one probe serves all exchanges that wait here
             for attempt in range(self._tries):
                 # another thread's question may be answered during the pause; then no probe is needed
-                if self._answered_at <= failed_at:
-                    self._pause(growing_pause(attempt, FIRST_PAUSE, PATIENCE), reason)
-                if self._answered_at > failed_at or not (fault := self._send_probe(exchange)):
+                if self._server.answered_at <= failed_at:
+                    self._server.pause_after(attempt, reason)
+                if self._server.answered_at > failed_at or not (fault := self._send_probe(exchange)):
                     return
                 reason = f"it does not answer a test question either: {fault}"
-        raise self._unavailable(reason)
+        raise self._server.unavailable(reason)
 
     def _send_probe(self, exchange: _Exchange) -> str:
         """Send a probe; returns what is wrong with its answer, or "". Raises StageUnavailable and StageUnfit."""
         probe = self._probe_for(exchange.question)
         try:
-            response = self._post(self._body(probe), min(PROBE_SECONDS, self._parameters.timeout))
+            response = self._server.post(self._body(probe), min(PROBE_SECONDS, self._parameters.timeout))
         except httpx.RequestError as error:
             self._charge(exchange, probe.bound)
-            return self._masked(error)
+            return self._server.masked(error)
         if response.status_code >= 400:
-            return self._words_of(response)
+            return self._server.words_of(response)
         # a usable answer: the server works
-        answer = read_answer(response, probe, self._secret)
+        answer = read_answer(response, probe, self._server.secret)
         if answer.fault is None:
             exchange.usage += answer.usage
             self._note_success()
@@ -265,7 +234,7 @@ class ChatClient:
         self._charge(exchange, answer.usage)
         self._failed_probes += answer.counted
         if self._failed_probes >= self._tries:
-            reason = self._unavailable(f"test questions have no usable answer either: {answer.fault}")
+            reason = self._server.unavailable(f"test questions have no usable answer either: {answer.fault}")
             raise StageUnfit(str(reason))
         return answer.fault
 
@@ -275,98 +244,12 @@ class ChatClient:
         if exchange.failed_probes <= self._tries**2:
             exchange.usage += usage
 
-    def _post(self, body: bytes, seconds: float | None = None) -> httpx.Response:
-        """Send a request and return the response, which may have an error status that concerns the question.
-
-        seconds: the timeout of the answer; None: the parameters'. Raises StageUnavailable if the server is unreachable
-        or busy for long, StageRefused if it refuses all requests, and httpx.RequestError if the response was lost.
-        """
-        reason = ""
-        for attempt in range(self._tries):
-            self._wait_for_turn()
-            self._pause(growing_pause(attempt, FIRST_PAUSE, PATIENCE) if attempt else 0.0, reason)
-            # not delivered: try again, it cost nothing
-            try:
-                response = self._response(body, seconds or self._parameters.timeout)
-            except NOT_SENT as error:
-                reason = self._masked(error)
-                continue
-            status, pause = response.status_code, pause_of(response)
-            # the server asks for a pause: all threads wait before their next request
-            if status == 429 or pause is not None:
-                reason = self._words_of(response)
-                self._not_before = max(self._not_before, time.monotonic() + min(pause or 0.0, LONGEST_RETRY_AFTER))
-                continue
-            # these concern every request: a redirect (wrong URL), a wrong key, no credit
-            if 300 <= status < 400 or status in REFUSED_ALL:
-                raise self._unavailable(self._words_of(response), refused=True)
-            if status == NO_CREDIT:
-                raise self._unavailable(self._words_of(response))
-            return response
-        raise self._unavailable(reason)
-
-    def _response(self, body: bytes, seconds: float) -> httpx.Response:
-        """Send a request once. Raises httpx.RequestError if its whole response is not there in time, or is too long."""
-        deadline = time.monotonic() + seconds
-        timeout = httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
-        # httpx limits the time between two pieces of a response, and not that of the whole
-        with self._http.stream("POST", self._url, content=body, timeout=timeout) as response:
-            data = bytearray()
-            for piece in response.iter_bytes():
-                data += piece
-                if len(data) > MAX_RESPONSE:
-                    raise httpx.ReadError(f"the response has more than {MAX_RESPONSE:,} bytes")
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout(f"the response had not ended after {seconds:g} s")
-        headers = [(name, value) for name, value in response.headers.items() if name != "content-encoding"]
-        return httpx.Response(response.status_code, headers=headers, content=bytes(data), request=response.request)
-
-    def _wait_for_turn(self) -> None:
-        """Wait for the end of the server's Retry-After. Raises StageUnavailable if it is further than PATIENCE."""
-        while (left := self._not_before - time.monotonic()) > 0:
-            if left > PATIENCE:
-                raise self._unavailable(f"it asks to wait for {left:.0f} s", pause=left)
-            self._pause(left)
-
-    def _pause(self, seconds: float, reason: str = "") -> None:
-        """Sleep. Raises StageUnavailable at once when another thread finds the server unavailable.
-
-        reason: why the last attempt failed; then it is also raised if the pauses would last longer than PATIENCE.
-        """
-        if seconds > 0:
-            now = time.monotonic()
-            self._troubled_since = now if self._troubled_since is None else self._troubled_since
-            if reason and now + seconds > self._troubled_since + PATIENCE:
-                raise self._unavailable(reason)
-        if self._stopped.wait(seconds):
-            assert self._stop is not None
-            raise type(self._stop)(self._stop.reason, self._stage, pause=self._stop.pause)
-
-    def _unavailable(self, reason: str, refused: bool = False, pause: float = 0.0) -> StageUnavailable:
-        """Make the error, and stop all other threads."""
-        kind = StageRefused if refused else StageUnavailable
-        # the address without a password or a query
-        url = httpx.URL(self._url)
-        address = f"{url.scheme}://{url.host}{f':{url.port}' if url.port else ''}{url.path}"
-        self._stop = kind(f"server {address} cannot be used: {reason}", self._stage, pause=pause)
-        self._doubted = True
-        self._stopped.set()
-        return self._stop
-
-    def _masked(self, error: Exception) -> str:
-        """An error as one line without the key."""
-        return without(self._secret, f"{type(error).__name__}: {error}")
-
-    def _words_of(self, response: httpx.Response) -> str:
-        """The status and the text of an error response, without the key."""
-        return f"status {response.status_code}: {start_of(response, self._secret)}"
-
     def _check_usage(self, usage: Usage, question: Question) -> None:
         """Log a warning, once, if a question used more than its upper bound: the budget may then be exceeded."""
         if usage.prompt_tokens > question.prompt_tokens and not self._warned:
             self._warned = True
             numbers = f"{usage.prompt_tokens} tokens read, at most {question.prompt_tokens} expected"
-            log.warning("%s: %s; is image_tokens of the profile too low?", self._url, numbers)
+            log.warning("%s: %s; is image_tokens of the profile too low?", self._server.url, numbers)
 
     def _probe_for(self, question: Question) -> Question:
         """The probe with the token limit of the question: a server may refuse the limit itself."""
@@ -383,14 +266,3 @@ class ChatClient:
         if p.temperature != "default":
             fields["temperature"] = p.temperature if question.temperature is None else question.temperature
         return json.dumps(fields | dict(question.fields) | p.request).encode()
-
-
-def _key(variable: str) -> str:
-    """The key in an environment variable, without white space around it; empty if there is none.
-
-    Raises InvalidInput, without the key, if it has characters that a header cannot have.
-    """
-    key = clean_key(os.environ.get(variable, ""), variable)
-    if not key.isascii():
-        raise InvalidInput(f"{variable} contains a character that is not ASCII")
-    return key

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from strata.cli.terminal import Moved
-from strata.components import load
+from strata.components import load, strata_command
+from strata.environment import own_variables
+from strata.errors import StrataError
 
 if TYPE_CHECKING:
     from strata.core import Settings
+    from strata.forks import Template
 
 
 def serve(
@@ -33,15 +39,36 @@ def serve(
     no_workers: Annotated[bool, typer.Option("--no-workers", help="Start no workers; run them elsewhere.")] = False,
 ) -> None:
     """Run the service. Without REDIS_URL it starts its own Redis; its workers are child processes."""
+    # the workers are forked from a process that begins to import at once, beside this one
+    with ExitStack() as stack:
+        command = strata_command("worker", "--forks")
+        template = None if no_workers else stack.enter_context(worker_template(command))
+        _serve(template, root, host=host, port=port, data_dir=data_dir, profile=profile, threads=threads)
+
+
+def worker_template(command: Sequence[str]) -> Template:
+    """What workers are forked from. command: ends with `--forks`, as of `strata worker`. Raises StrataError."""
+    from strata.forks import Template
+
+    # forks get their own variables later; the key is for the service alone
+    variables = own_variables(os.environ)
+    variables.pop("STRATA_API_KEY", None)
+    try:
+        return Template(command, {**variables, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"})
+    except OSError as error:
+        raise StrataError(f"the workers cannot be started: {error}") from error
+
+
+def _serve(template: Template | None, root: Moved, **given: object) -> None:
+    """Serve until the end; without a template without workers."""
     from strata.core import load_settings
     from strata.logs import begin_log
 
     # an option that is given replaces the environment variable of the same setting
-    given = {"host": host, "port": port, "data_dir": data_dir, "profile": profile, "threads": threads}
     settings = load_settings(**given, moved_roots=root)
     begin_log(settings.log_format, settings.log_level)
     # imported only now, because the service is an optional extra and slow to import
-    raise typer.Exit(load("app.server", "all").serve(settings, not no_workers))
+    raise typer.Exit(load("app.server", "all").serve(settings, template is not None, template))
 
 
 def worker(
@@ -55,6 +82,7 @@ def worker(
     check: Annotated[
         bool, typer.Option("--check", help="Start nothing: whether a worker of this machine or container is ready.")
     ] = False,
+    forks: Annotated[int | None, typer.Option(hidden=True, help="The socket of a service that asks for forks.")] = None,
 ) -> None:
     """Run a worker: one process with a thread for each group. SIGTERM ends it.
 
@@ -64,6 +92,10 @@ def worker(
     from strata.core import GROUPS, load_settings
     from strata.logs import begin_log
 
+    if forks is not None:
+        groups = load("workers.engines.template", "workers").forked_worker(forks)
+        if groups is None:
+            return
     settings = load_settings(profile=profile, moved_roots=root)
     if check:
         _check_worker(settings, groups.split(",") if groups else [])

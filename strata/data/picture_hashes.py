@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,25 @@ import pyarrow.parquet as pq
 from strata.core import ImageReference
 from strata.data.sources.tables import default_cache
 from strata.errors import InvalidInput
-from strata.images import ImageError, decode, picture_hash
-from strata.shards import ImageReader
-from strata.snapshots import Benchmarks, PictureHashes, Same, bits_of, vectors_of
+from strata.images import THUMBNAIL_BYTES, ImageError, decode, picture_hash
+from strata.shards import ImageReader, SourceError
+from strata.snapshots import Benchmarks, PictureHashes, RowArray, Same, bits_of, bytes_of, on_disk, vectors_of
 from strata.store import FeatureReader, MissingFeatures, Part, Store
 
 MAX_PIXELS = 100_000_000
 READ_TOGETHER = 16  # images of a part
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"})
-_VERSION = 2  # of the cached files
-_PDQ = {"pdq": 32, "mirrored": 32, "windows": 160}  # bytes
-_HASHES = [("pixels", pa.binary()), *((name, pa.binary(size)) for name, size in _PDQ.items()), ("quality", pa.int32())]
-_SCHEMA = pa.schema([("row", pa.int32()), ("sha256", pa.string()), *_HASHES])
-_NOTHING: dict[str, Any] = {"pixels": b"", **{name: bytes(size) for name, size in _PDQ.items()}}
+_VERSION = 3  # of the cached files
+_SIZES = {"pdq": 32, "mirrored": 32, "thumbnail": THUMBNAIL_BYTES}  # bytes
+_SCHEMA = pa.schema(
+    [
+        *(("row", pa.int32()), ("sha256", pa.string()), ("pixels", pa.binary())),
+        *((name, pa.binary(size)) for name, size in _SIZES.items()),
+        ("quality", pa.int32()),
+    ]
+)
+_HASHES = _SCHEMA.names[2:]  # what the stage `hash` computes
+_NOTHING: dict[str, Any] = {"pixels": b"", **{name: bytes(size) for name, size in _SIZES.items()}}
 _VECTOR = "embedding.list.element"
 
 
@@ -67,24 +74,24 @@ class PictureHasher:
         numbers, starts = np.unique(rows.column("part").to_numpy(), return_index=True)
         held = np.split(rows.column("row").to_numpy(), starts[1:]) if len(numbers) else []
         features = FeatureReader(self._store, ways)
+        thumbnails, vectors = (_OnDisk(rows.num_rows, self._cache) for _ in range(2))
 
-        def of_part(number: int, wanted: Any) -> tuple[pa.Table, Any]:
+        def of_part(number: int, start: int, wanted: Any) -> pa.Table:
             path = parts[number]
             table = (self._computed(path, wanted, features) if self._decodes else None) or self._of_part(path, wanted)
-            vectors = None
+            if self._same in ("cropped", "embedding"):
+                thumbnails.fill(start, bytes_of(table.column("thumbnail"), THUMBNAIL_BYTES))
             if self._same == "embedding":
-                vectors = features.read(Part.parse(path), "embedding", [_VECTOR]).column("embedding")
-                vectors = vectors.take(pa.array(wanted))
+                column = features.read(Part.parse(path), "embedding", [_VECTOR]).column("embedding")
+                vectors.fill(start, vectors_of(column.take(pa.array(wanted))))
             advance(len(wanted))
-            return table, vectors
+            return table.drop_columns("thumbnail")
 
         # decoding releases the interpreter's lock
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = list(pool.map(of_part, numbers.tolist(), held))
-        whole = pa.concat_tables([table for table, _ in found]) if found else _SCHEMA.empty_table()
-        vectors = [vector for _, vector in found if vector is not None]
-        chunks = [chunk for vector in vectors for chunk in vector.chunks]
-        return _hashes_of(whole, vectors_of(pa.chunked_array(chunks)) if chunks else None)
+            found = list(pool.map(of_part, numbers.tolist(), starts.tolist(), held))
+        whole = pa.concat_tables(found) if found else _SCHEMA.empty_table()
+        return _hashes_of(whole, thumbnails.rows(), vectors.rows())
 
     def _computed(self, path: str, rows: Any, features: FeatureReader) -> pa.Table | None:
         """The hashes that the stage `hash` has computed for some rows of a part; None if it has not, or not for all.
@@ -92,15 +99,16 @@ class PictureHasher:
         The hash of the pixels stands for that of the bytes: equal bytes have equal pixels.
         """
         try:
-            table = features.read(Part.parse(path), "hash", [name for name, _ in _HASHES]).take(pa.array(rows))
+            table = features.read(Part.parse(path), "hash", _HASHES).take(pa.array(rows))
         except MissingFeatures:
             return None
-        if table.column("pixels").null_count:
+        # an earlier version had no thumbnails
+        if table.num_columns < len(_HASHES) or table.column("pixels").null_count:
             return None
         pixels = table.column("pixels").cast(pa.binary())
         digests = [digest.hex() for digest in pixels.to_pylist()]
         columns = {"row": pa.array(rows, pa.int32()), "sha256": digests, "pixels": pixels}
-        rest = {name: table.column(name) for name in (*_PDQ, "quality")}
+        rest = {name: table.column(name) for name in (*_SIZES, "quality")}
         return pa.table({**columns, **rest}, schema=_SCHEMA)
 
     def _of_part(self, path: str, rows: Any) -> pa.Table:
@@ -112,7 +120,12 @@ class PictureHasher:
         missing = np.setdiff1d(rows, known.column("row").to_numpy())
         if len(missing):
             images = self._store.read_columns(path, ["image"]).column("image").take(pa.array(missing)).to_pylist()
-            made = [self._of_image(row, image) for row, image in self._read(missing.tolist(), images)]
+            references = [ImageReference(**image) for image in images]
+            read = self._read(references, part.identity)
+            made = [
+                self._of_image(row, reference, data)
+                for row, reference, data in zip(missing.tolist(), references, read, strict=True)
+            ]
             known = pa.concat_tables([known, pa.Table.from_pylist(made, _SCHEMA)]).sort_by("row")
             # what could not be read is tried again the next time
             if (read := known.filter(pc.not_equal(known.column("quality"), -1))).num_rows:
@@ -120,14 +133,26 @@ class PictureHasher:
         places = np.searchsorted(known.column("row").to_numpy(), rows)
         return known.take(pa.array(places))
 
-    def _read(self, rows: Sequence[int], images: Sequence[Any]) -> Any:
-        for start in range(0, len(rows), READ_TOGETHER):
-            references = [ImageReference(**image) for image in images[start : start + READ_TOGETHER]]
-            read = self._reader.read(references)
-            yield from zip(rows[start:], zip(references, read, strict=True), strict=False)
+    def _read(self, references: Sequence[ImageReference], identity: str) -> Iterator[bytes | Exception]:
+        """The bytes of images of a shard, in order, or why they cannot be read. identity: of the shard."""
+        changed = self._changed(references, identity)
+        for start in range(0, len(references), READ_TOGETHER):
+            some = references[start : start + READ_TOGETHER]
+            read = iter(self._reader.read([one for one in some if one.uri not in changed]))
+            for one in some:
+                yield changed[one.uri] if one.uri in changed else next(read)
 
-    def _of_image(self, row: int, image: tuple[ImageReference, bytes | Exception]) -> dict[str, Any]:
-        reference, data = image
+    def _changed(self, references: Iterable[ImageReference], identity: str) -> dict[str, Exception]:
+        """Why tars are not those that were described: other images would lie at these places."""
+        found: dict[str, Exception] = {}
+        for uri in dict.fromkeys(one.uri for one in references if one.offset):
+            try:
+                self._reader.verify(uri, identity)
+            except (SourceError, OSError) as error:
+                found[uri] = error
+        return found
+
+    def _of_image(self, row: int, reference: ImageReference, data: bytes | Exception) -> dict[str, Any]:
         if isinstance(data, Exception):
             listed = reference.sha256 or f"{reference.uri} {reference.offset} {reference.size}"
             return {"row": row, "sha256": listed, **_NOTHING, "quality": -1}
@@ -165,7 +190,8 @@ def hash_pictures(
         raise InvalidInput("none of these files is a picture that can be read")
     refused = [f"{path}: it cannot be decoded" for path, one in zip(files, made, strict=True) if not one["pixels"]]
     table = pa.Table.from_pylist([{"row": 0, **one} for _, one in there], _SCHEMA)
-    return Benchmarks([str(path) for path, _ in there], _hashes_of(table, None)), refused
+    thumbnails = RowArray(bytes_of(table.column("thumbnail"), THUMBNAIL_BYTES))
+    return Benchmarks([str(path) for path, _ in there], _hashes_of(table, thumbnails)), refused
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:
@@ -192,17 +218,40 @@ def _of_bytes(data: bytes, decodes: bool) -> dict[str, Any]:
     return digest | _NOTHING | {"quality": 0}
 
 
-def _hashes_of(table: pa.Table, vectors: Any) -> PictureHashes:
-    pdq, mirrored, windows = (bits_of(table.column(name)) for name in _PDQ)
+class _OnDisk:
+    """Rows of one width that threads fill in, in a file of a folder; those that nobody fills are zeros."""
+
+    def __init__(self, rows: int, folder: Path) -> None:
+        self._rows, self._folder = rows, folder
+        self._lock = threading.Lock()
+        self._whole: np.typing.NDArray[Any] | None = None
+
+    def fill(self, start: int, values: np.typing.NDArray[Any]) -> None:
+        """Fill in some rows. Raises InvalidInput for those of another width, and OSError."""
+        if not values.shape[1]:
+            return
+        with self._lock:
+            if self._whole is None:
+                self._whole = on_disk((self._rows, values.shape[1]), values.dtype.type, self._folder)
+        if self._whole.shape[1] != values.shape[1]:
+            raise InvalidInput("the embeddings have different lengths: they are those of different models")
+        self._whole[start : start + len(values)] = values
+
+    def rows(self) -> RowArray | None:
+        """All rows; None if none was filled in."""
+        return None if self._whole is None else RowArray(self._whole)
+
+
+def _hashes_of(table: pa.Table, thumbnails: RowArray | None, vectors: RowArray | None = None) -> PictureHashes:
     quality = table.column("quality").to_numpy().astype(np.int64)
     return PictureHashes(
         table.column("sha256").to_pylist(),
-        pdq[:, 0],
+        bits_of(table.column("pdq")),
         np.maximum(quality, 0),
         int((quality == -1).sum()),
         table.column("pixels").to_pylist(),
-        mirrored[:, 0],
-        windows,
+        bits_of(table.column("mirrored")),
+        thumbnails,
         vectors,
     )
 

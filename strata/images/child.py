@@ -1,8 +1,9 @@
-"""The decoding process: it reads requests from a socket, and puts pixels into memory that it shares with its parent.
+"""The template process and the decoding processes, which are its forks.
 
-Started by `process.py` as `python -m strata.images.child SOCKET MEMORY BYTES`. It imports Pillow and numpy, decodes a
-picture of each format and mode, so that nothing is left to import, and enters the sandbox. It ends when the socket
-does.
+Started by `pool.py` as `python -m strata.images.child SOCKET`. The template imports Pillow and numpy, decodes a picture
+of each format and mode, so that nothing is left to import, and forks (`strata.forks`); it never sees a caller's bytes.
+A fork enters the sandbox, reads requests from a socket of its own, and puts pixels into memory that it shares with the
+process that asks. Each ends when its socket does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 from PIL import Image
 
+from strata.forks import fork_when_asked
 from strata.images.decoding import Frame, decode
 from strata.images.formats import FORMATS, MIB, ImageError
 from strata.images.sandbox import Sandbox
@@ -55,12 +57,18 @@ LEAK = 16 * MIB  # of address space that a process may keep after an image; then
 
 
 def main() -> None:
-    """Serve until the parent closes the socket."""
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    memory = mmap.mmap(int(sys.argv[2]), int(sys.argv[3]))
+    """Fork a decoding process for each that is asked for."""
     _warm_up()
     # messages of libraries would fill the log of the service; errors of the start go there
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    task = fork_when_asked(int(sys.argv[1]))
+    if task is not None:
+        connection, memory = task.descriptors
+        _serve(socket.socket(fileno=connection), mmap.mmap(memory, task.task))
+
+
+def _serve(connection: socket.socket, memory: mmap.mmap) -> None:
+    """Answer requests in the sandbox until the socket is closed."""
     sandbox = Sandbox(threads="HEIF" in Image.OPEN)
     connection.sendall(b'{"ready": true}\n')
     with connection.makefile("rb") as requests:
@@ -105,7 +113,7 @@ def _answer(image: dict[str, Any], data: bytes, memory: mmap.mmap, position: int
 
 
 def _decoded(image: dict[str, Any], data: bytes, memory: mmap.mmap, position: int) -> dict[str, Any]:
-    frame = Frame(data, image["max_pixels"])
+    frame = Frame(data, image["max_pixels"], image["whole"])
     # shrink a picture that has more pixels than are wanted, by a whole number
     factor = 1
     while -(-frame.width // factor) * -(-frame.height // factor) > image["most"]:

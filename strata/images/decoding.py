@@ -91,13 +91,13 @@ def as_jpeg(data: bytes, max_pixels: int, keep_metadata: bool = False) -> tuple[
 class Frame:
     """The decoded first frame of an image, whose rows can be read as RGB.
 
-    Converting some rows at a time needs little memory beside the frame. data, max_pixels: as for `decode`. width,
-    height: of the upright image. missing: a line on what is missing at the end of the file, or an empty text. Raises
-    ImageError, also in `rows`.
+    Converting some rows at a time needs little memory beside the frame. data, max_pixels: as for `decode`; whole: of a
+    JPEG whose header was checked before, and which has its end. width, height: of the upright image. missing: a line on
+    what is missing at the end of the file, or an empty text. Raises ImageError, also in `rows`.
     """
 
-    def __init__(self, data: bytes, max_pixels: int) -> None:
-        header = _checked(data, max_pixels)
+    def __init__(self, data: bytes, max_pixels: int, whole: bool = False) -> None:
+        header = None if whole else _checked(data, max_pixels)
         profile, self.missing = None, ""
         if header is not None and header.format == "PNG":
             # Pillow fails for large texts and profiles, which no pixel needs

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -143,14 +143,12 @@ JPEG_SCAN, JPEG_END, JPEG_START = 0xDA, 0xD9, 0xD8
 
 def _jpeg(data: bytes) -> Header | None:
     frame: bytes | None = None
-    scans, first, ended, sent = 0, 0, False, _SentBits()
+    scans, ended = list[bytes](), False
     for code, body in _segments(data):
         if code in JPEG_FRAMES and frame is None:
             frame = body
         elif code == JPEG_SCAN:
-            scans += 1
-            first = first or body[0]
-            sent.add(body)
+            scans.append(body)
         ended = ended or code == JPEG_END
     if frame is None:
         return None
@@ -158,36 +156,30 @@ def _jpeg(data: bytes) -> Header | None:
     sampling = [divmod(frame[7 + 3 * number], 16) for number in range(components)]
     memory = 4 * width * height
     # several scans: all coefficients are kept, 2 bytes each, of blocks that fill the largest unit
-    if scans > 1 or first < components:
+    if len(scans) != 1 or scans[0][0] < components:
         across, down = (max((pair[axis] for pair in sampling), default=1) for axis in (0, 1))
         units = -(-width // (8 * across or 8)) * -(-height // (8 * down or 8))
         memory += units * sum(h * v for h, v in sampling) * 64 * 2
     # the pixels of a JPEG without end are made twice, to see which are missing
     memory *= 1 if ended else 2
-    return Header("JPEG", width, height, memory, scans=scans, ended=ended, whole=sent.all_of(components))
+    whole = ended or _all_sent(scans, components)
+    return Header("JPEG", width, height, memory, scans=len(scans), ended=ended, whole=whole)
 
 
 _UNSENT = b"\xff" * 64  # of a component, of which no scan was seen
 _SENT = bytes(64)
 
 
-class _SentBits:
-    """Which coefficients the scans of a JPEG send in full, by component (ITU-T T.81, section G.1.1.1)."""
-
-    def __init__(self) -> None:
-        self._missing: dict[int, bytearray] = {}  # bits of each coefficient that are still to be sent
-
-    def add(self, scan: bytes) -> None:
-        """Note the header of a scan."""
+def _all_sent(scans: Sequence[bytes], components: int) -> bool:
+    """Whether scans, by their headers, send all coefficients of so many components (ITU-T T.81, section G.1.1.1)."""
+    missing: dict[int, bytearray] = {}  # bits of each coefficient that are still to be sent, by component
+    for scan in scans:
         count = scan[0]
         first, end, bits = scan[1 + 2 * count], min(scan[2 + 2 * count], 63) + 1, scan[3 + 2 * count]
         sent = bytes((bits & 15,)) * (end - first)
         for component in scan[1 : 1 + 2 * count : 2]:
-            self._missing.setdefault(component, bytearray(_UNSENT))[first:end] = sent
-
-    def all_of(self, components: int) -> bool:
-        """Whether nothing is missing of so many components."""
-        return len(self._missing) >= components and all(one == _SENT for one in self._missing.values())
+            missing.setdefault(component, bytearray(_UNSENT))[first:end] = sent
+    return len(missing) >= components and all(one == _SENT for one in missing.values())
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:

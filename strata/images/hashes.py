@@ -1,6 +1,7 @@
-"""Hashes of pictures: of the pixels, and PDQ, which pictures that look alike share but for some bits.
+"""Hashes of pictures: of the pixels, PDQ, which pictures that look alike share but for some bits, and a thumbnail.
 
-PDQ: Meta, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019.
+PDQ: Meta, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019. Copies whose edges were cut
+off or whose colours were changed have other hashes; they are compared by their thumbnails.
 """
 
 from __future__ import annotations
@@ -13,25 +14,22 @@ from PIL import Image
 
 MOST_PIXELS = 16_000_000  # larger images are made smaller before, as the stages see them
 SIDE = 512  # pixels of a side; PDQ's authors hash pictures of this size
-WINDOW = 0.95  # of width and height
-WINDOW_SIDE = 128  # pixels of a window's side: PDQ takes a twentieth of the time, and differs in some four bits
-# where the windows lie: from 0, at the left or top, to 1
-PLACES = ((0.5, 0.5), (0.2, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.8))
+THUMBNAIL = 32  # pixels of a thumbnail's side, whatever the picture's shape; its colours have half of that
+THUMBNAIL_BYTES = THUMBNAIL**2 * 3 // 2
 _MIRRORED = 5  # the picture flipped from left to right, in the order of pdqhash.compute_dihedral
 
 
 class PictureHash(NamedTuple):
     """pixels: SHA-256 of width, height and RGB. pdq, mirrored: 32 bytes, of the picture and of its mirror image.
 
-    windows: 32 bytes of each window of PLACES, one after the other. quality: PDQ's measure of how much the hash says, 0
-    to 100.
+    quality: PDQ's measure of how much the hash says, 0 to 100. thumbnail: THUMBNAIL_BYTES (`thumbnail_of`).
     """
 
     pixels: bytes
     pdq: bytes
     mirrored: bytes
-    windows: bytes
     quality: int
+    thumbnail: bytes
 
 
 def picture_hash(image: Image.Image) -> PictureHash:
@@ -41,14 +39,19 @@ def picture_hash(image: Image.Image) -> PictureHash:
     image = shrunk(image)
     small = np.asarray(image.resize((SIDE, SIDE), reducing_gap=2.0))
     turned, quality = pdqhash.compute_dihedral(small)
-    bits = [turned[0], turned[_MIRRORED]]
-    for across, down in PLACES:
-        width, height = image.width * WINDOW, image.height * WINDOW
-        left, top = across * (image.width - width), down * (image.height - height)
-        window = image.resize((WINDOW_SIDE, WINDOW_SIDE), box=(left, top, left + width, top + height), reducing_gap=2.0)
-        bits.append(pdqhash.compute(np.asarray(window))[0])
-    pdq, mirrored, *windows = (np.packbits(np.asarray(each, np.uint8)).tobytes() for each in bits)
-    return PictureHash(pixel_hash(image), pdq, mirrored, b"".join(windows), int(quality))
+    pdq, mirrored = (np.packbits(np.asarray(turned[turn], np.uint8)).tobytes() for turn in (0, _MIRRORED))
+    return PictureHash(pixel_hash(image), pdq, mirrored, int(quality), thumbnail_of(image))
+
+
+def thumbnail_of(image: Image.Image) -> bytes:
+    """The image in THUMBNAIL × THUMBNAIL pixels: Y, then Cb and Cr of each 2 × 2 pixels, as JPEG has them (BT.601).
+
+    Its shape becomes a square, so that a crop of any shape differs from the image by a stretch and a shift.
+    """
+    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    light, *colours = small.convert("YCbCr").split()
+    half = THUMBNAIL // 2
+    return b"".join([light.tobytes(), *(one.resize((half, half), Image.Resampling.BOX).tobytes() for one in colours)])
 
 
 def shrunk(image: Image.Image) -> Image.Image:

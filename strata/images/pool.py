@@ -2,21 +2,26 @@
 
 The parent reads the header in Python (`formats.py`), waits until the memory that the image needs fits into the budget
 of the pool, and gives the file to one process (`process.py`), which has limits of its own (`sandbox.py`). A process
-that ends, or that does not answer in time, is replaced.
+that ends, or that does not answer in time, is replaced. All are forks of one that has imported what they need
+(`child.py`).
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import struct
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from PIL import Image
 
+from strata.forks import Template
 from strata.images.formats import (
     CPU_SECONDS,
     MEMORY,
@@ -30,11 +35,27 @@ from strata.images.formats import (
     refuse_costly,
     seconds_of,
 )
-from strata.images.process import DecoderEnded, DecoderFault, DecodersUnavailable, DecodingProcess, Wanted
+from strata.images.process import (
+    DecoderEnded,
+    DecoderFault,
+    DecodersUnavailable,
+    DecodingProcess,
+    Wanted,
+    not_started,
+)
 
 log = logging.getLogger(__name__)
 
 PROCESSES = 2
+# of the processes: the parent's own variables may have secrets; malloc gives large blocks back, and numpy starts no
+# threads
+ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(16 * MIB),
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONUTF8": "1",
+}
 LARGEST_FILE = 512 * MIB
 # of files that are decoded with one question, since asking takes as long as decoding a small one: bytes of pixels
 MEMORY_TOGETHER = 8 * MIB
@@ -79,8 +100,8 @@ class Budget:
 class DecodingPool:
     """Decodes images in processes of its own, from any number of threads. Close it, or use it as a context manager.
 
-    max_pixels: the largest image. processes: how many there are at most; they start with the first image, or with
-    `start`. memory: bytes that all decoding may take at a time, beside what the processes need at rest.
+    max_pixels: the largest image. processes: how many there are at most; each starts with the first image that finds
+    none free. memory: bytes that all decoding may take at a time, beside what the processes need at rest.
     """
 
     def __init__(self, max_pixels: int, processes: int = PROCESSES, memory: int = MEMORY) -> None:
@@ -90,14 +111,12 @@ class DecodingPool:
         self._room = max(3 * max_pixels, LARGEST_FILE)
         self._unstarted, self._closed = processes, False
         self._changed = threading.Condition()
+        self._template: Template | None = None
 
     def start(self) -> None:
-        """Start all processes now, without waiting for them."""
+        """Start now what the processes are forked from, without waiting for it. Raises DecodersUnavailable."""
         with self._changed:
-            while self._unstarted and not self._closed:
-                self._free.append(self._new())
-                self._unstarted -= 1
-            self._changed.notify_all()
+            self._living_template()
 
     def decode(self, data: bytes, max_pixels: int | None = None, most: int | None = None) -> Image.Image:
         """As `decoding.decode` does. max_pixels: another limit for this image.
@@ -152,9 +171,12 @@ class DecodingPool:
         with self._changed:
             self._closed, self._unstarted = True, 0
             processes, self._free = list(self._free), deque()
+            template, self._template = self._template, None
             self._changed.notify_all()
         for process in processes:
             process.end()
+        if template is not None:
+            template.end()
 
     def __enter__(self) -> DecodingPool:
         return self
@@ -237,12 +259,19 @@ class DecodingPool:
                 if self._closed:
                     raise DecodersUnavailable("the decoding processes are closed")
                 if self._unstarted:
-                    process = self._new()
                     self._unstarted -= 1
-                    return process
+                    break
                 self._changed.wait()
-            # the process that was used last has its memory in the caches
-            return self._free.pop()
+            else:
+                # the process that was used last has its memory in the caches
+                return self._free.pop()
+        try:
+            return self._new()
+        except BaseException:
+            with self._changed:
+                self._unstarted += 1
+                self._changed.notify()
+            raise
 
     def _give_back(self, process: DecodingProcess) -> None:
         with self._changed:
@@ -256,7 +285,29 @@ class DecodingPool:
             process.end()
 
     def _new(self) -> DecodingProcess:
-        return DecodingProcess(self._room)
+        """A new process, also if what it is forked from has ended. Raises DecodersUnavailable."""
+        with self._changed:
+            template = self._living_template()
+        try:
+            return DecodingProcess(template, self._room)
+        except DecodersUnavailable:
+            if template.alive or not template.was_ready:
+                raise
+        with self._changed:
+            template = self._living_template()
+        return DecodingProcess(template, self._room)
+
+    def _living_template(self) -> Template:
+        if self._closed:
+            raise DecodersUnavailable("the decoding processes are closed")
+        if self._template is None or not self._template.alive:
+            folders = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
+            command = [sys.executable, "-P", "-S", "-m", "strata.images.child"]
+            try:
+                self._template = Template(command, {**ENVIRONMENT, "PYTHONPATH": folders})
+            except OSError as error:
+                raise not_started(error) from error
+        return self._template
 
 
 def _together(asked: Sequence[tuple[int, Wanted]]) -> Iterator[list[tuple[int, Wanted]]]:
@@ -287,7 +338,8 @@ def _wanted(data: bytes, max_pixels: int, most: int | None) -> Wanted:
     header = inspect(data)
     refuse_costly(header, max_pixels)
     memory, seconds = memory_of(header, len(data), max_pixels), seconds_of(header, len(data), max_pixels)
-    return Wanted(len(data), max_pixels, max_pixels if most is None else most, memory, seconds)
+    whole = header is not None and header.format == "JPEG" and header.ended
+    return Wanted(len(data), max_pixels, max_pixels if most is None else most, memory, seconds, whole=whole)
 
 
 def _too_slow(wanted: Wanted) -> ImageError:

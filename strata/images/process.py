@@ -1,4 +1,4 @@
-"""One decoding process, as its parent sees it: it is started, sent a file, and its reply is checked.
+"""One decoding process, as who asks it sees it: it is started, sent a file, and its reply is checked.
 
 The process has read hostile bytes, so that nothing it sends or leaves in the shared memory is trusted. `child.py` is
 what runs in it.
@@ -13,32 +13,23 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from PIL import Image
 
 from strata.errors import StrataError
+from strata.forks import Template, TemplateEnded
 from strata.images.decoding import FULL_SIZE, MISSING
 from strata.images.formats import KINDS, MIB, ImageError
 
 KEPT_BYTES = 16 * MIB  # of shared memory that stays allocated between two images
-START_SECONDS = 120.0  # for a process to import Pillow, on a machine that is busy
+START_SECONDS = 120.0  # for a process to enter its sandbox, on a machine that is busy
 # a process that is starved, stopped or swapped out is given up; its own clock of processor time ends a busy one
 PATIENCE, SLOWNESS = 60.0, 4.0  # seconds on the clock: these, and so many for each second of processor time
 _REPLY_BYTES = 4096  # for each image
-# the parent's own variables may have secrets; malloc gives large blocks back, and numpy starts no threads
-ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": str(16 * MIB),
-    "OPENBLAS_NUM_THREADS": "1",
-    "PYTHONUTF8": "1",
-}
 
 
 class DecodersUnavailable(StrataError):
@@ -68,7 +59,8 @@ class Wanted(NamedTuple):
     """What is wanted of a file of `size` bytes, and what decoding it may take at most.
 
     most: pixels of a picture, above which it is shrunk by a whole number; memory: bytes; seconds: of processor time.
-    pixels: False if it is only to be found out whether the file can be decoded.
+    pixels: False if it is only to be found out whether the file can be decoded. whole: whether it is known to be a JPEG
+    with its end, so that its segments need not be read once more.
     """
 
     size: int
@@ -77,41 +69,33 @@ class Wanted(NamedTuple):
     memory: int
     seconds: float
     pixels: bool = True
+    whole: bool = False
 
 
 class DecodingProcess:
     """One decoding process, and the memory that it shares with this one. It may be used by one thread at a time.
 
-    room: bytes of a file or of pixels; memory is taken only for what is used. alive: whether it can be asked again.
+    template: what it is forked from; room: bytes of a file or of pixels, of which memory is taken only for what is
+    used. alive: whether it can be asked again. Raises DecodersUnavailable.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, template: Template, room: int) -> None:
         self.alive, self._ready, self._used = True, False, 0
         try:
             file = _shared_file(room)
         except OSError as error:
-            raise _no_process(error) from error
+            raise not_started(error) from error
         try:
             self._socket, theirs = socket.socketpair()
         except OSError as error:
             os.close(file)
-            raise _no_process(error) from error
+            raise not_started(error) from error
         try:
             self._memory = mmap.mmap(file, room)
-            numbers = (theirs.fileno(), file)
-            command = [sys.executable, "-P", "-S", "-m", "strata.images.child", *map(str, numbers), str(room)]
-            folders = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-            self._process = subprocess.Popen(
-                command,
-                env={**ENVIRONMENT, "PYTHONPATH": folders},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=numbers,
-                start_new_session=True,  # Ctrl-C reaches only this process, which then ends its children
-            )
-        except OSError as error:
+            self._process = template.fork(room, [theirs.fileno(), file])
+        except (OSError, TemplateEnded) as error:
             self._socket.close()
-            raise _no_process(error) from error
+            raise not_started(error) from error
         finally:
             theirs.close()
             os.close(file)
@@ -140,7 +124,7 @@ class DecodingProcess:
         position = 0
         for answer, one in zip(reply["images"], wanted, strict=True):
             found.append(self._found(answer, one, position))
-            position += _length(answer)
+            position += 3 * answer.get("width", 0) * answer.get("height", 0)
         self._forget()
         return found
 
@@ -225,7 +209,8 @@ class DecodingProcess:
         self._memory.close()
 
 
-def _no_process(error: OSError) -> DecodersUnavailable:
+def not_started(error: Exception) -> DecodersUnavailable:
+    """The error for a process that cannot be started."""
     return DecodersUnavailable(f"a decoding process cannot be started: {error}")
 
 

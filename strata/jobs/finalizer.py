@@ -15,7 +15,6 @@ from strata.core import FINAL_GROUP, GROUPS, JobRequest, JobStatus, ShardSummary
 from strata.jobs.job_parts import Written
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
-from strata.queue import IMAGES
 from strata.store import count_of
 
 log = logging.getLogger(__name__)
@@ -140,7 +139,7 @@ class Finalizer:
         if request.key:
             # what was queued for the job and is not its result does not count for its key
             results = {f"{name}/{part_name(number, 0)}" for name in written.numbers for number in written.numbers[name]}
-            self.queue.windows.give_back_for(IMAGES, request.key, job_id, but=results)
+            self.queue.windows.give_back_for(job_id, but=results)
         # a status that is final already only gets the counts
         final = JobStatus.CANCELLED if status is JobStatus.CANCELLING else status
         change = self.queue.job_states.set_fields if final is status else self.jobs.set_status

@@ -141,7 +141,7 @@ class NewJobs:
         # fail before anything is written if Redis is away
         with self._announced(request), self._withdrawn_on_error(request.id, use):
             if use is not None and use.counts_bytes and not self.store.has_upload(summary.shard):
-                use.store(len(data))
+                use.store(image_of(summary.shard), len(data))
             known = self._store_image(request, row, data, profile)
             self.store.write_job_file(request.id, "request", request)
             self._create_new(request, use)

@@ -66,7 +66,9 @@ class Retention:
         gone = (path for path in old if _image(path) not in needed and not listed.is_announced(_image(path)))
         # what was received tells nothing any more when its image is gone
         self._remove(self.store.written_before(moment, "received"))
-        return self._remove(gone)
+        removed = self._remove(gone)
+        self.queue.windows.give_back_uploads(map(_image, removed))
+        return len(removed)
 
     def _of_batches(self, job_ids: Iterable[str]) -> set[str]:
         """The uploads of batches of images that were sent before, as `_image` names them."""
@@ -74,9 +76,15 @@ class Retention:
         batches = [one for one in requests if one is not None and one.kind == "batch"]
         return {image_of(uri) for request in batches for uri in uploads_of(self.store, request)}
 
-    def _remove(self, paths: Iterable[str]) -> int:
+    def _remove(self, paths: Iterable[str]) -> list[str]:
+        """Remove files; returns their paths."""
+
+        def remove(path: str) -> str:
+            self.store.remove(self.store.path(path))
+            return path
+
         with ThreadPoolExecutor(READERS) as pool:
-            return sum(1 for _ in pool.map(lambda path: self.store.remove(self.store.path(path)), paths))
+            return list(pool.map(remove, paths))
 
 
 def _image(path: str) -> str:

@@ -21,7 +21,7 @@ from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.image_jobs import ImageJobs
-from strata.jobs.jobs import Jobs, UnknownJob
+from strata.jobs.jobs import Jobs, UnknownJob, Watch
 from strata.jobs.pairing import OtherStore
 from strata.jobs.plans import Plan, Room
 from strata.jobs.review import Review
@@ -47,14 +47,22 @@ class Scheduler:
     """Queues the chunks of jobs and ends the jobs. Call `run` in a thread, or `tick` by hand.
 
     high_water: how many chunks a group's streams hold at most; upload_days: for how long uploads are kept, None: for
-    ever. post: how a webhook is sent, None: none is.
+    ever. post: how a webhook is sent, None: none is. watch: is called when a job begins to be computed and when it has
+    ended; it must return at once.
     """
 
     def __init__(
-        self, queue: Queue, store: Store, high_water: int, upload_days: float | None = None, post: Post | None = None
+        self,
+        queue: Queue,
+        store: Store,
+        high_water: int,
+        upload_days: float | None = None,
+        post: Post | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.queue, self.store, self.high_water = queue, store, high_water
         self.jobs = Jobs(queue, store)
+        self.jobs.watch = watch or self.jobs.watch
         self.billing = Billing(self.jobs)
         self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
@@ -290,7 +298,10 @@ class Scheduler:
         """Read what was indexed; the first summary ends the validation of the job's shards. Returns the status."""
         self._read_summaries(plan)
         if plan.known and status is JobStatus.VALIDATING:
-            return self.jobs.set_status(plan.request.id, JobStatus.IN_PROGRESS) or status
+            begun = self.jobs.set_status(plan.request.id, JobStatus.IN_PROGRESS)
+            if begun is JobStatus.IN_PROGRESS:
+                self.jobs.watch(self.store, plan.request, begun)
+            return begun or status
         return status
 
     def _enqueue(self, plan: Plan) -> None:

@@ -151,12 +151,6 @@ class KeyRing:
         if self._is_stale and self._error is not None:
             raise self._error.with_traceback(None)
 
-    def quotas(self, key_id: str) -> Quotas:
-        """The quotas of a key, whether it may be used or not; none if it is not stored. Raises OSError."""
-        self.renew()
-        key = self._by_id.get(key_id)
-        return key.quotas if key is not None else NO_QUOTAS
-
     def find(self, secrets: Iterable[bytes], digests: Sequence[str] = ()) -> Access:
         """The access of a request with these secrets. Raises KeyRefused, and OSError if the list cannot be read.
 

@@ -22,6 +22,9 @@ LIST_COMPLETE = "strata:list:complete"  # string that exists while the list of j
 LIST_REBUILD = "strata:list:rebuild"  # string: the token of the process that rebuilds the list of jobs
 JOB = "strata:job:"  # the beginning of the names of the keys of jobs, which scripts append ids to
 USED = "strata:used:"  # the beginning of the names of windows; QUOTA:KEY follows
+STORED = "strata:stored"  # hash: an upload, as `image_of` names it -> PIECE:BYTES:WINDOW, see scripts/use.lua
+LEDGER = "strata:ledger:"  # the beginning of the names of ledgers; the id of a job follows
+RESERVING = "strata:reserving:"  # the beginning of the names of sets of jobs with open reservations; KEY follows
 MONEY_QUOTAS = "strata:money_quotas"  # hash: the id of an API key -> what it may spend a day, in millionths
 EVENTS_SUFFIX = ":events"  # scripts append it to a job's key
 
@@ -106,11 +109,11 @@ def events(job_id: str) -> str:
 
 def ledger(job_id: str) -> str:
     """Hash: a job's budget, the sums of what it has spent and reserved, and the entries that add up to them."""
-    return f"strata:ledger:{checked_job_id(job_id)}"
+    return LEDGER + checked_job_id(job_id)
 
 
 def charged(job_id: str) -> str:
-    """Hash: what a job has used of the quota of its key: a chunk's field -> PIECE:IMAGES, see scripts/use.lua."""
+    """Hash: what a job has used of the quota of its key: a chunk's field -> PIECE:IMAGES:WINDOW, see use.lua."""
     return f"{job(job_id)}:charged"
 
 

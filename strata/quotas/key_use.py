@@ -29,7 +29,7 @@ class KeyUse:
         self.windows, self.key_id, self.quotas = windows, key_id, quotas
         self.states: dict[Quota, State] = {}
         self._bytes = bytes_quota(upload_days)
-        self._stored: list[tuple[int, int]] = []  # what was used of the bytes: the piece of the time, and the amount
+        self._stored: list[str] = []  # the uploads for which bytes were used
 
     def request(self) -> None:
         """Use one of the requests."""
@@ -53,7 +53,7 @@ class KeyUse:
         things = [(chunk.field, chunk.images) for chunk in chunks]
         use = self._note(IMAGES, most, self.windows.use_for(IMAGES, self.key_id, most, job_id, things))
         if use.had < len(things):
-            self.windows.give_back_for(IMAGES, self.key_id, job_id)
+            self.windows.give_back_for(job_id)
             raise self._images_exceeded(most, use)
 
     @property
@@ -63,22 +63,19 @@ class KeyUse:
 
     def check_bytes(self, size: int) -> None:
         """Ask whether so many bytes more may be stored."""
-        self._use_bytes(size, only_ask=True)
+        if size and (most := self.quotas.bytes_stored) is not None:
+            use = self._note(self._bytes, most, self.windows.use(self._bytes, self.key_id, most, 0))
+            if use.left < size:
+                raise self._bytes_exceeded(most, size, use)
 
-    def store(self, size: int) -> None:
-        """Use so many bytes, which are stored from now on."""
-        use = self._use_bytes(size, only_ask=False)
-        if use is not None:
-            self._stored.append((use.piece, size))
-
-    def _use_bytes(self, size: int, only_ask: bool) -> Use | None:
-        most = self.quotas.bytes_stored
-        if most is None or not size:
-            return None
-        use = self._note(self._bytes, most, self.windows.use(self._bytes, self.key_id, most, 0 if only_ask else size))
-        if use.left < size if only_ask else not use.had:
-            raise self._exceeded(self._bytes, f"may have {most:,} bytes stored, these are {size:,}", use)
-        return use
+    def store(self, upload: str, size: int) -> None:
+        """Use the bytes of an upload, which is stored from now on. upload: as `image_of` names it."""
+        if (most := self.quotas.bytes_stored) is not None:
+            use = self._note(self._bytes, most, self.windows.use_upload(self._bytes, self.key_id, most, upload, size))
+            if not use.had:
+                raise self._bytes_exceeded(most, size, use)
+            if use.counted:
+                self._stored.append(upload)
 
     def give_back(self, job_id: str = "") -> None:
         """Give back what this request has used of images and bytes: it was refused. job_id: of its job, if it has one.
@@ -87,9 +84,10 @@ class KeyUse:
         """
         with suppress(QueueUnavailable):
             if job_id and self.quotas.images_a_day is not None:
-                self.windows.give_back_for(IMAGES, self.key_id, job_id)
-            while self._stored:
-                self.windows.give_back(self._bytes, self.key_id, *self._stored.pop())
+                self.windows.give_back_for(job_id)
+            if self._stored:
+                self.windows.give_back_uploads(self._stored)
+                self._stored = []
 
     def _note(self, quota: Quota, most: int, use: Use) -> Use:
         self.states[quota] = State(most, use)
@@ -97,6 +95,9 @@ class KeyUse:
 
     def _images_exceeded(self, most: int, use: Use) -> QuotaExceeded:
         return self._exceeded(IMAGES, f"may have {most:,} images described a day", use)
+
+    def _bytes_exceeded(self, most: int, size: int, use: Use) -> QuotaExceeded:
+        return self._exceeded(self._bytes, f"may have {most:,} bytes stored, these are {size:,}", use)
 
     def _exceeded(self, quota: Quota, what: str, use: Use) -> QuotaExceeded:
         return QuotaExceeded(quota.name, f"the key {self.key_id} {what}; {use.left:,} are left now", use.after)

@@ -77,7 +77,7 @@ def decoded(data: bytes, cut: bool = False) -> tuple[str, str | None]:
     mark, encoding = marked(data)
     body = data[len(mark) :]
     try:
-        text = codecs.getincrementaldecoder(encoding)().decode(body, final=not cut)
+        text = codecs.getincrementaldecoder(encoding)().decode(body) if cut else body.decode(encoding)
     except UnicodeDecodeError:
         if not mark:
             text = body.decode("cp1252", "replace")

@@ -14,9 +14,18 @@ from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from strata.core import FEATURES, READS_TEXTS, Chunk, Profile, feature_fingerprint
+from strata.core import (
+    FEATURES,
+    READS_TEXTS,
+    Chunk,
+    Profile,
+    StageSettings,
+    feature_fingerprint,
+    installed,
+)
+from strata.core.layers.features import way_of
 from strata.errors import DamagedFile, InvalidInput
 from strata.store.part_files import PartFiles
 from strata.store.part_format import Footer
@@ -155,10 +164,21 @@ class FeatureReader:
             found = [kind for kind in found if kind.way == self._ways[stage]]
         if not found:
             raise MissingFeatures(f"the rows with the fingerprint {fingerprint} have no {stage!r} yet: {_COMPUTE}")
+        # what an earlier version of the code has computed counts where nothing else was
+        found = [kind for kind in found if _is_current(kind)] or found
         if len(found) > 1:
             profiles = ", ".join(sorted({kind.profile for kind in found}))
             raise MissingFeatures(f"{stage!r} was computed in {len(found)} ways: name one with --features ({profiles})")
         return found[0]
+
+
+def _is_current(kind: FeatureKind) -> bool:
+    """Whether this version of the code computes what a kind says."""
+    with suppress(ValidationError):  # a plug-in's settings, or those of a later version
+        settings = StageSettings.model_validate(kind.settings)
+        decided = settings.deciding() | installed().deciding(kind.stage, settings.backend)
+        return way_of(kind.stage, decided) == kind.way
+    return False
 
 
 _COMPUTE = "`strata features` computes it"

@@ -58,13 +58,6 @@ class ShardFiles(Files):
         """Whether an upload is still there."""
         return self.exists(self._upload(_digest_of(uri) or ""))
 
-    def upload_size(self, uri: str) -> int:
-        """The bytes of an upload; 0 if it is not there any more."""
-        try:
-            return int(self.fs.size(self._upload(_digest_of(uri) or "")) or 0)
-        except FileNotFoundError:
-            return 0
-
     def locate(self, uri: str) -> str:
         """Where the file of an image or a shard lies now: uploads in this store, other files after the moves."""
         digest = _digest_of(uri)

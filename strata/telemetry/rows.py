@@ -14,11 +14,13 @@ def rows_counted(group: str, records: Iterable[Record], reused: int) -> dict[str
     sums: Counter[str] = Counter({field_of("strata_chunks_finished", group): 1})
     if reused:
         sums[field_of("strata_rows_reused", group)] += reused
+    outcomes: Counter[tuple[str, str]] = Counter()
     for record in records:
-        reason = record.failure.error_type if record.failure else ""
-        sums[field_of("strata_rows", group, record.status.value, reason)] += 1
+        outcomes[record.status.value, record.failure.error_type if record.failure else ""] += 1
         _add_usage(sums, group, record)
         _add_verification(sums, group, record)
+    for outcome, number in outcomes.items():
+        sums[field_of("strata_rows", group, *outcome)] += number
     return dict(sums)
 
 

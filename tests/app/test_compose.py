@@ -30,7 +30,7 @@ from strata.client.client import Client
 from strata.core.settings import Settings
 from strata.queue.server_process import client, find_server
 from tests.checkout import CHECKOUT
-from tests.containers import (
+from tests.servers.containers import (
     FILE,
     GIVEN,
     KEY,
@@ -62,7 +62,7 @@ READ_BY = {
     "HF_ENDPOINT": "models/weights/hub.py",
     "HF_TOKEN": "huggingface_hub",
     "HOME": "libraries, for their caches",
-    "OPENAI_API_KEY": "models/chat/client.py",
+    "OPENAI_API_KEY": "models/chat/server.py",
     **dict.fromkeys(
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",

@@ -11,7 +11,7 @@ import pytest
 
 from strata.snapshots import Selection, Snapshots
 from strata.store import PartsOf
-from tests.app.test_job_list import wait_for_list
+from tests.app.jobs.test_job_list import wait_for_list
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.service import Answer, Service, problem

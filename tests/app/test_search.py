@@ -17,7 +17,7 @@ from app.searches import Target
 from strata.search import Query, Scope, Search
 from strata.snapshots import Selection, Snapshots
 from strata.store import PartsOf
-from tests.app.test_job_list import wait_for_list
+from tests.app.jobs.test_job_list import wait_for_list
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.service import Service, problem
 

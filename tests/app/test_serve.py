@@ -23,13 +23,13 @@ import pytest
 
 from app import server, supervisor
 from app.http.serving import HttpServer
-from app.images.decoding import PROCESSES
 from app.supervisor import Child, Supervisor, process_groups
 from bench.processes import PYTHONPATH
 from strata.cli import exits
 from strata.client.client import Client
 from strata.core.profiles import load_profile
 from strata.core.settings import Settings, load_settings
+from strata.forks import Template
 from strata.queue.embedded import EmbeddedServer
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
@@ -221,7 +221,8 @@ def test_killing_the_service_ends_its_workers(tmp_path: Path) -> None:
         ]
     )
     with served(tmp_path, program=["-c", code]) as (process, _):
-        number = 1 + PROCESSES + len(supervisor.GROUPS)  # Redis, what decodes, and the workers
+        # Redis, the templates of decoding processes and of workers, and the workers, which are none of its forks
+        number = 3 + len(supervisor.GROUPS)
         deadline = time.monotonic() + 120
         children: list[psutil.Process] = []
         while len(children) < number and time.monotonic() < deadline:
@@ -263,7 +264,7 @@ def test_a_worker_has_every_setting_of_its_service(name: str, tmp_path: Path, mo
 def test_moved_roots_are_options_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Settings] = []
 
-    def serve(settings: Settings, workers: bool) -> int:
+    def serve(settings: Settings, *_: object) -> int:
         given.append(settings)
         return 0
 
@@ -290,6 +291,42 @@ def test_a_worker_that_dies_starts_again_after_a_growing_pause(
     assert f"ended by signal {signal.SIGKILL:d}; it restarts in 0 s" in caplog.text
     assert f"ended by signal {signal.SIGKILL:d}; it restarts in 0.1 s" in caplog.text
     assert f"ended by signal {signal.SIGKILL:d}; it restarts in 0.2 s" in caplog.text
+
+
+FORKED = """
+import os, sys, time
+from strata.forks import fork_when_asked
+task = fork_when_asked(int(sys.argv[1]))
+if task is not None:
+    open(task.task["environment"]["FILE"], "a").write(task.task["groups"] + " fork\\n")
+    time.sleep(600)
+"""
+
+
+def test_workers_are_forks_of_a_template_and_start_without_it_when_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "CHECK_INTERVAL", 0.02)
+    file = tmp_path / "starts"
+    alone = f"open({str(file)!r}, 'a').write('alone\\n'); import time; time.sleep(600)"
+    child = Child("llm", [sys.executable, "-I", "-S", "-c", alone], "llm")
+    template = Template([sys.executable, "-c", FORKED], os.environ)
+
+    def await_starts(number: int) -> list[str]:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (file.exists() and len(file.read_text().splitlines()) >= number):
+            time.sleep(0.02)
+        return file.read_text().splitlines()
+
+    environment = {**os.environ, "FILE": str(file)}
+    with Supervisor([child], environment, lambda: None, lambda: None, template):
+        assert await_starts(1) == ["llm fork"]
+        assert child.process is not None
+        child.process.kill()
+        assert await_starts(2) == ["llm fork"] * 2
+        template.end()
+        assert await_starts(3) == ["llm fork", "llm fork", "alone"]
+    assert child.process.poll() is not None
 
 
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from bench.models.changes import CHANGES, Change, copy_features, items_of, keep_
 from models.building import build_stage
 from models.items import CaptionRequest, Detection, Segment
 from strata.core import StageSettings
-from tests import tiny_models
-from tests.tiny_models import make
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
 
 REGIONS = "a red car<loc_100><loc_200><loc_500><loc_800>an owl<loc_0><loc_10><loc_300><loc_400>"
 Way = tuple[Callable[[Any], None], str, str, Callable[..., None], dict[str, Any]]

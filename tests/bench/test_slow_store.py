@@ -10,7 +10,7 @@ import pytest
 
 from bench.fakes.slow_store import Call, calls_in, chain
 from strata.store.store import Store
-from tests.slow import slow_store
+from tests.store.slow import slow_store
 
 
 @pytest.fixture

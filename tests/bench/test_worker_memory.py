@@ -15,7 +15,7 @@ MOST = 300
 
 @pytest.mark.slow
 def test_a_micro_batch_of_pages_and_of_photographs_takes_little_memory() -> None:
-    """Without the OCR, which takes 14 s for a page; `tests.models.test_text_lines` holds what it reads at a time."""
+    """Without the OCR, which takes 14 s for a page; `tests/models/stages/test_text_lines.py` holds what it reads."""
     left_out = [word for stage in ("ocr", "matcher", "captioner") for word in ("--without", stage)]
     command = [sys.executable, "-m", "bench.worker_memory.one_call", "pages=2", "photographs=2", *left_out]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

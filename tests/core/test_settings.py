@@ -25,8 +25,8 @@ from strata.errors import InvalidInput
 from strata.jobs.envelope import envelope
 from strata.logs import LogFormatter
 from strata.queue.connection import connect
-from tests.certificates import write_certificates
 from tests.secrets import SECRET
+from tests.servers.certificates import write_certificates
 
 
 @pytest.fixture(autouse=True)

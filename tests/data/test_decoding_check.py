@@ -18,8 +18,8 @@ from strata.data import Fault, MixtureFile, SourceCheck, check_decoding
 from strata.data.decoding_check import RUN, _Decoding
 from strata.data.sources.samples import Cause
 from strata.data.substitutes import SourceAway
+from tests.data.fragile import Fragile
 from tests.data.test_mixtures import llava, write_json
-from tests.fragile import Fragile
 
 COUNT = 50  # more than two runs
 NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 32, 3), np.uint8)).resize((320, 400))

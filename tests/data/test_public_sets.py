@@ -37,9 +37,9 @@ from strata.data.sources.samples import RawSample, SampleError, TableSource
 from strata.store.store import Store
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
+from tests.data.public_sets import PDF, SETS, mix, put, put_contents
 from tests.fakes import jpeg
 from tests.pinned import pin, write_shards
-from tests.public_sets import PDF, SETS, mix, put, put_contents
 
 MIXTURES = Path(__file__).resolve().parents[2] / "training" / "mixtures"
 MONKEY = {source["name"]: source for source in tomllib.loads((MIXTURES / "monkey.toml").read_text("utf-8"))["sources"]}

@@ -21,9 +21,9 @@ from strata.data.samples import Place
 from strata.data.sources.files import conversation_source
 from strata.data.sources.samples import Cause, SampleError
 from strata.data.substitutes import SkipLimit, SourceAway, Substitutes, TooManySkipped
+from tests.data.fragile import BATCH, Fragile, fragile_mixture, reader_of, seen
 from tests.data.test_mixtures import llava, write_json
 from tests.fakes import jpeg
-from tests.fragile import BATCH, Fragile, fragile_mixture, reader_of, seen
 
 
 def test_broken_samples_are_replaced_by_others_of_their_source_and_the_rest_is_as_before() -> None:

@@ -14,9 +14,9 @@ import pytest
 from strata.egress import EgressRules, RefusedAddress, sessions
 from strata.egress.downloads import DownloadFailed, Pool, download
 from strata.egress.sessions import tls_context
-from tests.certificates import write_certificates
 from tests.egress.web import Internet, Web, redirect, response, run, web_server
 from tests.secrets import SECRET
+from tests.servers.certificates import write_certificates
 
 PUBLIC = EgressRules()
 ANY_PORT = EgressRules(ports=(), private=True)

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 
 from bench.hostile.images import bombs, encoded, good_images, mutated, png_chunk, wide_profile
 from strata.images import ImageError, as_jpeg, decode, without_metadata
-from tests.marks import KINDS, MARK, PHOTO, exif, has_mark, marked, segment, xmp
+from tests.images.marks import KINDS, MARK, PHOTO, exif, has_mark, marked, segment, xmp
 
 LIMIT = 100_000_000
 GOOD = good_images()

@@ -167,7 +167,7 @@ def with_faults(monkeypatch: pytest.MonkeyPatch, always: bool) -> DecodingPool:
         at = command.index("-m")
         return start([*command[:at], "-c", program, *command[at + 2 :]], **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr("strata.images.process.subprocess.Popen", start_faulty)
+    monkeypatch.setattr("strata.forks.subprocess.Popen", start_faulty)
     return DecodingPool(LIMIT, processes=1)
 
 

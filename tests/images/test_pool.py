@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from bench.hostile.images import bombs, encoded, good_images, mutated
-from strata.images import FULL_SIZE, DecodersUnavailable, DecodingPool, ImageError, decode, formats, process
+from strata import forks
+from strata.images import FULL_SIZE, DecodersUnavailable, DecodingPool, ImageError, decode, formats, pool, process
 from strata.images.decoding import Frame
 from strata.images.pool import Budget
 from strata.images.process import DecodingProcess
@@ -240,19 +242,71 @@ def test_a_process_that_gives_no_answer_is_given_up(monkeypatch: pytest.MonkeyPa
         assert decoders._free[0].pid != first
 
 
+ABANDONED = """
+import sys, time
+from strata.images import DecodingPool
+pool = DecodingPool(10_000)
+pool.decode(bytes.fromhex(sys.argv[1]))
+print(pool._template.pid, *(process.pid for process in pool._free), flush=True)
+time.sleep(1000)
+"""
+
+
 def test_processes_end_with_the_parent() -> None:
-    program = "import sys, time; from strata.images import DecodingPool; pool = DecodingPool(100); pool.start(); "
-    program += "print(*(process.pid for process in pool._free), flush=True); time.sleep(1000)"
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    parent = subprocess.Popen([sys.executable, "-c", ABANDONED, GOOD["png RGB"].hex()], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     children = [int(word) for word in parent.stdout.readline().split()]
+    assert len(children) == 2
     parent.kill()
     parent.wait()
+    await_end(children)
+    parent.stdout.close()
+
+
+def await_end(numbers: list[int]) -> None:
     deadline = time.monotonic() + 120
-    while any(is_running(child) for child in children):
+    while any(is_running(number) for number in numbers):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    parent.stdout.close()
+
+
+def test_processes_are_forked_when_they_are_needed_and_share_what_is_imported() -> None:
+    with DecodingPool(LIMIT, processes=2) as decoders:
+        decoders.start()
+        assert not decoders._free
+        decoders.decode(GOOD["png RGB"])
+        decoders.decode(GOOD["jpeg L"])
+        (only,) = decoders._free
+        parent = decoders._template
+        assert parent is not None and psutil.Process(only.pid).ppid() == parent.pid
+        # a fork of a process with threads may hang
+        assert psutil.Process(parent.pid).num_threads() == 1
+        own = psutil.Process(only.pid).memory_full_info()
+        assert own.uss < own.rss / 2
+
+
+def test_a_template_that_is_killed_takes_its_processes_along_and_no_image_fails() -> None:
+    with DecodingPool(LIMIT, processes=1) as decoders:
+        decoders.decode(GOOD["png RGB"])
+        (before,), first = decoders._free, decoders._template
+        assert first is not None
+        os.kill(first.pid, signal.SIGKILL)
+        await_end([before.pid])
+        assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
+        assert decoders._template is not first and decoders.budget.in_use == 0
+
+
+def test_a_template_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with DecodingPool(LIMIT, processes=2) as decoders:
+        decoders.decode(GOOD["png RGB"])
+        (only,), first = decoders._free, decoders._template
+        assert first is not None
+        os.kill(first.pid, signal.SIGSTOP)
+        monkeypatch.setattr(forks, "ANSWER_SECONDS", 0.2)
+        only.alive = False
+        decoders._give_back(decoders._take())  # it is ended, which its template does not confirm
+        assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
+        assert decoders._template is not first and not is_running(only.pid)
 
 
 def is_running(process: int) -> bool:
@@ -369,7 +423,7 @@ while True:
 def test_the_sandbox_refuses_files_network_processes_memory_and_time(threads: bool) -> None:
     program = SANDBOXED.replace("THREADS", str(threads))
     # as the decoders have it: a thread's own arena of malloc could grow within the address space that it has reserved
-    variables = {**os.environ, **process.ENVIRONMENT}
+    variables = {**os.environ, **pool.ENVIRONMENT}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
     assert done.stdout == ("a thread works\n" if threads else "") and done.stderr == ""

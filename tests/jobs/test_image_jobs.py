@@ -31,7 +31,7 @@ from strata.queue.queue import Queue
 from strata.store.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end
 from tests.raw_redis import raw_redis
-from tests.slow import slow_store
+from tests.store.slow import slow_store
 
 
 def new_image() -> bytes:

@@ -23,9 +23,9 @@ from models.crops import crop_segment
 from models.items import CaptionRequest, Detection, Failure, Pair, ReadLine, Segment
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core.profiles import StageSettings, load_profile
-from tests import tiny_models
 from tests.checkout import CHECKOUT
-from tests.tiny_models import make
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
 
 Kind = tuple[str, str, Callable[..., None], dict[str, Any]]  # stage, back end, maker, parameters
 REGIONS = "a red car<loc_100><loc_200><loc_499><loc_799>an owl<loc_500><loc_0><loc_999><loc_499>"

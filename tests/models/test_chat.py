@@ -20,6 +20,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 import models.chat.client as chat_client
+import models.chat.server as chat_server
 from bench.fakes.scripted_server import HANG_UP, Reply, good, is_plain, scripted
 from models.base import StageRefused, StageUnavailable, StageUnfit
 from models.chat.backends import OpenAICaptioner, OpenAIComposer
@@ -40,7 +41,7 @@ GOOD = good(" A dog\nis here. ")
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of our own are short; those that a server asks for are kept."""
-    monkeypatch.setattr(chat_client, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(chat_server, "FIRST_PAUSE", 0.01)
 
 
 def request(name: str, image: Image.Image | None = None) -> ComposeRequest:
@@ -260,14 +261,14 @@ def test_a_wrong_key_or_address_is_no_images_fault(status: int) -> None:
 
 @pytest.mark.parametrize("reply", [Reply("", 503), Reply("", 429), Reply("", 500), Reply("?", 400), HANG_UP])
 def test_a_server_in_trouble_is_left_after_two_seconds(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client, "FIRST_PAUSE", 0.5)  # as it is without the fixture
+    monkeypatch.setattr(chat_server, "FIRST_PAUSE", 0.5)  # as it is without the fixture
     with scripted(lambda body: reply) as server:
         stage = composer(server.url, retries=20)
         for _ in range(2):
             started = time.monotonic()
             with pytest.raises(StageUnavailable) as caught:
                 write(stage, [request(str(n)) for n in range(4)])
-            assert time.monotonic() - started < chat_client.PATIENCE + 1
+            assert time.monotonic() - started < chat_server.PATIENCE + 1
             assert not isinstance(caught.value, StageRefused)
 
 
@@ -402,7 +403,7 @@ def test_a_response_that_does_not_end_or_is_too_long_is_no_answer() -> None:
             write(composer(server.url, timeout=1.0, retries=0), [request("one")])
         assert time.monotonic() - began < 60  # and not the 200 s of the page
     with (
-        scripted(lambda _: Reply("x" * (chat_client.MAX_RESPONSE + 1))) as server,
+        scripted(lambda _: Reply("x" * (chat_server.MAX_RESPONSE + 1))) as server,
         pytest.raises(StageUnavailable, match="more than"),
     ):
         write(composer(server.url, retries=0), [request("one")])

@@ -34,11 +34,11 @@ from strata.core.layers.features import FEATURES
 from strata.core.profiles import COMMIT, STAGES_OF, load_profile
 from strata.core.records import RECORD_SCHEMA, ImageReference, ObjectMask, Record, Region, table_to_records
 from strata.core.schemas import JobStatus
-from tests import tiny_models
 from tests.checkout import CHECKOUT
-from tests.hub_server import running_hub
-from tests.tiny_models import make
-from tests.tiny_profiles import WRITTEN, make_checkpoints, write_copy
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
+from tests.models.tiny.tiny_profiles import WRITTEN, make_checkpoints, write_copy
+from tests.servers.hub_server import running_hub
 
 NAMES = ("paper", "modern")
 

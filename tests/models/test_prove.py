@@ -37,10 +37,10 @@ from strata.cli import exits
 from strata.cli.main import main
 from strata.core import FEATURES, STAGES_OF, Check, Profile, Proof, StageSettings, load_profile
 from strata.store import Store, proof_of
-from tests import tiny_models
 from tests.checkout import CHECKOUT
-from tests.tiny_models import make
-from tests.tiny_profiles import make_checkpoints, write_copy
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
+from tests.models.tiny.tiny_profiles import make_checkpoints, write_copy
 
 MODERN = load_profile("modern", PROFILES)
 SETTINGS = StageSettings(backend="stand-in", model="local:none", revision="")

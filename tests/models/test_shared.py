@@ -17,8 +17,8 @@ from models.building import build_stage
 from models.deadlines import DEADLINES, Activity, Flight, Limits
 from models.stages.florence import load_florence
 from strata.core.profiles import StageSettings
-from tests import tiny_models
-from tests.tiny_models import make
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
 
 
 @pytest.fixture(scope="module")

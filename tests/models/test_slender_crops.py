@@ -24,8 +24,8 @@ from models.pipeline import VisionPipeline
 from models.writers import CaptionerStage
 from strata.components import components_folder
 from strata.core import ChatParameters, ImageReference, Record, StageSettings, Status, load_profile
-from tests import tiny_models
-from tests.tiny_models import make
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
 
 SETTINGS = StageSettings(backend="test", model="builtin:test", revision="")
 PROFILES = components_folder() / "models" / "profiles"

@@ -15,10 +15,10 @@ from models.items import ComposeRequest
 from models.pipeline import LlmPipeline, VisionPipeline
 from strata.core.profiles import load_profile
 from strata.core.records import ImageReference, Record
-from tests import tiny_models
 from tests.models.test_profiles import pictures
-from tests.tiny_models import make
-from tests.tiny_profiles import CAPTION, REGIONS, WRITTEN, make_checkpoints, write_copy
+from tests.models.tiny import tiny_models
+from tests.models.tiny.tiny_models import make
+from tests.models.tiny.tiny_profiles import CAPTION, REGIONS, WRITTEN, make_checkpoints, write_copy
 
 NAMES = ("laptop", "small", "modern-vllm")
 

@@ -25,8 +25,8 @@ from models.weights.cache import locate
 from models.weights.hashes import sha256_of
 from strata.core.profiles import StageSettings, load_profile
 from strata.core.records import Caption, ImageReference, Record
-from tests.chat_model import save_sighted_model
 from tests.checkout import CHECKOUT
+from tests.models.tiny.chat_model import save_sighted_model
 
 COLOURS = ("red", "blue", "white")
 SERVE = "from transformers.cli.transformers import main; main()"

@@ -15,7 +15,7 @@ from models.sentences import whole_sentences
 from models.writers import CaptionerStage, ComposerStage
 from strata.components import components_folder
 from strata.core import Caption, ImageReference, Record, StageSettings, Status, load_profile
-from tests.models.guard_cases import CLEANED, CUT, CUT_IN, KEPT, PROMPT, REJECTED
+from tests.models.guards.guard_cases import CLEANED, CUT, CUT_IN, KEPT, PROMPT, REJECTED
 
 PROFILES = components_folder() / "models" / "profiles"
 SETTINGS = StageSettings(backend="test", model="builtin:test", revision="")

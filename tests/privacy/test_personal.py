@@ -18,7 +18,7 @@ from strata.privacy import personal_data
 from strata.snapshots import Selection, Snapshots, read_rows
 from strata.store.store import Store
 from tests.described import described
-from tests.marks import MARK, marked
+from tests.images.marks import MARK, marked
 from tests.planted import plant
 
 FOUND = {

@@ -22,10 +22,10 @@ from strata.queue.connection import connect
 from strata.queue.queue import Queue
 from strata.queue.server_process import find_server
 from strata.store.store import Store
-from tests.certificates import write_certificates
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, write_shard
 from tests.queue.requests import chunk
 from tests.secrets import SECRET
+from tests.servers.certificates import write_certificates
 
 SECONDS = 60.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,15 +59,20 @@ def test_what_was_used_counts_until_all_of_its_piece_is_older_than_the_window(qu
 
 
 def test_what_counts_for_ever_is_freed_by_giving_back_only(queue: Queue) -> None:
-    use = queue.windows.use(TOTAL, KEY, 10, 8)
-    assert use == Use(1, 2, None, 0)
-    assert queue.windows.use(TOTAL, KEY, 10, 3) == Use(0, 2, None, 0)
+    windows = queue.windows
+    assert windows.use_upload(TOTAL, KEY, 10, "a", 8) == Use(1, 2, None, 8)
+    assert windows.use_upload(TOTAL, KEY, 10, "b", 3) == Use(0, 2, None, 0)
     server: Any = raw_redis(queue)
     assert server.ttl(keys.used("total", KEY)) == -1
-    queue.windows.give_back(TOTAL, KEY, use.piece, 8)
-    assert not server.exists(keys.used("total", KEY))
-    queue.windows.give_back(TOTAL, KEY, use.piece, 8)  # a second time there is nothing
-    assert queue.windows.use(TOTAL, KEY, 10, 0).left == 10
+    # an upload counts once, for the key that was first
+    for key in (KEY, "other"):
+        assert windows.use_upload(TOTAL, key, 10, "a", 8)[::3] == (1, 0)
+    assert windows.use(TOTAL, "other", 10, 0).left == 10
+    assert windows.use_upload(TOTAL, "other", 10, "c", 5).counted == 5
+    for _ in range(2):  # a second time there is nothing
+        windows.give_back_uploads(["a", "nobody has sent this"])
+        assert not server.exists(keys.used("total", KEY)) and server.hgetall(keys.STORED).keys() == {"c"}
+        assert windows.use(TOTAL, KEY, 10, 0).left == 10 and windows.use(TOTAL, "other", 10, 0).left == 5
 
 
 def test_a_job_uses_each_of_its_chunks_once(queue: Queue) -> None:
@@ -80,15 +85,15 @@ def test_a_job_uses_each_of_its_chunks_once(queue: Queue) -> None:
     assert windows.use_for(IMAGES, KEY, 12, "j", things)[:2] == (3, 0)
     # of a job that was cancelled only its results count
     for _ in range(2):
-        windows.give_back_for(IMAGES, KEY, "j", but=["a/1"])
+        windows.give_back_for("j", but=["a/1"])
     assert windows.use(IMAGES, KEY, 12, 0).left == 8
 
 
 def test_what_counts_no_longer_is_not_given_back(queue: Queue) -> None:
     plant(queue, IMAGES, p0=5)
     server: Any = raw_redis(queue)
-    server.hset(keys.charged("j"), "a/0", "17:4")  # long ago
-    queue.windows.give_back_for(IMAGES, KEY, "j")
+    server.hset(keys.charged("j"), "a/0", f"17:4:{keys.used('images', KEY)}")  # long ago
+    queue.windows.give_back_for("j")
     assert queue.windows.use(IMAGES, KEY, 10, 0).left == 5
 
 
@@ -97,28 +102,34 @@ def test_what_counts_no_longer_is_not_given_back(queue: Queue) -> None:
 def test_never_more_than_the_quota_is_used(valkey_url: str, steps: list[tuple[str, int]]) -> None:
     queue = Queue(valkey_url)
     raw_redis(queue).flushall()
-    used: list[int] = []
-    for step, amount in steps:
+    used: dict[str, int] = {}
+    for number, (step, amount) in enumerate(steps):
         if step == "use":
-            use = queue.windows.use(TOTAL, KEY, 10, amount)
-            assert use.had == (sum(used) + amount <= 10)
-            used += [amount] * use.had
+            use = queue.windows.use_upload(TOTAL, KEY, 10, str(number), amount)
+            assert use.had == (sum(used.values()) + amount <= 10) and use.counted == amount * use.had
+            used |= {str(number): amount} if use.had else {}
         elif used:
-            queue.windows.give_back(TOTAL, KEY, 0, used.pop())
-        assert queue.windows.use(TOTAL, KEY, 10, 0).left == 10 - sum(used)
+            queue.windows.give_back_uploads([used.popitem()[0]])
+        assert queue.windows.use(TOTAL, KEY, 10, 0).left == 10 - sum(used.values())
 
 
 # money
 
 
 def test_the_money_of_a_key_is_that_of_all_its_jobs(jobs: Jobs) -> None:
-    ledger = jobs.ledger
+    ledger, server = jobs.ledger, cast(Any, raw_redis(jobs.queue))
     for job in ("j", "k"):
         ledger.begin(job, None, new=True, key_id=KEY)
+        server.hset(keys.ACTIVE, job, "batch:1:")
     ledger.begin("free", None, new=True, key_id="other")
     ledger.allow({KEY: 0.000_5, "other": None})
     assert ledger.reserve("j", "a", "a#1", Cost(tokens=1, money=300)) == "granted"
+    # the other job may give something back; one that has ended gives nothing
+    assert ledger.reserve("k", "b", "b#1", Cost(tokens=1, money=201)) == "later"
+    server.hdel(keys.ACTIVE, "j")
     assert ledger.reserve("k", "b", "b#1", Cost(tokens=1, money=201)) == "refused"
+    assert not server.exists(f"{keys.RESERVING}{KEY}")
+    server.hset(keys.ACTIVE, "j", "batch:1:")
     assert ledger.reserve("free", "b", "b#1", Cost(tokens=1, money=10**9)) == "granted"
     assert ledger.remaining("k") == f"0.0002 of 0.0005 in money that the key {KEY} may spend a day"
     # another chunk of the same job is in flight, and may give something back
@@ -126,6 +137,8 @@ def test_the_money_of_a_key_is_that_of_all_its_jobs(jobs: Jobs) -> None:
     ledger.settle("a", bill("j", "a#1", 50))  # 100 millionths
     ledger.settle("a", bill("j", "a#1", 50))
     assert ledger.reserve("k", "b", "b#1", Cost(tokens=1, money=400)) == "granted"
+    assert ledger.reserve("j", "c", "c#1", Cost(tokens=1, money=1)) == "later"
+    ledger.settle("b", bill("k", "b#1", 200))  # all of it was spent
     assert ledger.reserve("j", "c", "c#1", Cost(tokens=1, money=1)) == "refused"
     ledger.allow({KEY: None})
     assert ledger.reserve("j", "c", "c#1", Cost(tokens=1, money=10**9)) == "granted"
@@ -142,6 +155,27 @@ def test_what_is_restored_does_not_count_for_the_key(jobs: Jobs) -> None:
     ledger.settle("a", bill("j", "a#1", 200))  # the worker tells the same once more
     ledger.settle("b", bill("j", "b#1", 50))  # 100 that are spent now
     assert ledger.remaining("j") == f"0.9995 of 1 in money and 0.0004 of 0.0005 {of_key}"
+
+
+def test_what_is_given_back_is_taken_from_the_pieces_in_which_it_was_counted(queue: Queue, jobs: Jobs) -> None:
+    ledger, server = jobs.ledger, cast(Any, raw_redis(queue))
+    ledger.begin("j", None, new=True, key_id=KEY)
+    ledger.allow({KEY: 0.001})
+    assert ledger.reserve("j", "a", "a#1", Cost(tokens=1, money=300)) == "granted"
+    # a piece of the time passes: what was counted now was counted in the piece before
+    window = keys.used(MONEY.name, KEY)
+    ((piece, amount),) = server.hgetall(window).items()
+    before = str(int(piece) - 1)
+    server.hdel(window, piece)
+    server.hset(window, before, amount)
+    server.hset(keys.ledger("j"), "pieces:a#1", f"{before}:{amount}")
+    assert ledger.reserve("j", "a", "a#1", Cost(tokens=1, money=400)) == "granted"
+    assert ledger.reserve("j", "b", "b#1", Cost(tokens=1, money=200)) == "granted"
+    ledger.settle("a", bill("j", "a#1", 25))  # 50 of 400
+    assert server.hgetall(window) == {before: "50", piece: "200"}  # the other chunk's are all there
+    ledger.settle("b", bill("j", "b#1", 0))
+    assert server.hgetall(window) == {before: "50"}
+    assert ledger.remaining("j").startswith("0.00095 of 0.001 in money that the key")
 
 
 def test_a_key_and_a_budget_both_hold(queue: Queue, jobs: Jobs) -> None:

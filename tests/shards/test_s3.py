@@ -41,11 +41,11 @@ from strata.store.part_format import BrokenPart
 from strata.store.part_paths import LOCK, Part
 from strata.store.parts import PartsOf
 from strata.store.store import Store
-from tests.buckets import end_session, fresh_sessions, s3_server
 from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import jpeg, wait_for_end, write_shard
 from tests.pinned import pin
 from tests.secrets import SECRET
+from tests.servers.buckets import end_session, fresh_sessions, s3_server
 from tests.service import Service, running_service
 
 SHARD = Path(__file__).resolve().parents[2] / "samples" / "shards" / "00000.tar"

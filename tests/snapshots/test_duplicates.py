@@ -6,22 +6,27 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageEnhance
 
 from strata.cli import exits
 from strata.core.records import Description, Sentence
 from strata.data.picture_hashes import PictureHasher, hash_pictures
+from strata.images.hashes import THUMBNAIL_BYTES, thumbnail_of
 from strata.snapshots import Cleaning, OwnFiles, Selection, Snapshots
 from strata.snapshots.duplicates import pictures as pictures_module
 from strata.snapshots.duplicates import vectors as vectors_module
+from strata.snapshots.duplicates.alignment import LEAST_LIKENESS, likeness
+from strata.snapshots.duplicates.arrays import RowArray
 from strata.snapshots.duplicates.benchmarks import read_benchmarks, write_benchmarks
 from strata.snapshots.duplicates.clusters import kept_of
 from strata.snapshots.duplicates.pictures import PictureHashes, SameError, found_in, same_pictures
+from strata.snapshots.duplicates.thumbnails import planes_of
 from strata.snapshots.duplicates.vectors import alike_vectors
 from strata.snapshots.selection import SelectionError
 from strata.store.feature_parts import MissingFeatures
@@ -111,19 +116,53 @@ def unit(rows: int, seed: int = 0) -> np.typing.NDArray[np.float16]:
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float16)
 
 
+Array = np.typing.NDArray[Any]
+
+
+def near(queries: Array, database: Array | None, least: float, most: int = 16) -> set[tuple[int, int]]:
+    """The pairs of vectors that are near each other; those of one table once."""
+    found = alike_vectors(RowArray(queries), None if database is None else RowArray(database), least, most)
+    pairs = {pair for ones, others in found for pair in zip(ones.tolist(), others.tolist(), strict=True)}
+    return {(min(pair), max(pair)) for pair in pairs} if database is None else pairs
+
+
 def test_many_vectors_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit(3000)
     vectors[[7, 70, 700, 2999]] = vectors[[1, 2, 3, 4]]
     vectors[5] = 0  # an image without one
-    few = set(alike_vectors(vectors, None, 0.98))
+    few = near(vectors, None, 0.98)
     assert few == {(1, 7), (2, 70), (3, 700), (4, 2999)}
     others = np.concatenate([unit(50, 1), vectors[:3]])
-    asked = set(alike_vectors(others, vectors, 0.98))
+    asked = near(others, vectors, 0.98)
     assert asked == {(50, 0), (51, 1), (51, 7), (52, 2), (52, 70)}
     monkeypatch.setattr(vectors_module, "FEW", 100)
-    assert set(alike_vectors(vectors, None, 0.98)) == few
-    assert set(alike_vectors(others, vectors, 0.98)) == asked
-    assert list(alike_vectors(vectors[:0], None, 0.9)) == list(alike_vectors(vectors, vectors[:0], 0.9)) == []
+    assert near(vectors, None, 0.98) == few
+    assert near(others, vectors, 0.98) == asked
+    assert near(vectors[:0], None, 0.9) == near(vectors, vectors[:0], 0.9) == set()
+
+
+@pytest.mark.parametrize("few", [1, 10_000])
+def test_the_nearest_vectors_are_kept(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors_module, "FEW", few)
+    monkeypatch.setattr(vectors_module, "PROBES", 100)  # all lists
+    monkeypatch.setattr(vectors_module, "AT_ONCE", 700)
+    queries, database = unit(30, 3), unit(200, 4)
+    cosines = queries.astype(np.float32) @ database.astype(np.float32).T
+    least = float(np.quantile(cosines, 0.9))
+    wanted = {
+        (row, int(column))
+        for row in range(30)
+        for column in np.argsort(-cosines[row])[:5]
+        if cosines[row, column] >= least
+    }
+    assert near(queries, database, least, 5) == wanted
+
+
+def test_pictures_of_a_list_may_be_there_twice() -> None:
+    none = np.zeros((6, 16), np.uint16)
+    listed = PictureHashes([*"aabcde"], none, np.zeros(6, np.int64))
+    rows = PictureHashes([*"xeda"], none[:4], np.zeros(4, np.int64))
+    assert found_in(rows, listed, "bytes").tolist() == [-1, 5, 4, 0]
 
 
 @settings(max_examples=30)
@@ -158,15 +197,82 @@ def test_many_hashes_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) ->
     assert same_pictures(hashes, "near", bits=48).tolist() == few.tolist()
 
 
-def test_a_picture_that_lost_its_edge_is_found(store: Store, tmp_path: Path) -> None:
+def test_copies_without_an_edge_or_with_other_colours_are_found(store: Store, tmp_path: Path) -> None:
     sides = [(0, 0, 304, 228), (16, 12, 320, 240), (8, 6, 312, 234)]
-    images = [saved(ONE), *(saved(ONE.crop(side)) for side in sides), saved(OTHER)]
+    changed = [saved(ONE.crop(side)) for side in sides]
+    changed += [saved(recoloured(ONE, factor)) for factor in (0.7, 1.3)]
+    changed.append(saved(recoloured(ONE.crop(sides[1]), 0.8).transpose(MIRRORED)))
+    images = [saved(ONE), *changed, saved(OTHER)]
     parts = plant(store, tmp_path, images)
-    assert chosen(store, tmp_path, parts, same="cropped", bits=48) == [0, 4]
+    assert chosen(store, tmp_path, parts, same="cropped") == [0, len(images) - 1]
     assert len(chosen(store, tmp_path, parts, same="mirrored")) > 2
-    # whichever comes first: a crop is found by the whole picture too
-    (again,) = [plant(store, tmp_path, images[::-1])]
-    assert chosen(store, tmp_path / "other", again, same="cropped", bits=48) == [0, 1]
+    # whichever comes first
+    again = plant(store, tmp_path, images[::-1])
+    assert chosen(store, tmp_path / "other", again, same="cropped") == [0, 1]
+
+
+def recoloured(image: Image.Image, factor: float) -> Image.Image:
+    """With a hue that is turned by 14 degrees, and other saturation, brightness and contrast."""
+    hue, *others = image.convert("HSV").split()
+    image = Image.merge("HSV", (hue.point(lambda at: (at + 10) % 256), *others)).convert("RGB")
+    for enhance in (ImageEnhance.Color, ImageEnhance.Brightness, ImageEnhance.Contrast):
+        image = enhance(image).enhance(factor)
+    return image
+
+
+def thumbnails(*images: Image.Image) -> Array:
+    return planes_of(np.stack([np.frombuffer(thumbnail_of(image), np.uint8) for image in images]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(0, 11)] * 4), st.floats(0.67, 1.33))
+def test_a_copy_is_like_its_original_and_no_other(seed: int, cut: tuple[int, int, int, int], factor: float) -> None:
+    random = np.random.default_rng(seed)
+    image, other = (
+        Image.fromarray(random.integers(40, 200, (9, 9, 3), np.uint8)).resize((224, 224), Image.Resampling.BICUBIC)
+        for _ in range(2)
+    )
+    # up to 5 % of width and height are cut off
+    left, top, right, bottom = cut[0], cut[1], 224 - cut[2] * (11 - cut[0]) // 11, 224 - cut[3] * (11 - cut[1]) // 11
+    copy = recoloured(image.crop((left, top, right, bottom)), factor)
+    ones, others = thumbnails(image, copy), thumbnails(copy, image)
+    assert likeness(ones, others).min() >= LEAST_LIKENESS + 0.1
+    assert likeness(ones, thumbnails(other, other)).max() < LEAST_LIKENESS - 0.3
+    assert likeness(ones[:0], others[:0]).tolist() == []
+
+
+def page(seed: int) -> Image.Image:
+    """A page of text: paragraphs of words in one column."""
+    random = np.random.default_rng(seed)
+    found = Image.new("RGB", (600, 800), "white")
+    draw, top = ImageDraw.Draw(found), 60
+    while top < 720:
+        lines = int(random.integers(1, 9))
+        for line in range(lines):
+            left, end = 60, 540 if line + 1 < lines else int(random.integers(120, 540))
+            while left < end and top < 740:
+                width = int(random.integers(8, 60))
+                draw.rectangle((left, top, min(left + width, 540), top + 5), fill="black")
+                left += width + 6
+            top += 14
+        top += 10
+    return found
+
+
+def sky(angle: float, cloud: int) -> Image.Image:
+    """A slope of brightness, with a faint cloud somewhere."""
+    across, down = np.meshgrid(np.linspace(-1, 1, 200), np.linspace(-1, 1, 200))
+    light = 128 + 60 * (across * np.cos(angle) + down * np.sin(angle))
+    light[cloud : cloud + 40, cloud : cloud + 60] += 3
+    return Image.fromarray(light.clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    "images", [[page(seed) for seed in range(3)], [sky(0, 20), sky(1, 100), sky(2, 60)]], ids=["pages", "skies"]
+)
+def test_pictures_of_one_make_are_not_one(images: list[Image.Image], store: Store, tmp_path: Path) -> None:
+    parts = plant(store, tmp_path, [saved(image) for image in images])
+    assert chosen(store, tmp_path, parts, same="cropped") == [0, 1, 2]
 
 
 def test_what_is_not_there_cannot_be_compared() -> None:
@@ -177,9 +283,10 @@ def test_what_is_not_there_cannot_be_compared() -> None:
     with pytest.raises(SameError, match="mirror"):
         same_pictures(full, "mirrored")
     mirrored = PictureHashes(["a", "b"], hashes.pdq, hashes.quality, 0, [b"", b""], hashes.pdq)
-    with pytest.raises(SameError, match="windows"):
+    with pytest.raises(SameError, match="thumbnails"):
         same_pictures(mirrored, "cropped")
-    whole = dataclasses.replace(mirrored, windows=hashes.pdq[:, None])
+    whole = dataclasses.replace(mirrored, thumbnails=RowArray(np.zeros((2, THUMBNAIL_BYTES), np.uint8)))
+    assert same_pictures(whole, "cropped").tolist() == [0, 1]
     with pytest.raises(SameError, match="embeddings"):
         same_pictures(whole, "embedding", 0.9)
 
@@ -232,7 +339,9 @@ def test_embeddings_of_benchmarks_are_those_of_the_rows_profile(store: Store, be
     again = read_benchmarks(file, file.read_bytes())
     assert again.names == embedded.names and again.way == profile.feature_ways()["embedding"]
     assert again.hashes.vectors is not None and embedded.hashes.vectors is not None
-    assert np.array_equal(again.hashes.vectors, embedded.hashes.vectors)
+    assert np.array_equal(again.hashes.vectors[:], embedded.hashes.vectors[:])
+    assert again.hashes.thumbnails is not None and found.hashes.thumbnails is not None
+    assert np.array_equal(again.hashes.thumbnails[:], found.hashes.thumbnails[:])
     assert np.array_equal(again.hashes.pdq, found.hashes.pdq) and again.hashes.pixels == found.hashes.pixels
     hasher = PictureHasher(store, "embedding", tmp_path / "cache")
     selection = Selection.model_validate({"same": "embedding", "alike": 0.999, "files": (("without", "0" * 64),)})

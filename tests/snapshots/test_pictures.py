@@ -15,6 +15,7 @@ from PIL import Image
 
 from strata.core.records import ImageReference, Record
 from strata.data.picture_hashes import PictureHasher
+from strata.shards import shard_stamp
 from strata.snapshots.duplicates.pictures import MOST_DIFFERENT, PictureHashes, same_pictures
 from strata.snapshots.selection import Selection, SelectionError
 from strata.snapshots.snapshot import Snapshot
@@ -50,6 +51,7 @@ def write_images(store: Store, folder: Path, images: list[bytes], identity: str 
     """A part whose rows have these images, one after the other in one file."""
     path, records, offset = folder / f"{identity}.bin", [], 0
     path.write_bytes(b"".join(images))
+    store.keep_identity(shard_stamp(str(path)), identity)  # as if it were a tar of which it was read
     for number, data in enumerate(images):
         image = ImageReference(uri=str(path), offset=offset, size=len(data))
         records.append(described(f"{identity[0]}{number}").model_copy(update={"image": image}))
@@ -96,6 +98,15 @@ def test_images_that_cannot_be_read_count_each(store: Store, tmp_path: Path) -> 
     hashes = PictureHasher(store, "near", tmp_path / "cache").hashes(made.parts, made.rows())
     assert hashes.unread == 2 and len(set(hashes.sha256)) == 2
     assert same_pictures(hashes, "near").tolist() == [0, 1]
+
+
+def test_images_of_a_replaced_tar_are_not_read(store: Store, tmp_path: Path) -> None:
+    one, other = (saved(photograph(name)) for name in NAMES)
+    part = write_images(store, tmp_path, [one, other])
+    made = Snapshots(store).create("all", [part], Selection())
+    (tmp_path / f"{'a' * 16}.bin").write_bytes(one + one + other)
+    hashes = PictureHasher(store, "near", tmp_path / "cache").hashes(made.parts, made.rows())
+    assert hashes.unread == 2 and same_pictures(hashes, "near").tolist() == [0, 1]
 
 
 def test_no_picture_is_on_both_sides_of_a_split(store: Store, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from strata.store import file_system, storages
 from strata.store.index_rows import IndexRow
 from strata.store.storage_errors import is_transient, reason_of, storage_fault
 from strata.store.store import Store
-from tests.buckets import fresh_sessions
 from tests.fakes import FAKE_PROFILE, FakeMachine
+from tests.servers.buckets import fresh_sessions
 
 LONG = 60.0  # seconds: less than the libraries' own limits
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize
 
 from strata.data import Mixture, SampleError, SampleReader, Skipped, TooManySkipped
-from tests.squares import tiny_mixture
-from tests.tiny_training import make_start, tiny_config
+from tests.training.tiny.squares import tiny_mixture
+from tests.training.tiny.tiny_training import make_start, tiny_config
 from training.changes import ChangedRun, RunRecord
 from training.config import Config, ConfigError
 from training.inputs.collation import Collator, limit_images, shrunk

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from strata.data import Mixture
 from strata.data.mixtures import Share
-from tests.squares import Squares, tiny_mixture
-from tests.tiny_training import tiny_config
+from tests.training.tiny.squares import Squares, tiny_mixture
+from tests.training.tiny.tiny_training import tiny_config
 from training.changes import FIXED, FREE, ChangedRun, RunRecord
 from training.config import Config, LoraTable, OptimizerTable, QuestionsTable, Table, WindowsTable
 from training.splits import split

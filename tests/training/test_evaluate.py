@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.tiny_training import make_start, tiny_config
+from tests.training.tiny.tiny_training import make_start, tiny_config
 from training.config import ConfigError, QuestionsTable
 from training.evaluation.held_out import Question, evaluate, load_questions, scores_of
 

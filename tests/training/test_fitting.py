@@ -12,7 +12,7 @@ from PIL import Image
 from strata.cli import exits
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
-from tests.tiny_training import make_start, tiny_config
+from tests.training.tiny.tiny_training import make_start, tiny_config
 from training.config import QuestionsTable
 from training.evaluation.held_out import Answerer, Question
 

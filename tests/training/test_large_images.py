@@ -26,9 +26,9 @@ from strata.data import Mixture, SampleError
 from strata.data.sources.missing_files import Missing
 from strata.data.sources.samples import RawSample
 from tests.checkout import CHECKOUT
-from tests.squares import tiny_mixture
-from tests.tiny_training import make_start, tiny_config
 from tests.training.test_chat_templates import llava_processor
+from tests.training.tiny.squares import tiny_mixture
+from tests.training.tiny.tiny_training import make_start, tiny_config
 from training.config import Config, ConfigError, load_config
 from training.inputs.collation import limit_images
 from training.inputs.lengths import check_longest, longest_line, tokens_of

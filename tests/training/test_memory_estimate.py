@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoModelForImageTextToText, LlavaConfig, Qwen3VLConfig
 
-from tests.squares import tiny_mixture
-from tests.tiny_training import make_start, tiny_config
+from tests.training.tiny.squares import tiny_mixture
+from tests.training.tiny.tiny_training import make_start, tiny_config
 from training import train as job
 from training.config import Config, ConfigError, load_config
 from training.memory_estimate import (

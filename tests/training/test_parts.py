@@ -18,8 +18,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from strata.data.reader import SampleReader
 from tests.cli.test_cli import code_of
-from tests.squares import keys_and_lengths, tiny_mixture
-from tests.tiny_training import make_start, tiny_config
+from tests.training.tiny.squares import keys_and_lengths, tiny_mixture
+from tests.training.tiny.tiny_training import make_start, tiny_config
 from training.batches import Batches, text_length
 from training.config import Config, ConfigError, LoraTable
 from training.inputs.windows import check_several_images, windows_of

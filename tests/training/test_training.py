@@ -21,9 +21,9 @@ from strata.data.reader import SampleReader
 from strata.data.sources.files import conversation_source
 from strata.errors import StrataError
 from tests.checkout import CHECKOUT
-from tests.public_sets import mix
-from tests.squares import tiny_mixture
-from tests.tiny_training import make_start, tiny_config
+from tests.data.public_sets import mix
+from tests.training.tiny.squares import tiny_mixture
+from tests.training.tiny.tiny_training import make_start, tiny_config
 from training import train as job
 from training.ablation.held_out import describe
 from training.batches import Batches
@@ -55,7 +55,7 @@ def whole(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(start: Path, whole: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.tiny_training", str(tmp_path), str(start), "8"]
+    command = [sys.executable, "-m", "tests.training.tiny.tiny_training", str(tmp_path), str(start), "8"]
     killed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=False)
     assert killed.returncode == -9, killed.stderr.decode()[-2000:]
     assert losses(tmp_path)[-1]["step"] == 8

@@ -16,10 +16,10 @@ from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from transformers import AutoModelForImageTextToText, LlavaConfig, Qwen2_5_VLConfig, Qwen3VLConfig
 
 from tests.checkout import CHECKOUT
-from tests.containers import free_port
-from tests.squares import tiny_mixture
-from tests.tiny_training import make_start
-from tests.two_ranks import two_ranks_config
+from tests.servers.containers import free_port
+from tests.training.tiny.squares import tiny_mixture
+from tests.training.tiny.tiny_training import make_start
+from tests.training.tiny.two_ranks import two_ranks_config
 from training.config import ConfigError
 from training.losses import LossLog
 from training.parts import name_present_layers
@@ -30,7 +30,7 @@ from training.train import train
 def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     start = make_start(tmp_path)
     run = subprocess.run(
-        [sys.executable, "-m", "tests.two_ranks", str(tmp_path / "two"), str(start)],
+        [sys.executable, "-m", "tests.training.tiny.two_ranks", str(tmp_path / "two"), str(start)],
         env={**os.environ, "MASTER_PORT": str(free_port())},
         cwd=CHECKOUT,
         capture_output=True,

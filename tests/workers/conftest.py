@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from strata.jobs.jobs import Jobs
-from tests.machines import scheduling
+from tests.workers.programs.machines import scheduling
 
 
 @pytest.fixture

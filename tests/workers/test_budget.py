@@ -25,9 +25,9 @@ from strata.core.records import Record, Status
 from strata.core.schemas import Budget, JobStatus, JobView
 from strata.store.part_format import Footer
 from strata.store.store import Store
-from tests.chat_model import save_chat_model
-from tests.chat_server import CURSED
 from tests.fakes import jpeg, write_shard
+from tests.models.tiny.chat_model import save_chat_model
+from tests.servers.chat_server import CURSED
 
 PROFILE = """
 chunk_size = 16
@@ -109,7 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (profiles / "chat.toml").write_text(text)
     (profiles / "again.toml").write_text(text.replace('revision = "1"', 'revision = "2"'))
     model = save_chat_model(folder / "model")
-    command = ["-m", "tests.chat_server", "--model", str(model), "--port", str(port), "--spent", str(spent)]
+    command = ["-m", "tests.servers.chat_server", "--model", str(model), "--port", str(port), "--spent", str(spent)]
     server = Process([*command, "--trouble", "0.25"], {}, folder / "server.log")
     settings = {
         "STRATA_PROFILES_DIR": str(profiles),
@@ -118,7 +118,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     }
     workers = [["--groups", "index,vision"], ["--groups", "llm"], ["--groups", "llm"]]
     try:
-        with Fleet(folder / "fleet", str(shards), workers, settings, "tests.chat_worker") as fleet:
+        with Fleet(folder / "fleet", str(shards), workers, settings, "tests.workers.programs.chat_worker") as fleet:
             fleet.wait_ready(TIMEOUT)
             wait_for_server(port)
             with Client(fleet.url) as client:

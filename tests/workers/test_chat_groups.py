@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import models.chat.client as chat_client
+import models.chat.server as chat_server
 from bench.fakes.scripted_server import Reply, good, is_plain, scripted
 from models.base import StageUnavailable
 from models.pipeline import LlmPipeline, VisionPipeline
@@ -115,7 +115,7 @@ def pipeline() -> VisionPipeline:
 def test_captions_and_crops_go_back_to_their_image_and_are_paid_once(
     pipeline: VisionPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_client, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(chat_server, "FIRST_PAUSE", 0.01)
     down = {"crops": True}
     asked: list[str] = []
 

@@ -21,7 +21,7 @@ from strata.core.records import Status
 from strata.data.exports import PROVENANCE, Request, export
 from strata.errors import InvalidInput
 from strata.snapshots import Cleaning, Selection, Snapshots, Verification, read_rows
-from strata.store.feature_parts import FeatureReader, MissingFeatures, kinds_of
+from strata.store.feature_parts import FeatureReader, MissingFeatures, keep_kind, kinds_of
 from strata.store.part_paths import Part
 from strata.store.store import Store
 from tests.cli.test_cli import code_of
@@ -90,6 +90,10 @@ def test_values_of_images(store: Store, tmp_path: Path) -> None:
     # `strata verify --all` reads them as all parts
     report = Verification(store)
     assert report.run(report.paths()).intact and report.report.parts == 1 + len(kinds_of(store))
+    # what an earlier version has computed is passed over
+    earlier = next(kind for kind in kinds_of(store) if kind.stage == "hash")
+    keep_kind(store, earlier.model_copy(update={"way": "0" * 16, "fingerprint": "0" * 16}))
+    assert FeatureReader(store).read(part, "hash", ["quality"]).num_rows == 4
 
 
 def test_images_without_values_keep_their_neighbours(store: Store, tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ from strata.store.provenance import Provenance, fingerprints_of, provenance_of
 from strata.store.store import Store
 from tests.checkout import CHECKOUT
 from tests.fakes import wait_for_end
-from tests.keep_store import DAMAGED, IMAGES, MODIFIED, SHARD
 from tests.service import running_service
+from tests.store.keep_store import DAMAGED, IMAGES, MODIFIED, SHARD
 from workers.indexer import Indexer
 from workers.leases import Leases
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.fakes.scripted_server import Reply, ScriptedServer, good, scripted
 from tests.service import Service
-from tests.workers.test_step_aside import PROFILE, service, submit, wait_until, workers_of, write_chat_profile
+from tests.workers.faults.test_step_aside import PROFILE, service, submit, wait_until, workers_of, write_chat_profile
 
 __all__ = ["service"]  # a fixture
 IMAGES = 8  # in one chunk, of which two are computed together

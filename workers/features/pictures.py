@@ -13,7 +13,7 @@ from models.items import Failure
 from strata.core import Profile
 from strata.errors import InvalidInput
 from strata.images import ImageError, decode, shrunk
-from strata.snapshots import Benchmarks
+from strata.snapshots import Benchmarks, RowArray
 
 AT_ONCE = 16  # pictures in memory
 
@@ -42,4 +42,4 @@ def embed_pictures(benchmarks: Benchmarks, profile: Profile, max_pixels: int) ->
         found += [None if one is None or isinstance(one, Failure) else one["embedding"] for one in made]
     width = max((len(vector) for vector in found if vector is not None), default=0)
     vectors = np.array([np.zeros(width, np.float16) if vector is None else vector for vector in found], np.float16)
-    return replace(benchmarks, hashes=replace(benchmarks.hashes, vectors=vectors), way=way)
+    return replace(benchmarks, hashes=replace(benchmarks.hashes, vectors=RowArray(vectors)), way=way)

@@ -22,7 +22,8 @@ import lance
 import pyarrow.parquet as pq
 import webshart
 
-from bench.peers.scripts.stage import BATCH, options
+from bench.peers.scripts.options import options
+from bench.peers.scripts.stage import BATCH
 
 CHUNK = 128  # images, as many as Strata's chunks have here
 BUFFER = 50  # rows that the orchestrator writes at once: of a job of 64 images, too, and whole at the end of the others

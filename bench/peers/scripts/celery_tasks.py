@@ -16,8 +16,8 @@ from typing import Any
 
 import celery
 
+from bench.peers.scripts.options import options
 from bench.peers.scripts.pool import run
-from bench.peers.scripts.stage import options
 
 URL, GIVEN = "PEER_REDIS", "PEER_OPTIONS"
 app: Any = celery.Celery("peer", broker=os.environ[URL].replace("unix://", "redis+socket://"))

@@ -9,7 +9,8 @@ from typing import Any
 import daft
 from daft import DataType, col
 
-from bench.peers.scripts.stage import BATCH, describe_batch, images_of, options
+from bench.peers.scripts.options import options
+from bench.peers.scripts.stage import BATCH, describe_batch, images_of
 
 IMAGE = DataType.struct({"key": DataType.string(), "data": DataType.binary()})
 

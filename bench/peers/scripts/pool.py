@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.peers.scripts.stage import BATCH, describe_batch, images_of, options
+from bench.peers.scripts.options import options
+from bench.peers.scripts.stage import BATCH, describe_batch, images_of
 
 
 def run(shard: Path, given: Namespace) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import ray
 
-from bench.peers.scripts.stage import BATCH, describe_batch, images_of, options
+from bench.peers.scripts.options import options
+from bench.peers.scripts.stage import BATCH, describe_batch, images_of
 
 
 def read(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -23,21 +23,6 @@ from bench.peers.scripts import demo
 BATCH = 32  # images of one call
 
 
-def options(description: str | None) -> argparse.Namespace:
-    """What all scripts are told."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--shards", type=Path, required=True, help="folder with tars")
-    parser.add_argument("--out", type=Path, required=True, help="folder for Parquet files: key, caption")
-    parser.add_argument("--calls", type=Path, required=True, help="folder for the notes of calls")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=0.0, help="what an image costs")
-    parser.add_argument("--demo", action="store_true", help="the demo's real stages")
-    given = parser.parse_args()
-    for folder in (given.out, given.calls):
-        folder.mkdir(parents=True, exist_ok=True)
-    return given
-
-
 def images_of(shard: Path) -> Iterator[tuple[str, bytes]]:
     """The keys and bytes of a tar's images."""
     with tarfile.open(shard) as tar:

@@ -16,7 +16,7 @@ from strata.images import picture_hash
 
 
 class PictureHash(Stage[Image.Image, Columns]):
-    """The hash of the pixels, and PDQ hashes of the picture and of its mirror image (`strata.images.hashes`)."""
+    """The hash of the pixels, PDQ hashes of the picture and its mirror image, a thumbnail (`strata.images.hashes`)."""
 
     name: ClassVar[str] = "hash"
 

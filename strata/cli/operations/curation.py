@@ -29,7 +29,7 @@ Limit = Annotated[int, typer.Option(min=1, help="Most rows that are shown.")]
 def hashes(pictures: Pictures, out: Out, profile: Embedding = None) -> None:
     """Hash the pictures of benchmarks, for `snapshot create --without FILE`.
 
-    The file has hashes and no picture. With --profile it has embeddings too, for `--same embedding`.
+    The file has hashes and thumbnails of 32 × 32 pixels. With --profile it has embeddings too, for `--same embedding`.
     """
     from strata.data import hash_pictures, picture_files
     from strata.snapshots import write_benchmarks

@@ -7,7 +7,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,10 +23,12 @@ from strata.cli.terminal import (
     Metadata,
     Money,
     Moved,
+    OpenLineage,
     Prompt,
     StoreUri,
     Tokens,
     Variants,
+    tell,
 )
 from strata.components import load
 from strata.errors import InvalidInput
@@ -72,6 +74,7 @@ def run(
     actors: Actors = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    openlineage: OpenLineage = None,
     as_json: AsJson = False,
     folder: Annotated[Path | None, typer.Option("--run-folder", hidden=True)] = None,
 ) -> None:
@@ -91,7 +94,7 @@ def run(
     # the job that a process before this one has begun, a job by its id, or a new one
     begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
     target = begun or _known(targets, sources) or _asked(targets, settings, texts, metadata, budget, (sources, where))
-    raise typer.Exit(_run(settings, target, options, folder, as_json, begun is None))
+    raise typer.Exit(_run(settings, target, options, (folder, as_json, begun is None), openlineage))
 
 
 def _options(engine: str, in_turn: bool, folder: Path | None, address: str | None, pools: Any) -> Any:
@@ -164,41 +167,62 @@ def stored_view(store: str, job_id: str) -> JobView:
     raise NotFound(f"the store has no job {job_id[:100]!r} that has ended or is run by `strata run`")
 
 
-def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_json: bool, tells: bool) -> int:
-    """Run a job, show its progress, and return the exit code."""
+def _run(
+    settings: Settings, target: Any, options: Any, how: tuple[Path | None, bool, bool], openlineage: str | None
+) -> int:
+    """Run a job, show its progress, and return the exit code.
+
+    how: the folder of a run that is watched, whether JSON is printed, and whether the job is new to the user.
+    openlineage: who is told of its beginning and its end; None: whom the environment names.
+    """
+    from strata.core import JobStatus
+    from strata.lineage import told_jobs
+
+    folder, as_json, tells = how
+    start = load("workers.engines.start", "workers")
+    views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
+    with told_jobs(openlineage, tell) as watch:
+        job = start.opened(settings, target, options, views.put)
+        if folder is not None:
+            (folder / "job").write_text(job.request.id, encoding="utf-8")
+        if tells and not as_json:
+            print(job.request.id, flush=True)
+        if tells:
+            watch(job.store, job.request, JobStatus.IN_PROGRESS)
+        _end_on_signals(job)
+        end = _followed(lambda: start.computed(job, settings, options), views, job, folder)
+        if type(end).__name__ == "WorkInterrupted":
+            print(f"strata: the run has ended; go on with `strata run {job.request.id}`", file=sys.stderr)
+            return INTERRUPTED
+        if isinstance(end, BaseException):
+            raise end
+        watch(job.store, job.request, end.status)
+    if as_json:
+        print(end.model_dump_json())
+    return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0
+
+
+def _followed(
+    compute: Callable[[], Any], views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None
+) -> Any:
+    """Compute in a thread and show the progress; returns the job as it has ended, or the error that has ended it."""
     from rich.console import Console
 
     from strata.cli.rendering import records as render
 
-    start = load("workers.engines.start", "workers")
-    views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
-    job = start.opened(settings, target, options, views.put)
-    if folder is not None:
-        (folder / "job").write_text(job.request.id, encoding="utf-8")
-    if tells and not as_json:
-        print(job.request.id, flush=True)
-    _end_on_signals(job)
     ends: list[Any] = []
 
-    def compute() -> None:
+    def work() -> None:
         try:
-            ends.append(start.computed(job, settings, options))
+            ends.append(compute())
         except BaseException as error:
             ends.append(error)
         finally:
             views.put(None)
 
-    threading.Thread(target=compute, name="run", daemon=True).start()
+    threading.Thread(target=work, name="run", daemon=True).start()
     render.follow(_shown(views, job, folder), Console(stderr=True))
-    (end,) = ends
-    if type(end).__name__ == "WorkInterrupted":
-        print(f"strata: the run has ended; go on with `strata run {job.request.id}`", file=sys.stderr)
-        return INTERRUPTED
-    if isinstance(end, BaseException):
-        raise end
-    if as_json:
-        print(end.model_dump_json())
-    return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0
+    return ends[0]
 
 
 def _shown(views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None) -> Iterator[JobView]:

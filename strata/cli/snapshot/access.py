@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from strata.cli.terminal import open_store, output
+from strata.cli.terminal import tell as tell
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -37,14 +37,10 @@ def pictures_of(snapshots: Snapshots, same: Any, bar: Progress) -> Callable[...,
         hashes = hasher.hashes(parts, rows, lambda number: bar.advance(task, number), ways)
         if hashes.unread:
             tell(f"{hashes.unread:,} of {rows.num_rows:,} images cannot be read; each counts as another picture")
+        bar.add_task("comparing", total=None)
         return hashes
 
     return read
-
-
-def tell(line: str) -> None:
-    """Print a line of advice on stderr."""
-    print(f"strata: {line}", file=sys.stderr)
 
 
 def show_snapshot(snapshot: Snapshot, as_json: bool) -> None:

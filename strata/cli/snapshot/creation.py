@@ -32,7 +32,7 @@ from strata.cli.snapshot.options import (
     Where,
     Without,
 )
-from strata.cli.terminal import AsJson, StoreUri, progress
+from strata.cli.terminal import AsJson, StoreUri, progress, told_lineage
 from strata.errors import InvalidInput, fault_line
 
 if TYPE_CHECKING:
@@ -91,17 +91,23 @@ def _made(
     selection: Selection,
     how: tuple[bool, OwnFiles, str | None],
 ) -> Snapshot:
-    """Make a snapshot, with a bar. sources: and whether with single images; how: `--accept-shortfall`, own, tenant."""
+    """Make a snapshot, with a bar. sources: and whether with single images; how: `--accept-shortfall`, own, tenant.
+
+    Its run is told to whom the environment names (`strata.lineage`).
+    """
+    from strata.publishing.lineage import note_snapshots
     from strata.store import PartsOf
 
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
     parts = PartsOf(snapshots.store).sources(*sources)
     accept_shortfall, own, tenant = how
-    with progress() as bar:
+    with told_lineage(None, f"snapshot.{name}") as run, progress() as bar:
         advance = functools.partial(bar.advance, bar.add_task("parts", total=len(parts)))
         pictures = pictures_of(snapshots, selection.same, bar) if selection.same else None
         more = (accept_shortfall, own, tell, pictures, tenant)
-        return snapshots.create(name, parts, selection, sources[0], advance, *more)
+        made = snapshots.create(name, parts, selection, sources[0], advance, *more)
+        note_snapshots(run, snapshots.store, [made])
+        return made
 
 
 def _same(same: Same | None, unique: bool, without: bool) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from strata.cli.snapshot.access import Name, as_json_of, show_snapshot, snapshots_of
-from strata.cli.terminal import AsJson, StoreUri, output
+from strata.cli.terminal import AsJson, StoreUri, open_store, output
 from strata.counts import counted
 from strata.errors import InvalidInput
 
@@ -51,6 +51,7 @@ def list_snapshots(
 
 def show(
     name: Name,
+    card: Annotated[bool, typer.Option("--card", help="Show its data card, as `snapshot card` prints it.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the composition: .png, .svg, .pdf.")] = None,
     as_json: AsJson = False,
     store: StoreUri = None,
@@ -59,6 +60,8 @@ def show(
 
     Exit code 14 if parts with its rows are lost.
     """
+    if card and as_json:
+        raise InvalidInput("--card is for people, and --json for programs: give one of them")
     snapshot = snapshots_of(store).open(name)
     if plot:
         from strata.snapshots import plot_composition
@@ -66,8 +69,21 @@ def show(
         selected = f"{snapshot.name}: {counted(snapshot.manifest.counts.selected, 'row')}"
         plot_composition(snapshot.manifest.composition, selected, plot)
         print(f"plot: {plot}", file=sys.stderr)
-    show_snapshot(snapshot, as_json)
+    if card:
+        _show_card(snapshot, store)
+    else:
+        show_snapshot(snapshot, as_json)
     snapshot.check_parts()
+
+
+def _show_card(snapshot: Snapshot, store: str | None) -> None:
+    """Show the card of a snapshot on a terminal, without the head that is for the hub."""
+    from rich.markdown import Markdown
+
+    from strata.publishing import About, card_of, facts_of
+
+    _, _, text = card_of(facts_of(open_store(store), snapshot, About())).split("---\n", 2)
+    output().print(Markdown(text))
 
 
 def diff(

@@ -17,14 +17,14 @@ FEATURES = "features"  # the group
 VERSION = 1  # hashed into fingerprints. Raise it when columns of all stages change their meaning
 # the columns of each stage, by the columns' names; all are null in a row whose image has none
 FEATURE_COLUMNS: Mapping[str, pa.Schema] = {
-    # SHA-256 of the pixels; PDQ hashes of the picture, its mirror image and five windows; PDQ's quality, 0 to 100
+    # SHA-256 of the pixels; PDQ hashes of the picture and its mirror image; PDQ's quality, 0 to 100; 32 × 32 pixels
     "hash": pa.schema(
         [
             ("pixels", pa.binary(32)),
             ("pdq", pa.binary(32)),
             ("mirrored", pa.binary(32)),
-            ("windows", pa.binary(160)),
             ("quality", pa.int32()),
+            ("thumbnail", pa.binary(1536)),
         ]
     ),
     "sharpness": pa.schema([("sharpness", pa.float32())]),

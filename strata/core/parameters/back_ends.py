@@ -95,7 +95,8 @@ _BACK_ENDS = (
     BackEnd("verifier", "rules", VerifierParameters, "models.verifier.stage:RulesVerifier", ("builtin",)),
     BackEnd("verifier", "openai", ChatVerifierParameters, "models.chat.verifier:OpenAIVerifier", ("server",)),
     BackEnd("verifier", "vllm", VllmVerifierParameters, "models.stages.vllm.verifier:VllmVerifier"),
-    BackEnd("hash", "pdq", Parameters, "models.stages.features.pictures:PictureHash", ("builtin",)),
+    # 2: a thumbnail in place of hashes of windows
+    BackEnd("hash", "pdq", Parameters, "models.stages.features.pictures:PictureHash", ("builtin",), version=2),
     BackEnd("sharpness", "laplacian", SharpnessParameters, "models.stages.features.pictures:Sharpness", ("builtin",)),
     BackEnd("faces", "libfacedetection", FacesParameters, "models.stages.features.faces:Faces", ("builtin",)),
     BackEnd("embedding", "open_clip", Parameters, "models.stages.features.embeddings:OpenClipEmbedding"),

@@ -38,6 +38,7 @@ class Ledger:
         # the script gets the names of the sums as Lua strings
         counts = ", ".join(f"'{name}'" for name in _COUNTS)
         names = {"QUOTAS": keys.MONEY_QUOTAS, "USED": keys.used(MONEY.name, ""), "SECONDS": str(MONEY.seconds)}
+        names |= {"RESERVING": keys.RESERVING, "LEDGER": keys.LEDGER, "ACTIVE": keys.ACTIVE}
         functions = window_functions()
         self._charge = connection.register_script(load_script("charge", COUNTS=counts, WINDOWS=functions, **names))
         self._windows = Windows(connection)

@@ -6,8 +6,7 @@ quota holds however many processes ask at a time. If Redis is emptied, windows b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 from strata.queue import keys
@@ -26,10 +25,6 @@ class Quota(NamedTuple):
     name: str
     seconds: int
 
-    def piece_at(self, moment: datetime) -> int:
-        """The piece of the time in which what was used at a moment was counted."""
-        return int(moment.timestamp() * PIECES // self.seconds) if self.seconds != FOR_EVER else 0
-
 
 REQUESTS = Quota("requests", MINUTE)
 IMAGES = Quota("images", DAY)
@@ -45,13 +40,13 @@ class Use(NamedTuple):
     """The answer of a window. had: how many of the things asked for may be had; left: how much there is still.
 
     after: the seconds after which the next thing fits, or, if all fit, something is free again; None: that never comes
-    by waiting. piece: the piece of the time in which it was counted.
+    by waiting. counted: how much this call has counted.
     """
 
     had: int
     left: int
     after: int | None
-    piece: int
+    counted: int
 
 
 @translate_errors
@@ -78,17 +73,23 @@ class Windows:
         where = [keys.used(quota.name, key_id), keys.charged(job_id)]
         return _use_of(self._use(keys=where, args=[quota.seconds, most, *flat]))
 
-    def give_back(self, quota: Quota, key_id: str, piece: int, amount: int) -> None:
-        """Give back what was used in a piece of the time, unless it counts no longer."""
-        self._give_back(keys=[keys.used(quota.name, key_id)], args=[str(piece), str(amount)])
+    def use_upload(self, quota: Quota, key_id: str, most: int, upload: str, size: int) -> Use:
+        """Use a quota for an upload (as `image_of` names it), which is not counted a second time, for whatever key."""
+        where = [keys.used(quota.name, key_id), keys.STORED]
+        return _use_of(self._use(keys=where, args=[quota.seconds, most, upload, str(size)]))
 
-    def give_back_for(self, quota: Quota, key_id: str, job_id: str, but: Collection[str] = ()) -> None:
+    def give_back_for(self, job_id: str, but: Collection[str] = ()) -> None:
         """Give back what a job has used, except the things with these names; once, however often it is called."""
         charged = cast("list[str]", self._redis.hkeys(keys.charged(job_id)))
-        names = [name for name in charged if name not in but]
-        where = [keys.used(quota.name, key_id), keys.charged(job_id)]
+        self._give_back_named(keys.charged(job_id), [name for name in charged if name not in but])
+
+    def give_back_uploads(self, uploads: Iterable[str]) -> None:
+        """Give back what uploads that are gone have used, each to the key for which it counts."""
+        self._give_back_named(keys.STORED, list(uploads))
+
+    def _give_back_named(self, counted: str, names: list[str]) -> None:
         for start in range(0, len(names), AT_ONCE):
-            self._give_back(keys=where, args=names[start : start + AT_ONCE])
+            self._give_back(keys=[counted], args=names[start : start + AT_ONCE])
 
 
 def window_functions() -> str:
@@ -97,5 +98,5 @@ def window_functions() -> str:
 
 
 def _use_of(reply: Any) -> Use:
-    had, left, after, piece = (int(number) for number in reply)
-    return Use(had, left, None if after < 0 else after, piece)
+    had, left, after, counted = (int(number) for number in reply)
+    return Use(had, left, None if after < 0 else after, counted)

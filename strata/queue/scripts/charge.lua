@@ -10,6 +10,9 @@
 -- @COUNTS@ the names of the ledger's sums, as Lua strings
 -- @QUOTAS@ the hash of what keys may spend in SECONDS (a placeholder too), by their ids
 -- @USED@   the beginning of the names of their windows, see windows.lua; the id follows
+-- @RESERVING@, @LEDGER@  the beginnings of the names of the set of a key's jobs that may have open reservations, and of
+--          ledgers
+-- @ACTIVE@ the hash of unfinished jobs
 --
 -- Returns `granted`, `refused`, or `later` if the cost does not fit now but may fit when other chunks are settled.
 
@@ -34,6 +37,20 @@ local window, seconds = '@USED@' .. (key or ''), @SECONDS@
 local holder, others = redis.call('HGET', ledger, holder_field), number('open')
 if holder then others = others - 1 end
 
+-- Whether another job of the key may return money: it has open reservations, and goes on.
+local function others_return()
+  for _, job in ipairs(redis.call('SMEMBERS', '@RESERVING@' .. key)) do
+    local name = '@LEDGER@' .. job
+    local open = tonumber(redis.call('HGET', name, 'open') or '0')
+    if open <= 0 or redis.call('HEXISTS', '@ACTIVE@', job) == 0 then
+      redis.call('SREM', '@RESERVING@' .. key, job)
+    elseif name ~= ledger then
+      return true
+    end
+  end
+  return false
+end
+
 if ARGV[1] ~= 'reserve' then
   -- Without a ledger there is nothing to settle: Redis was emptied, and the bill in the part's footer restores the sum.
   if redis.call('EXISTS', ledger) == 0 then return 'refused' end
@@ -52,7 +69,11 @@ else
   end
   if quota then
     local _, sum = read_window(window, seconds)
-    if sum + tonumber(ARGV[5]) - previous[2] > tonumber(quota) then return others > 0 and 'later' or 'refused' end
+    if sum + tonumber(ARGV[5]) - previous[2] > tonumber(quota) then
+      return (others > 0 or others_return()) and 'later' or 'refused'
+    end
+    redis.call('SADD', '@RESERVING@' .. key, string.sub(ledger, #'@LEDGER@' + 1))
+    redis.call('EXPIRE', '@RESERVING@' .. key, 2 * seconds)
   end
   -- Make this entry the chunk's open reservation. Any entry before it belongs to a worker that lost the chunk.
   redis.call('HSET', ledger, holder_field, ARGV[3])
@@ -65,15 +86,29 @@ for i, name in ipairs(names) do
 end
 redis.call('HSET', ledger, entry_field, table.concat(ARGV, ' ', 4))
 
--- The same for the money in the window of the key; what is given back is taken from where it was counted.
+-- The same for the money in the window of the key. An entry notes how much of it was counted in which pieces, as
+-- PIECE:AMOUNT PIECE:AMOUNT …, the oldest first; what is given back is taken from the newest.
 if quota then
-  local piece_field, more = 'piece:' .. ARGV[3], tonumber(ARGV[5]) - previous[2]
-  if more > 0 then
-    redis.call('HSET', ledger, piece_field, present(seconds))
-    use(window, seconds, present(seconds), more)
-  elseif more < 0 then
-    lessen(window, redis.call('HGET', ledger, piece_field) or '', -more)
+  local field, more, counted = 'pieces:' .. ARGV[3], tonumber(ARGV[5]) - previous[2], {}
+  for piece, amount in string.gmatch(redis.call('HGET', ledger, field) or '', '(%d+):(%d+)') do
+    table.insert(counted, {piece, tonumber(amount)})
   end
+  if more > 0 then
+    local piece = string.format('%.0f', present(seconds))
+    use(window, seconds, present(seconds), more)
+    if #counted == 0 or counted[#counted][1] ~= piece then table.insert(counted, {piece, 0}) end
+    counted[#counted][2] = counted[#counted][2] + more
+  end
+  while more < 0 and #counted > 0 do
+    local last = counted[#counted]
+    local less = math.min(last[2], -more)
+    lessen(window, last[1], less)
+    last[2], more = last[2] - less, more + less
+    if last[2] == 0 then table.remove(counted) end
+  end
+  local notes = {}
+  for _, one in ipairs(counted) do table.insert(notes, string.format('%s:%.0f', one[1], one[2])) end
+  redis.call('HSET', ledger, field, table.concat(notes, ' '))
 end
 
 -- A settled entry is no longer an open reservation, unless another worker's entry has replaced it.

@@ -107,10 +107,13 @@ class TarReader:
             whole = header.plain and header.offset + header.size <= self._size
             sample.stamps[extension] = self._stamp(header) if whole else None
         elif last == "txt":
-            sample.txt[stem_of(extension)] = self._text(header, captions.MAX_TEXT)
-        elif last == "json" and not captions.from_txt(sample.txt.get(stem_of(extension), b"")).text:  # it has priority
+            sample.txt[stem_of(extension)] = captions.from_txt(self._text(header, captions.MAX_TEXT))
+        elif last == "json":
+            stem = stem_of(extension)
+            if stem in sample.txt and sample.txt[stem].text:  # it has priority
+                return
             data = self._text(header, captions.MAX_JSON)
-            sample.json[stem_of(extension)] = data if len(data) <= SMALL else captions.from_json(data)
+            sample.json[stem] = data if len(data) <= SMALL else captions.from_json(data)
 
     def _begins_as_image(self, header: Header) -> bool:
         return header.plain and is_image(self._window.read(header.offset, min(header.size, MAGIC_BYTES)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from strata.shards.tar.headers import Header
 MAX_MEMBERS = 1000  # of one sample; a longer run of one key is taken as several samples
 MAX_LOOSE = 64 * 2**20  # characters of the texts that wait for their images
 SMALL = 16 * 2**10  # bytes of a JSON that is kept, and only parsed if its sample has no text
+KEPT = 1024  # extensions whose meaning is remembered: a tar has few
+_NO_TEXT = Caption()
 
 
 class Found(NamedTuple):
@@ -48,9 +51,9 @@ class Sample:
     """Consecutive members whose names are equal up to the first dot: that part is `prefix`, and `key` without folders.
 
     members: by extension (everything after the first dot, in lower case). stamps: of its images, by extension. txt,
-    json: the texts, by what stands between the first and the last dot of their names, which is mostly nothing. cut: the
-    last member's content is incomplete, because the next header was found inside its range. split: it continues a run
-    of MAX_MEMBERS members of one key.
+    json: the texts, by what stands between the first and the last dot of their names, which is mostly nothing; a small
+    JSON is not parsed yet. cut: the last member's content is incomplete, because the next header was found inside its
+    range. split: it continues a run of MAX_MEMBERS members of one key.
     """
 
     prefix: str
@@ -58,7 +61,7 @@ class Sample:
     split: bool = False
     members: dict[str, Header] = field(default_factory=dict)
     stamps: dict[str, str | None] = field(default_factory=dict)
-    txt: dict[str, bytes] = field(default_factory=dict)
+    txt: dict[str, Caption] = field(default_factory=dict)
     json: dict[str, bytes | Caption] = field(default_factory=dict)
     cut: bool = False
 
@@ -100,22 +103,24 @@ class Sample:
         for inner in dict.fromkeys([*self.txt, *self.json]):
             stem = f"{self.prefix}.{inner}" if inner else self.prefix
             if stem not in stems:
-                yield Loose(stem, self._caption(inner), bool(captions.from_txt(self.txt.get(inner, b"")).text))
+                yield Loose(stem, self._caption(inner), bool(self.txt.get(inner, _NO_TEXT).text))
 
     def _caption(self, inner: str) -> Caption:
         """The text of the .txt member, else the caption in the .json member."""
-        found, data = captions.from_txt(self.txt.get(inner, b"")), self.json.get(inner, b"")
+        found, data = self.txt.get(inner, _NO_TEXT), self.json.get(inner, b"")
         if found.text or not data:
             return found
         return captions.from_json(data) if isinstance(data, bytes) else data
 
 
+@functools.lru_cache(KEPT)
 def stem_of(extension: str) -> str:
     """What stands between the first and the last dot of a name, from all that follows the first one."""
     last = extension_of(f".{extension}")
     return extension.removesuffix(last).removesuffix(".") if is_text(last) or last in IMAGE_EXTENSIONS else extension
 
 
+@functools.lru_cache(KEPT)
 def is_text(extension: str) -> bool:
     """Whether a member with this extension may have the text of an image."""
     return extension_of(f".{extension}") in ("txt", "json")

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.errors import InvalidInput
+from strata.images import THUMBNAIL_BYTES
+from strata.snapshots.duplicates.arrays import RowArray
 from strata.snapshots.duplicates.pictures import PictureHashes
 
 _VERSION = b"strata.benchmark_hashes"
 _WAY = b"strata.embedding"  # how the embeddings were computed
-_NOW = b"1"
+_NOW = b"2"
 _SCHEMA = pa.schema(
     [
         ("name", pa.string()),
@@ -24,8 +26,8 @@ _SCHEMA = pa.schema(
         ("pixels", pa.binary()),
         ("pdq", pa.binary(32)),
         ("mirrored", pa.binary(32)),
-        ("windows", pa.binary(160)),
         ("quality", pa.int32()),
+        ("thumbnail", pa.binary(THUMBNAIL_BYTES)),
         ("embedding", pa.list_(pa.float16())),
     ]
 )
@@ -43,8 +45,8 @@ class Benchmarks:
 def write_benchmarks(path: Path, benchmarks: Benchmarks) -> None:
     """Write the hashes to a file, complete or not at all. Raises OSError."""
     hashes = benchmarks.hashes
-    assert hashes.pixels is not None and hashes.mirrored is not None and hashes.windows is not None
-    vectors = [None] * len(benchmarks.names) if hashes.vectors is None else list(hashes.vectors.astype(np.float16))
+    assert hashes.pixels is not None and hashes.mirrored is not None and hashes.thumbnails is not None
+    vectors = [None] * len(benchmarks.names) if hashes.vectors is None else list(hashes.vectors[:].astype(np.float16))
     table = pa.table(
         {
             "name": list(benchmarks.names),
@@ -52,8 +54,8 @@ def write_benchmarks(path: Path, benchmarks: Benchmarks) -> None:
             "pixels": list(hashes.pixels),
             "pdq": [row.tobytes() for row in hashes.pdq],
             "mirrored": [row.tobytes() for row in hashes.mirrored],
-            "windows": [row.tobytes() for row in hashes.windows],
             "quality": hashes.quality.astype(np.int32),
+            "thumbnail": [row.tobytes() for row in hashes.thumbnails[:]],
             "embedding": vectors,
         },
         schema=_SCHEMA.with_metadata({_VERSION: _NOW, _WAY: benchmarks.way.encode()}),
@@ -77,25 +79,27 @@ def read_benchmarks(path: Path, content: bytes) -> Benchmarks:
         raise InvalidInput(f"{path}: it is no file of hashes that `strata snapshot hashes` of this version has written")
     if not table.num_rows:
         raise InvalidInput(f"{path}: it has no picture")
-    pdq, mirrored, windows = (bits_of(table.column(name)) for name in ("pdq", "mirrored", "windows"))
     way = metadata.get(_WAY, b"").decode()
     hashes = PictureHashes(
         table.column("sha256").to_pylist(),
-        pdq[:, 0],
+        bits_of(table.column("pdq")),
         table.column("quality").to_numpy().astype(np.int64),
         pixels=table.column("pixels").to_pylist(),
-        mirrored=mirrored[:, 0],
-        windows=windows,
-        vectors=vectors_of(table.column("embedding")) if way else None,
+        mirrored=bits_of(table.column("mirrored")),
+        thumbnails=RowArray(bytes_of(table.column("thumbnail"), THUMBNAIL_BYTES)),
+        vectors=RowArray(vectors_of(table.column("embedding"))) if way else None,
     )
     return Benchmarks(table.column("name").to_pylist(), hashes, way)
 
 
 def bits_of(column: pa.ChunkedArray) -> np.typing.NDArray[np.uint16]:
-    """A column of PDQ hashes, one or several a row, as (rows, hashes, 16)."""
-    rows = column.to_pylist()
-    found = np.frombuffer(b"".join(rows), np.dtype("<u2"))
-    return found.reshape(len(rows), -1, 16) if rows else found.reshape(0, 1, 16)
+    """A column of PDQ hashes as (rows, 16)."""
+    return bytes_of(column, 32).view(np.dtype("<u2"))
+
+
+def bytes_of(column: pa.ChunkedArray, size: int) -> np.typing.NDArray[np.uint8]:
+    """A column of values of `size` bytes, none of which is null, as (rows, size)."""
+    return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, size)
 
 
 def vectors_of(column: pa.ChunkedArray) -> np.typing.NDArray[np.float16]:

@@ -6,8 +6,8 @@ quality 30 to 50, or at half or one and a half of their size, 99 % are within 31
 their sides 84 %; different pictures differ by 96 bits or more. A picture with a quality below LEAST_QUALITY, mostly
 one of a single colour, has hardly any edges: its hash says nothing, so only equal bytes or pixels count.
 
-A picture that lost 5 % of its sides differs in more bits, and is compared with windows of other pictures. Where more
-bits may differ (`bits`), all hashes are compared with one another.
+A picture that lost 5 % of its sides, or has other colours, differs in more bits: such copies are found by thumbnails
+(`thumbnails.py`). Where more bits may differ (`bits`), all hashes are compared with one another.
 
 Embeddings find pictures of the same things; what cosine means the same depends on the model (`vectors.py`).
 """
@@ -17,21 +17,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 
 from strata.errors import InvalidInput
-from strata.snapshots.duplicates.vectors import alike_vectors
+from strata.snapshots.duplicates.arrays import Ints, RowArray
+from strata.snapshots.duplicates.thumbnails import copies
+from strata.snapshots.duplicates.vectors import Pairs, alike_vectors
 
 MOST_DIFFERENT = 31  # bits of 256
 LEAST_QUALITY = 50  # of 0 to 100
 BANDS = 16  # of 16 bits: hashes that differ in 31 bits have a band that differs in at most one
 MOST_PAIRS = 2_000_000  # pairs that are compared together
-Ints = np.typing.NDArray[np.int64]
 Hashes = np.typing.NDArray[np.uint16]
 # each finds what the one before it finds: equal bytes, equal pixels, pictures that look alike, also mirror images of
-# them, those that lost up to 5 % of their sides, and pictures whose embeddings are near each other
+# them, those that lost up to 5 % of their sides or have other colours, pictures whose embeddings are near each other
 Same = Literal["bytes", "pixels", "near", "mirrored", "cropped", "embedding"]
 HASHED: tuple[Same, ...] = ("near", "mirrored", "cropped", "embedding")
 ALL = 20_000  # hashes that are all compared with one another without faiss
@@ -48,9 +49,9 @@ class PictureHashes:
 
     sha256: of their bytes as hexadecimal digits, or another text that identifies a picture that cannot be read; pdq:
     (rows, 16) uint16; quality: (rows,) 0 to 100, 0 for a picture that cannot be read; unread: their number. pixels:
-    hashes of the pixels, empty for a picture that cannot be decoded; mirrored: as pdq, of the mirror images; vectors:
-    (rows, width) of length 1, or zeros where there is none; windows: (rows, windows, 16), of windows of the pictures.
-    The last four only where they are compared.
+    hashes of the pixels, empty for a picture that cannot be decoded; mirrored: as pdq, of the mirror images;
+    thumbnails: (rows, THUMBNAIL_BYTES) uint8, or zeros; vectors: (rows, width) of length 1, or zeros where there is
+    none. The last four only where they are compared.
     """
 
     sha256: list[str]
@@ -59,8 +60,8 @@ class PictureHashes:
     unread: int = 0
     pixels: Sequence[bytes] | None = None
     mirrored: Hashes | None = None
-    windows: Hashes | None = None
-    vectors: np.typing.NDArray[Any] | None = None
+    thumbnails: RowArray | None = None
+    vectors: RowArray | None = None
 
     def take(self, rows: Ints) -> Self:
         """Those of some rows, in this order."""
@@ -71,8 +72,8 @@ class PictureHashes:
             quality=self.quality[rows],
             pixels=None if self.pixels is None else [self.pixels[row] for row in rows],
             mirrored=None if self.mirrored is None else self.mirrored[rows],
-            windows=None if self.windows is None else self.windows[rows],
-            vectors=None if self.vectors is None else self.vectors[rows],
+            thumbnails=None if self.thumbnails is None else self.thumbnails.take(rows),
+            vectors=None if self.vectors is None else self.vectors.take(rows),
         )
 
     def identities(self, same: Same) -> list[str]:
@@ -93,8 +94,9 @@ def same_pictures(hashes: PictureHashes, same: Same, alike: float | None = None,
     # equal bytes first, so that each picture is compared once
     _, firsts, places = np.unique(np.array(hashes.identities(same), object), return_index=True, return_inverse=True)
     parents = np.arange(len(firsts))
-    for one, other in _pairs(hashes.take(firsts), None, same, alike, bits):
-        _join(parents, one, other)
+    for ones, others in _pairs(hashes.take(firsts), None, same, alike, bits):
+        for one, other in zip(ones.tolist(), others.tolist(), strict=True):
+            _join(parents, one, other)
     roots = np.array([_root(parents, place) for place in range(len(parents))] or [0], np.int64)
     # the first row of each group of pictures
     first_of_root = np.full(len(parents) or 1, len(hashes.sha256), np.int64)
@@ -109,55 +111,63 @@ def found_in(
 
     Each row is compared with the other pictures alone: a row that is like another row that is like one of them stays.
     """
-    known = {identity: number for number, identity in reversed(list(enumerate(others.identities(same))))}
-    found = np.array([known.get(identity, len(known)) for identity in hashes.identities(same)], np.int64)
     last = len(others.sha256)
-    found[found == len(known)] = last
-    for other, row in _pairs(others, hashes, same, alike, bits):
-        found[row] = min(found[row], other)
+    known = {identity: number for number, identity in reversed(list(enumerate(others.identities(same))))}
+    found = np.array([known.get(identity, last) for identity in hashes.identities(same)], np.int64)
+    for rows, like in _pairs(hashes, others, same, alike, bits):
+        np.minimum.at(found, rows, like)
     return np.where(found == last, -1, found)
 
 
 def _pairs(
     queries: PictureHashes, database: PictureHashes | None, same: Same, alike: float | None, bits: int
-) -> Iterator[tuple[int, int]]:
-    """Pairs of indices of pictures that are alike, of two tables, or of one with itself; a pair may come twice."""
-    if same not in HASHED:
-        return
+) -> Iterator[Pairs]:
+    """Indices of pictures that are alike, of two tables, or of one with itself; a pair may come twice."""
     inside = queries if database is None else database
-    asked, known = (np.flatnonzero(one.quality >= LEAST_QUALITY) for one in (queries, inside))
-    find = _near if bits <= MOST_DIFFERENT else _near_by_all
-    for hashes, others in _turns(queries, inside, same):
-        for ones, twos in find(hashes[asked], others[known], bits):
-            for one, two in zip(asked[ones].tolist(), known[twos].tolist(), strict=True):
-                if database is not None or one != two:
-                    yield one, two
+    if same not in HASHED or not queries.sha256 or not inside.sha256:
+        return
+    for ones, others in _alike_hashes(queries, inside, same, bits):
+        if database is None:
+            two = ones != others
+            ones, others = ones[two], others[two]
+        yield ones, others
+    if same in ("cropped", "embedding"):
+        if queries.thumbnails is None or inside.thumbnails is None:
+            raise SameError(f"{same!r} needs thumbnails, which are not there")
+        yield from copies(queries.thumbnails, None if database is None else inside.thumbnails)
     if same == "embedding":
         if alike is None or queries.vectors is None or inside.vectors is None:
             raise SameError("embeddings are compared only where they are there, and with the least cosine (--alike)")
-        if queries.vectors.shape[1:] != inside.vectors.shape[1:]:
+        if queries.vectors.width != inside.vectors.width:
             raise SameError("the embeddings are those of different models")
         yield from alike_vectors(queries.vectors, None if database is None else inside.vectors, alike)
 
 
-def _turns(queries: PictureHashes, database: PictureHashes, same: Same) -> Iterator[tuple[Hashes, Hashes]]:
-    """The hashes that are compared: of the pictures, of the mirror images of one side, of windows of either side."""
-    yield queries.pdq, database.pdq
-    if same == "near":
-        return
-    if queries.mirrored is None:
-        raise SameError(f"{same!r} needs the hashes of mirror images, which are not there")
-    yield queries.mirrored, database.pdq
-    if same != "mirrored":
-        if queries.windows is None or database.windows is None:
-            raise SameError(f"{same!r} needs the hashes of windows, which are not there")
-        for window in range(queries.windows.shape[1]):
-            yield queries.windows[:, window], database.pdq
-            if database is not queries:
-                yield queries.pdq, database.windows[:, window]
+def _alike_hashes(queries: PictureHashes, inside: PictureHashes, same: Same, bits: int) -> Iterator[Pairs]:
+    """Indices of pictures whose PDQ hashes are alike, those of one picture with itself included."""
+    asked, known = (np.flatnonzero(one.quality >= LEAST_QUALITY) for one in (queries, inside))
+    find = _near if bits <= MOST_DIFFERENT else _near_by_all
+    for hashes in _turns(queries, same):
+        ones, others = hashes[asked], inside.pdq[known]
+        # the fewer are looked for among the more
+        if len(asked) <= len(known):
+            pairs = find(ones, others, bits)
+        else:
+            pairs = ((one, other) for other, one in find(others, ones, bits))
+        for one, other in pairs:
+            yield asked[one], known[other]
 
 
-def _near_by_all(queries: Hashes, database: Hashes, most: int) -> Iterator[tuple[Ints, Ints]]:
+def _turns(queries: PictureHashes, same: Same) -> Iterator[Hashes]:
+    """The hashes that are looked for: of the pictures, and of their mirror images."""
+    yield queries.pdq
+    if same != "near":
+        if queries.mirrored is None:
+            raise SameError(f"{same!r} needs the hashes of mirror images, which are not there")
+        yield queries.mirrored
+
+
+def _near_by_all(queries: Hashes, database: Hashes, most: int) -> Iterator[Pairs]:
     """As `_near`, for any number of bits: each hash is compared with all others. Raises SameError without faiss."""
     if len(database) <= ALL:
         words, whole = (np.ascontiguousarray(one).view(np.uint64) for one in (queries, database))
@@ -179,7 +189,7 @@ def _near_by_all(queries: Hashes, database: Hashes, most: int) -> Iterator[tuple
         yield np.repeat(np.arange(len(some)), found) + start, others.astype(np.int64)
 
 
-def _near(queries: Hashes, database: Hashes, most: int) -> Iterator[tuple[Ints, Ints]]:
+def _near(queries: Hashes, database: Hashes, most: int) -> Iterator[Pairs]:
     """Pairs of indices of hashes that differ in at most `most` bits, up to 31; a pair may come several times."""
     masks = np.array([0, *(1 << bit for bit in range(16))], np.uint16)
     everyone = np.arange(len(queries))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import models.chat.client as chat_client
+import models.chat.server as chat_server
 from bench.fakes.scripted_server import Reply, good, scripted
 from models.demo.grounding import Guide
 from models.items import ComposeRequest
@@ -33,7 +33,7 @@ GERMAN = 'Ein rotes Auto steht auf der linken Seite. Ein Schild mit der Aufschri
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(chat_server, "FIRST_PAUSE", 0.01)
 
 
 def profile(url: str, **parameters: Any) -> Profile:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import models.chat.client as chat_client
+import models.chat.server as chat_server
 from bench.fakes.scripted_server import HANG_UP, Reply, good, is_plain, scripted
 from models.base import StageRefused, StageUnavailable
 from models.chat.backends import OpenAIComposer
@@ -46,7 +46,7 @@ STYLES = (
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(chat_server, "FIRST_PAUSE", 0.01)
 
 
 def settings_of(url: str, **parameters: Any) -> StageSettings:

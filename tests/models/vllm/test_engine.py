@@ -25,7 +25,7 @@ from strata.core import Usage, VllmParameters
 from strata.core.profiles import StageSettings
 from tests.models.verifier.elaborate import claim
 from tests.models.verifier.records import record
-from tests.vllm_module import RECORD, Loaded, Reply, Script, signature_of
+from tests.models.vllm.vllm_module import RECORD, Loaded, Reply, Script, signature_of
 
 RED = Image.new("RGB", (60, 40), "red")
 CAR = record(("a red car", (10, 10, 60, 60)))
