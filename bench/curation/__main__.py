@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 from bench.curation import duplicates, neighbours, thresholds
-from bench.curation.copies import KINDS, Photographs, Scenes
+from bench.curation.copies import Photographs, Scenes
 from bench.curation.duplicates import Asked, Figures
+from samples.copies import KINDS
 from strata.core import load_profile, load_settings
 
 

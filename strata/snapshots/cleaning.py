@@ -16,6 +16,7 @@ from strata.store import READERS, Part, PartsOf, Store, UnknownSource, parts_at,
 
 # seconds after which a rows file without a manifest counts as abandoned: `Snapshots.create` writes the manifest at once
 ROWS_AGE = 3600.0
+SUFFIXES = ("parquet", "reviewed.parquet", "clusters.parquet", "centroids.parquet")  # of the files of snapshots' rows
 
 
 Chunks = set[tuple[str, str, str, int]]  # parts without their attempt
@@ -176,10 +177,11 @@ class Cleaning:
         if self.damaged_snapshots:
             return
         # young files are kept, since their manifest may be about to be written
-        ids = {snapshot.id for snapshot in self._snapshots.all()}
+        snapshots = self._snapshots.all()
+        ids = {snapshot.id for snapshot in snapshots} | {one.manifest.selection.centroids for one in snapshots}
         for path, size in self.store.find("snapshots", "objects").items():
             name, _, suffix = path.rpartition("/")[2].partition(".")
-            if name in ids or suffix not in ("parquet", "reviewed.parquet", "clusters.parquet") or not is_hash(name):
+            if name in ids or suffix not in SUFFIXES or not is_hash(name):
                 continue
             with suppress(FileNotFoundError):
                 if self.store.age(self.store.path(path)) > ROWS_AGE:
