@@ -61,18 +61,12 @@ async def submit_shards(
     if body.input.uploads is not None:
         indexed = await run_in_threadpool(upload_list, given.store, body.input, profile, access.tenant)
         view = await run_in_threadpool(_create, given, body, [indexed.shard], profile, whose, [indexed])
-        response.headers["Location"] = f"/v1/jobs/{view.id}"
-        return linked(view, prefix)
-    if body.input.sources is not None:
+    else:
+        # expand the patterns and check local shards before a job is created, so that a typo creates no job
         async with given.shards.turn():
-            chosen = await run_in_threadpool(chosen_rows, given, body.input, access)
-            view = await run_in_threadpool(_create, given, body, [], profile, whose, chosen=chosen)
-        response.headers["Location"] = f"/v1/jobs/{view.id}"
-        return linked(view, prefix)
-    # expand the patterns and check local shards before a job is created, so that a typo creates no job
-    async with given.shards.turn():
-        shards = await given.shards.find(body.input.shards or [])
-        view = await run_in_threadpool(_create, given, body, shards, profile, whose)
+            chosen = await run_in_threadpool(chosen_rows, given, body.input, access) if body.input.sources else None
+            shards = await given.shards.find(body.input.shards or [])
+            view = await run_in_threadpool(_create, given, body, shards, profile, whose, (), chosen)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return linked(view, prefix)
 

@@ -43,13 +43,12 @@ Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because im
 Webhook = Annotated[
     str | None, typer.Option(metavar="URL", help="Tell the job's end there, signed with STRATA_WEBHOOK_SECRET.")
 ]
+Shards = Annotated[list[str] | None, typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")]
 IdempotencyKey = Annotated[str | None, typer.Option(help="Repeating a request with this key returns the same job.")]
 
 
 def submit(
-    shards: Annotated[
-        list[str] | None, typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")
-    ] = None,
+    shards: Shards = None,
     sources: ChosenFrom = None,
     where: ChosenWhere = None,
     profile: ProfileName = None,
@@ -70,17 +69,15 @@ def submit(
 ) -> None:
     """Submit shards, images of this machine (--upload), or rows of other jobs (--from); prints the job's id.
 
-    Images that the service has already are not sent again: after an interruption the same command goes on. With --from
-    the images of a job's or snapshot's rows are described once more, with another profile: those that --where chooses,
-    of those that succeeded, or of all if it names `status`.
+    Images that the service has already are not sent again: after an interruption the same command goes on. --from
+    describes images once more: those whose rows succeeded and --where chooses, or all if it names `status`.
     """
     from strata.cli.arguments import budget_of, chosen_of, pairs_of, texts_of, webhook_of
 
-    pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
-    texts = texts_of(variants, language, prompt)
     options: dict[str, Any] = chosen_of(shards, sources, where, upload)
-    options |= {"profile": profile, "priority": priority, "metadata": pairs}
-    options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts, "webhook": webhook_of(webhook)}
+    options |= {"profile": profile, "priority": priority, "metadata": pairs_of(metadata or ())}
+    options |= {"budget": budget_of(budget_tokens, budget_money), "texts": texts_of(variants, language, prompt)}
+    options |= {"idempotency_key": idempotency_key, "webhook": webhook_of(webhook)}
     with open_client(url, api_key) as client:
         view, left_out = _submitted(client, shards or [], upload, options)
         # print the id before following, so that it is known if the command is interrupted

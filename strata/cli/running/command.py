@@ -83,23 +83,25 @@ def run(
     Ctrl-C ends the run after the images in hand; the same command with the job's id goes on. A second one ends it at
     once. The exit code is 8 if the job failed or was cancelled.
     """
-    # the work of `local` is done by a child process: an image that ends it must not end the run
+    # a child process does the work of `local`: an image that ends it must not end the run
     if engine == "local" and folder is None:
         raise typer.Exit(watched())
     settings = _settings(profile, store, threads, root)
-    if engine == "ray":
-        load("workers.engines.ray", "ray")  # tell at once if it is not installed
-    pools = load("workers.engines.options", "workers").pools_of(actors or (), cpus or (), gpus or ())
-    options = _options(engine, in_turn, folder, address, pools)
+    options = _options(engine, in_turn, folder, address, (actors, cpus, gpus))
     # the job that a process before this one has begun, a job by its id, or a new one
     begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
     target = begun or _known(targets, sources) or _asked(targets, settings, texts, metadata, budget, (sources, where))
     raise typer.Exit(_run(settings, target, options, (folder, as_json, begun is None), openlineage))
 
 
-def _options(engine: str, in_turn: bool, folder: Path | None, address: str | None, pools: Any) -> Any:
-    notes = folder / "notes.json" if folder else None
-    return load("workers.engines.options", "workers").Options(engine, in_turn, notes, address, pools)
+def _options(
+    engine: str, in_turn: bool, folder: Path | None, address: str | None, pools: tuple[list[str] | None, ...]
+) -> Any:
+    """How the job is run. pools: actors, CPUs and GPUs."""
+    if engine == "ray":
+        load("workers.engines.ray", "ray")  # tell at once if it is not installed
+    module, notes = load("workers.engines.options", "workers"), folder / "notes.json" if folder else None
+    return module.Options(engine, in_turn, notes, address, module.pools_of(*(pool or () for pool in pools)))
 
 
 def _settings(profile: str | None, store: str | None, threads: int | None, root: list[str] | None) -> Settings:

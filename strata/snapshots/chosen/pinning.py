@@ -15,7 +15,8 @@ import numpy as np
 
 from strata.core import JobRequest, Pin, PinnedParts, PinnedShard, is_job_id, source_identity, source_shard
 from strata.errors import DamagedFile, InvalidInput
-from strata.snapshots.filters import Filter
+from strata.snapshots.features import FEATURES
+from strata.snapshots.filters import Filter, FilterError
 from strata.snapshots.snapshot import Snapshot
 from strata.snapshots.snapshots import Snapshots, UnknownSnapshot
 from strata.store import READERS, ParquetCell, Part, PartsOf, Store, UnknownSource, file_folder
@@ -40,8 +41,9 @@ class Pinning:
         Of a job that has not ended these are the rows so far. Raises UnknownSource for a name that does not exist or
         may not be read, FilterError, LostRows, LostPart, DamagedFile, and InvalidInput if nothing is described yet.
         """
-        if where is not None:
-            Filter(where)
+        for name in sorted(Filter(where).names) if where is not None else ():
+            if FEATURES[name].whole:
+                raise FilterError(where or "", f"{name!r} needs all rows: only `strata snapshot create` has it")
         shards: defaultdict[str, _Parts] = defaultdict(dict)
         uris: dict[str, str] = {}
         jobs: list[str] = []
