@@ -80,9 +80,8 @@ def submit(
     options |= {"idempotency_key": idempotency_key, "webhook": webhook_of(webhook)}
     with open_client(url, api_key) as client:
         view, left_out = _submitted(client, shards or [], upload, options)
-        # print the id before following, so that it is known if the command is interrupted
         if not as_json:
-            print(view.id, flush=True)
+            print(view.id, flush=True)  # before following, so that it is known if the command is interrupted
         if follow:
             view = follow_job(client, view.id) or view
     if as_json:

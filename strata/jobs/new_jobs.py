@@ -87,12 +87,11 @@ class NewJobs:
 
         indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
         queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs; use: the quotas of the key
-        that makes it, which count when its chunks are queued; chosen: rows that are described instead of shards, of
-        which there are none then. Raises QueueFull.
+        that makes it, which count when its chunks are queued; chosen: rows instead of shards. Raises QueueFull.
         """
         request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
-        request = request.model_copy(update={"webhook": webhook is not None, "key": use.key_id if use else ""})
-        request = of_chosen(request, chosen)
+        more = {"webhook": webhook is not None, "key": use.key_id if use else ""}
+        request = of_chosen(request.model_copy(update=more), chosen)
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
         limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
@@ -104,9 +103,7 @@ class NewJobs:
             )
             if webhook is not None:
                 self.outbox.prepare(request.id, webhook)
-            if chosen is not None:
-                self.store.write_job_file(request.id, "chosen", chosen.pin)
-            self.store.write_job_file(request.id, "request", request)
+            write_request(self.store, request, chosen)
             self._create_new(request, use)
             self.queue.job_states.activate(request.id, limits)
         _tell_new(request)
@@ -252,6 +249,13 @@ class Chosen(NamedTuple):
 
     rows: ChosenRows
     pin: Pin
+
+
+def write_request(store: Store, request: JobRequest, chosen: Chosen | None) -> None:
+    """Write a job's request to the store, after what it chooses rows from. Raises OSError."""
+    if chosen is not None:
+        store.write_job_file(request.id, "chosen", chosen.pin)
+    store.write_job_file(request.id, "request", request)
 
 
 def of_chosen(request: JobRequest, chosen: Chosen | None) -> JobRequest:

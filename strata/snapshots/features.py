@@ -342,7 +342,6 @@ def read_rows(
     """
     names = _names(features, whole)
     own, beside = ([FEATURES[name] for name in names if bool(FEATURES[name].stage) is there] for there in (False, True))
-    wanted = pa.array([status.value for status in statuses], pa.string())
     columns = list(dict.fromkeys((*_ALWAYS, *(column for feature in own for column in feature.columns))))
     reader = FeatureReader(store, ways) if beside else None
     said = reviews(Judgments(store).of_fingerprints(_fingerprints(parts)).whole()) if "review" in names else {}
@@ -352,8 +351,7 @@ def read_rows(
         tables = [_with_origin(index, store.read_columns(path, columns)) for index, path in enumerate(batch, start)]
         tables = [_with_features(*each, reader, beside) for each in zip(tables, batch, strict=True)]
         table = pa.concat_tables(tables).combine_chunks()
-        counts = Counter(table.column("status").to_pylist())
-        table = table.filter(pc.is_in(table.column("status"), value_set=wanted)).combine_chunks()
+        table, counts = _ended_so(table, statuses)
         if "review" in names:
             table = table.append_column("review", _reviewed(table, parts, said))
         computed = {name: FEATURES[name].compute(table) for name in names}
@@ -367,6 +365,12 @@ def read_rows(
             ended += counts
             advance(number)
     return Rows(pa.concat_tables(found).combine_chunks(), ended, reader.used if reader is not None else {})
+
+
+def _ended_so(table: pa.Table, statuses: Collection[Status]) -> tuple[pa.Table, Counter[str]]:
+    """The rows with some statuses, and the number of all rows by status."""
+    column, wanted = table.column("status"), pa.array([status.value for status in statuses], pa.string())
+    return table.filter(pc.is_in(column, value_set=wanted)).combine_chunks(), Counter(column.to_pylist())
 
 
 def _names(features: Iterable[str], whole: bool) -> list[str]:

@@ -41,7 +41,7 @@ from strata.errors import Conflict, NotFound
 from strata.jobs.envelope import envelope
 from strata.jobs.finalizer import final_counts
 from strata.jobs.job_parts import JobParts
-from strata.jobs.new_jobs import Chosen, new_request, of_chosen
+from strata.jobs.new_jobs import Chosen, new_request, of_chosen, write_request
 from strata.jobs.plans import Plan
 from strata.queue import Claim
 from strata.store import Footer, Store, keep_profile, reason_of
@@ -75,9 +75,7 @@ def new_job(store: Store, asked: Asked) -> JobRequest:
         store.make_mark()
     keep_profile(store, asked.profile)
     store.open_job(request.id)
-    if asked.chosen is not None:
-        store.write_job_file(request.id, "chosen", asked.chosen.pin)
-    store.write_job_file(request.id, "request", request)
+    write_request(store, request, asked.chosen)
     return request
 
 
