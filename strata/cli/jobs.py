@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from strata.cli import exits
+from strata.cli.estimating.options import DryRun, Images, Seed, sample_of
 from strata.cli.terminal import (
     DEFAULT_URL,
     ApiKey,
@@ -34,7 +35,7 @@ from strata.cli.terminal import (
 
 if TYPE_CHECKING:
     from strata.client import Client
-    from strata.core import JobView
+    from strata.core import Budget, JobSample, JobView, TextSettings
 
 Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
 Kind = Literal["image", "batch"]
@@ -63,6 +64,9 @@ def submit(
     upload: Annotated[bool, typer.Option("--upload", help="Send images of this machine first.")] = False,
     webhook: Webhook = None,
     follow: Follow = False,
+    dry_run: DryRun = False,
+    images: Images = None,
+    seed: Seed = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -70,14 +74,19 @@ def submit(
     """Submit shards, images of this machine (--upload), or rows of other jobs (--from); prints the job's id.
 
     Images that the service has already are not sent again: after an interruption the same command goes on. --from
-    describes images once more: those whose rows succeeded and --where chooses, or all if it names `status`.
+    describes images once more: those whose rows succeeded and --where chooses, or all if it names `status`. With
+    --dry-run nothing is submitted but a sample: the exit code is 8 if its job failed. Ctrl-C cancels it.
     """
     from strata.cli.arguments import budget_of, chosen_of, pairs_of, texts_of, webhook_of
 
-    options: dict[str, Any] = chosen_of(shards, sources, where, upload)
-    options |= {"profile": profile, "priority": priority, "metadata": pairs_of(metadata or ())}
-    options |= {"budget": budget_of(budget_tokens, budget_money), "texts": texts_of(variants, language, prompt)}
-    options |= {"idempotency_key": idempotency_key, "webhook": webhook_of(webhook)}
+    budget, texts = budget_of(budget_tokens, budget_money), texts_of(variants, language, prompt)
+    sample, chosen = sample_of(dry_run, images, seed), chosen_of(shards, sources, where, upload)
+    if dry_run:
+        unused = {"--webhook": webhook, "--idempotency-key": idempotency_key, "--metadata": metadata, "--from": sources}
+        more = (profile, budget, texts)
+        raise typer.Exit(_dry_run(shards or [], sample, upload, unused, more, as_json, (url, api_key)))
+    options = chosen | {"profile": profile, "priority": priority, "metadata": pairs_of(metadata or ())}
+    options |= {"budget": budget, "texts": texts, "idempotency_key": idempotency_key, "webhook": webhook_of(webhook)}
     with open_client(url, api_key) as client:
         view, left_out = _submitted(client, shards or [], upload, options)
         if not as_json:
@@ -87,6 +96,25 @@ def submit(
     if as_json:
         print(view.model_dump_json())
     raise typer.Exit((code_of_end(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0))
+
+
+def _dry_run(
+    shards: list[str],
+    sample: JobSample | None,
+    upload: bool,
+    unused: dict[str, Any],
+    asked: tuple[str | None, Budget | None, TextSettings | None],
+    as_json: bool,
+    where: tuple[str, str | None],
+) -> int:
+    """Tell what a submission would take. asked: profile, budget and texts; where: the service and its key."""
+    from strata.cli.arguments import shards_of
+    from strata.cli.estimating.dry_run import check, dry_run
+
+    check(upload, unused)
+    options = dict(zip(("profile", "budget", "texts"), asked, strict=True))
+    with open_client(*where) as client:
+        return dry_run(client, list(shards_of(shards)), sample, options, as_json)
 
 
 def _submitted(client: Client, shards: list[str], upload: bool, options: dict[str, Any]) -> tuple[JobView, int]:

@@ -25,6 +25,7 @@ from strata.core import (
     Pin,
     Priority,
     Profile,
+    Sample,
     ShardSummary,
     WebhookTarget,
     chosen_shard,
@@ -82,15 +83,17 @@ class NewJobs:
         tenant: str = DEFAULT_TENANT,
         use: KeyUse | None = None,
         chosen: Chosen | None = None,
+        sample: Sample | None = None,
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
         indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
         queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs; use: the quotas of the key
-        that makes it, which count when its chunks are queued; chosen: rows instead of shards. Raises QueueFull.
+        that makes it, which count when its chunks are queued; chosen: rows instead of shards; sample: of the images, only
+        which is described. Raises QueueFull.
         """
         request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
-        more = {"webhook": webhook is not None, "key": use.key_id if use else ""}
+        more = {"webhook": webhook is not None, "key": use.key_id if use else "", "sample": sample}
         request = of_chosen(request.model_copy(update=more), chosen)
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()

@@ -153,7 +153,7 @@ def _with_ways(
     """The selection with how the features were computed that it reads. Raises SelectionError for other embeddings."""
     ways = {**selection.ways, **read}
     if selection.embedded:
-        ways["embedding"] = FeatureReader(store, ways).way({part.fingerprint for part in parts}, "embedding")
+        ways["embedding"] = FeatureReader(store, ways).way(parts, "embedding")
         if selection.same == "embedding" and own.benchmarks is not None and own.benchmarks.way != ways["embedding"]:
             raise SelectionError("the embeddings in the file of --without are not those of the rows' profile")
     return selection.model_copy(update={"ways": ways})

@@ -307,6 +307,7 @@ FEATURES: dict[str, Feature] = {
     "sharpness": Feature(
         "number", "variance of the Laplacian of the grey image", ("sharpness",), _column("sharpness"), "sharpness"
     ),
+    "nsfw": Feature("number", "probability of pornography, 0 to 1", ("nsfw",), _column("nsfw"), "nsfw"),
     "faces": Feature("number", "faces that were found", ("faces",), _column("faces"), "faces"),
     "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), _image),
 }

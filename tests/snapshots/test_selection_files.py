@@ -71,7 +71,7 @@ def test_what_is_wrong_is_one_line(text: str, line: str, tmp_path: Path) -> None
         read_selection_file(tmp_path / "none.toml")
 
 
-@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+@given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_are_a_selection_or_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "any.toml"

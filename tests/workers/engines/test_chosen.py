@@ -26,7 +26,7 @@ def test_rows_of_a_job_that_was_run_are_run_again(tmp_path: Path) -> None:
     store = Store(settings.store_uri)
     profile = load_profile("fake", settings.profiles_dir)
     rows = ChosenRows(sources=[first.id], where="key in ('000000001', '000000006')")
-    asked = Asked([], profile, {}, None, Chosen(rows, Pinning(store).pin(rows.sources, rows.where)))
+    asked = Asked([], profile, {}, None, None, Chosen(rows, Pinning(store).pin(rows.sources, rows.where)))
     job = opened(settings, asked, options(), lambda view: None)
     view = computed(job, settings, options())
     assert view.status is JobStatus.COMPLETED and view.request_counts.succeeded == 2 and view.chosen == rows
@@ -53,7 +53,7 @@ def test_a_job_is_shown_with_what_it_was_chosen_from(tmp_path: Path, monkeypatch
     first, _ = run_here(settings, shards_of(tmp_path / "shards", 1, 3), options())
     rows = ChosenRows(sources=[first.id])
     profile = load_profile("fake", settings.profiles_dir)
-    asked = Asked([], profile, {}, None, Chosen(rows, Pinning(Store(settings.store_uri)).pin([first.id], None)))
+    asked = Asked([], profile, {}, None, None, Chosen(rows, Pinning(Store(settings.store_uri)).pin([first.id], None)))
     view = computed(opened(settings, asked, options(), lambda view: None), settings, options())
     monkeypatch.setenv("STRATA_STORE", settings.store_uri)
     shown = CliRunner().invoke(app, ["status", view.id, "--store", settings.store_uri])
