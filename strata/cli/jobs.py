@@ -87,15 +87,28 @@ def submit(
         raise typer.Exit(_dry_run(shards or [], sample, upload, unused, more, as_json, (url, api_key)))
     options = chosen | {"profile": profile, "priority": priority, "metadata": pairs_of(metadata or ())}
     options |= {"budget": budget, "texts": texts, "idempotency_key": idempotency_key, "webhook": webhook_of(webhook)}
-    with open_client(url, api_key) as client:
-        view, left_out = _submitted(client, shards or [], upload, options)
+    raise typer.Exit(_submit((url, api_key), shards or [], upload, options, follow, as_json))
+
+
+def _submit(
+    service: tuple[str, str | None],
+    shards: list[str],
+    upload: bool,
+    options: dict[str, Any],
+    follow: bool,
+    as_json: bool,
+) -> int:
+    """Submit, and print the job; returns the exit code. service: its address and the key."""
+    with open_client(*service) as client:
+        view, left_out = _submitted(client, shards, upload, options)
+        # print the id before following, so that it is known if the command is interrupted
         if not as_json:
-            print(view.id, flush=True)  # before following, so that it is known if the command is interrupted
+            print(view.id, flush=True)
         if follow:
             view = follow_job(client, view.id) or view
     if as_json:
         print(view.model_dump_json())
-    raise typer.Exit((code_of_end(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0))
+    return (code_of_end(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0)
 
 
 def _dry_run(

@@ -87,16 +87,14 @@ class NewJobs:
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
-        indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
-        queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs; use: the quotas of the key
-        that makes it, which count when its chunks are queued; chosen: rows instead of shards; sample: of the images, only
-        which is described. Raises QueueFull.
+        indexed: the summaries of shards that need no indexing; caller: whose turns it takes; bounds: of what the queue
+        takes; webhook: whom its end is told; tenant: to whom it belongs; use: the quotas of its key, which count when
+        chunks are queued; chosen: rows instead of shards; sample: of their images. Raises QueueFull.
         """
         request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
         more = {"webhook": webhook is not None, "key": use.key_id if use else "", "sample": sample}
         request = of_chosen(request.model_copy(update=more), chosen)
-        # fail before anything is written: a job must not be accepted if nothing can schedule it
-        self.queue.ping()
+        self.queue.ping()  # before anything is written: a job must not be accepted if nothing can schedule it
         limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
         self.check(limits)
         with self._withdrawn_on_error(request.id):

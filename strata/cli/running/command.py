@@ -86,18 +86,16 @@ def run(
     """Compute the missing parts of a job, or of shards, without a server. Prints the job's id.
 
     Ctrl-C ends the run after the images in hand; the same command with the job's id goes on. A second one ends it at
-    once. The exit code is 8 if the job failed or was cancelled. With --dry-run only a random sample (-n, 200 without
-    it) is described, and what all images would take is told.
+    once. The exit code is 8 if it failed or was cancelled. --dry-run tells what all would take, by a random sample.
     """
-    sample = sample_of(dry_run, images, seed, DEFAULT_SAMPLE)
+    chosen = (sources, where, sample_of(dry_run, images, seed, DEFAULT_SAMPLE))
     # a child process does the work of `local`: an image that ends it must not end the run
     if engine == "local" and folder is None:
         raise typer.Exit(watched())
     settings = _settings(profile, store, threads, root)
     options = _options(engine, in_turn, folder, address, (actors, cpus, gpus))
-    # the job that a process before this one has begun, a job by its id, or a new one
     begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
-    chosen = (sources, where, sample)
+    # begun by a process before this one, known by its id, or new
     target = begun or _known(targets, sources) or _asked(targets, settings, texts, metadata, budget, chosen)
     raise typer.Exit(_run(settings, target, options, (folder, as_json, begun is None), openlineage))
 
@@ -135,7 +133,7 @@ def _asked(
     budget: tuple[int | None, float | None],
     chosen: tuple[list[str] | None, str | None, JobSample | None],
 ) -> Any:
-    """What a new job is to do. texts: variants, language and prompt; budget: tokens and money; chosen: from, where, sample."""
+    """What a new job is to do. texts: variants, language, prompt; budget: tokens, money; chosen: from, where, sample."""
     from strata.cli.arguments import budget_of, chosen_of, pairs_of, shards_of, texts_of
     from strata.core import load_profile
 
