@@ -47,6 +47,7 @@ class Preview:
         self.end = time.monotonic() + SECONDS
         self.unread: list[UnreadShard] = []
         self.looked = _Looked()
+        self._identities: set[str] = set()  # of the shards that were looked at
 
     def of(self, shards: Sequence[str]) -> BatchPreview:
         """The preview of a job of these shards."""
@@ -86,7 +87,10 @@ class Preview:
             return
         self.looked.shards += 1
         self.looked.images += images
-        self.looked.reused += self._reused(shard, identity, images)
+        # what is computed for a shard are the results of its copies too
+        is_copy = identity in self._identities
+        self._identities.add(identity)
+        self.looked.reused += images if is_copy else self._reused(shard, identity, images)
 
     def _tell(self, shard: str, reason: str) -> None:
         if len(self.unread) < MOST_UNREAD:
@@ -125,10 +129,13 @@ class Preview:
         return sum(min(size, images - number * size) for number in found if number * size < images)
 
     def _earlier_job(self) -> JobView | None:
-        """The newest completed job of the profile that has computed images: others are expected to be alike."""
+        """The newest completed job of the profile that has computed images: others are expected to be alike.
+
+        Not one of a sample: it has few images, in small chunks.
+        """
         chosen = JobFilter(status=JobStatus.COMPLETED, kind="batch", profile=self.profile.name, tenant=self.tenant)
         views, _ = self.given.listing.page(chosen, EARLIER_JOBS)
-        return next((view for view in views if _rate(view)), None)
+        return next((view for view in views if view.sample is None and _rate(view)), None)
 
 
 def _computed(view: JobView) -> int:

@@ -16,7 +16,7 @@ from PIL import Image
 from strata.core import LAYERS, Chunk, ImageReference, Profile, Record, Rules, Status
 from strata.images import FULL_SIZE, MISSING, DecodingPool, ImageError
 from strata.shards import ImageReader, MetadataReader, ShardChanged, ShardMissing, SourceError
-from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
+from strata.store import IndexRow, Source, Store, is_made_list, is_transient, located_rows, reason_of, upload_digest
 
 log = logging.getLogger(__name__)
 
@@ -157,13 +157,14 @@ class ItemReader:
         """
         unread = [not item.settled and item.data is None for item in items]
         wanted = [item.record.image for item, wants in zip(items, unread, strict=True) if wants]
+        results: list[bytes | Exception]
         try:
-            # compare a tar with its index first: in a changed tar other images lie at these offsets
-            if any(image.offset for image in wanted):
-                self.images.verify(chunk.shard, chunk.identity)
-            results = self.images.read(wanted, [item.stamp for item, wants in zip(items, unread, strict=True) if wants])
+            changed = self.images.changed(chunk.shard, chunk.identity, [image.uri for image in wanted if image.offset])
+            found = self.images.read(wanted, [item.stamp for item, wants in zip(items, unread, strict=True) if wants])
+            # in a changed tar other images lie at these offsets
+            results = [changed.get(image.uri, data) for image, data in zip(wanted, found, strict=True)]
         except SourceError as error:
-            results = [error] * len(wanted)
+            results = [error for _ in wanted]
         # an image that cannot be read now is not an image that cannot be read: the caller waits and reads again
         for row, result in zip(wanted, results, strict=True):
             if isinstance(result, Exception) and is_transient(result):
@@ -193,8 +194,9 @@ class ItemReader:
     def _await_shard(self, shard: str, results: Sequence[bytes | Exception]) -> None:
         """Raise OSError if images are missing because their whole shard is gone, and not longer than GONE_SECONDS."""
         missing = any(isinstance(result, FileNotFoundError | NotADirectoryError | ShardMissing) for result in results)
-        # an upload does not come back
-        if not missing or self.store.is_upload(shard) or not self._is_gone(shard):
+        # an upload does not come back, and a list that was made here has no file
+        lasting = self.store.is_upload(shard) or is_made_list(shard)
+        if not missing or lasting or not self._is_gone(shard):
             self._gone.pop(shard, None)
             return
         now = time.monotonic()

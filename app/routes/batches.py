@@ -15,8 +15,20 @@ from app.http.quotas import UseDep
 from app.idempotency import IdempotentRoute
 from app.images.upload_lists import upload_list
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings, WebhookTarget
+from strata.core import (
+    BatchPreview,
+    BatchRequest,
+    EstimateRequest,
+    JobSample,
+    JobView,
+    Profile,
+    Sample,
+    ShardSummary,
+    TextSettings,
+    WebhookTarget,
+)
 from strata.egress import RefusedAddress, WebAddress
+from strata.jobs import sample_of
 from strata.quotas import KeyUse
 
 router = APIRouter(route_class=IdempotentRoute)
@@ -67,6 +79,39 @@ async def submit_shards(
     return linked(view, prefix)
 
 
+@router.post("/batches/estimate", status_code=202, responses=PROBLEM_RESPONSES)
+async def estimate_batch(
+    body: EstimateRequest,
+    given: ServicesDep,
+    response: Response,
+    access: AccessDep,
+    caller: Caller,
+    prefix: PrefixDep,
+    use: UseDep,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> JobView:
+    """Describe a random sample of the images of shards, to see what the same request to `/v1/batches` would take.
+
+    It is a job: all shards are indexed, `images` of the images without results are drawn, each with the same chance,
+    and described. `/v1/jobs/{job_id}/estimate` gives the figures so far. Its priority is `lo`, whatever is asked for,
+    because images of `hi` are computed together with those of other jobs. The whole job uses the index of the shards,
+    and describes the sampled images once more.
+    """
+    if body.input.shards is None:
+        raise ProblemError("invalid-request", "a sample is drawn of shards; of uploads all images are here", [])
+    profile = await run_in_threadpool(_profile, given, body)
+    if body.webhook is not None:
+        _check_webhook(given, body.webhook)
+    sample = sample_of(JobSample(images=body.images, seed=body.seed), profile)
+    body = body.model_copy(update={"priority": "lo"})
+    whose = _Owner(caller, access.tenant, use)
+    async with given.shards.turn():
+        shards = await given.shards.find(body.input.shards or [])
+        view = await run_in_threadpool(lambda: _create(given, body, shards, profile, whose, sample=sample))
+    response.headers["Location"] = f"/v1/jobs/{view.id}"
+    return linked(view, prefix)
+
+
 @router.post("/batches/preview", responses=PROBLEM_RESPONSES)
 async def preview_batch(body: BatchRequest, given: ServicesDep, access: AccessDep) -> BatchPreview:
     """What the same request to `/v1/batches` would compute: shards, images, reused results, time and money.
@@ -105,6 +150,7 @@ def _create(
     profile: Profile,
     whose: _Owner,
     indexed: Sequence[ShardSummary] = (),
+    sample: Sample | None = None,
 ) -> JobView:
     """Create the job."""
     job = given.jobs.new.create(
@@ -120,6 +166,7 @@ def _create(
         webhook=body.webhook,
         tenant=whose.tenant,
         use=whose.use,
+        sample=sample,
     )
     return given.jobs.accepted(job)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from strata.cli import exits
+from strata.cli.estimating.options import DryRun, Images, Seed, sample_of
 from strata.cli.terminal import (
     DEFAULT_URL,
     ApiKey,
@@ -32,7 +33,7 @@ from strata.cli.terminal import (
 
 if TYPE_CHECKING:
     from strata.client import Client
-    from strata.core import JobView
+    from strata.core import Budget, JobSample, JobView, TextSettings
 
 Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
 Kind = Literal["image", "batch"]
@@ -58,18 +59,26 @@ def submit(
     upload: Annotated[bool, typer.Option("--upload", help="Send images of this machine first.")] = False,
     webhook: Webhook = None,
     follow: Follow = False,
+    dry_run: DryRun = False,
+    images: Images = None,
+    seed: Seed = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
     """Submit shards, or with --upload images of this machine; prints the job's id.
 
-    Images that the service has already are not sent again: after an interruption the same command goes on.
+    Images that the service has already are not sent again: after an interruption the same command goes on. With
+    --dry-run nothing is submitted but a sample: the exit code is 8 if its job failed. Ctrl-C cancels it.
     """
     from strata.cli.arguments import budget_of, pairs_of, texts_of, webhook_of
 
     pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
     texts = texts_of(variants, language, prompt)
+    sample = sample_of(dry_run, images, seed)
+    if dry_run:
+        unused = {"--webhook": webhook, "--idempotency-key": idempotency_key, "--metadata": metadata}
+        raise typer.Exit(_dry_run(shards, sample, upload, unused, (profile, budget, texts), as_json, (url, api_key)))
     options: dict[str, Any] = {"profile": profile, "priority": priority, "metadata": pairs}
     options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts, "webhook": webhook_of(webhook)}
     with open_client(url, api_key) as client:
@@ -82,6 +91,25 @@ def submit(
     if as_json:
         print(view.model_dump_json())
     raise typer.Exit((code_of_end(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0))
+
+
+def _dry_run(
+    shards: list[str],
+    sample: JobSample | None,
+    upload: bool,
+    unused: dict[str, Any],
+    asked: tuple[str | None, Budget | None, TextSettings | None],
+    as_json: bool,
+    where: tuple[str, str | None],
+) -> int:
+    """Tell what a submission would take. asked: profile, budget and texts; where: the service and its key."""
+    from strata.cli.arguments import shards_of
+    from strata.cli.estimating.dry_run import check, dry_run
+
+    check(upload, unused)
+    options = dict(zip(("profile", "budget", "texts"), asked, strict=True))
+    with open_client(*where) as client:
+        return dry_run(client, list(shards_of(shards)), sample, options, as_json)
 
 
 def _submitted(client: Client, shards: list[str], upload: bool, options: dict[str, Any]) -> tuple[JobView, int]:

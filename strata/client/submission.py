@@ -78,19 +78,37 @@ class SubmissionCalls(Transport):
         texts: TextSettings | None,
         webhook: WebhookTarget | None,
     ) -> Steps[JobView]:
-        body: dict[str, object] = {
-            "input": given.model_dump(exclude_none=True),
-            "priority": priority,
-            "metadata": metadata or {},
-        }
-        if profile is not None:
-            body["profile"] = profile
-        if budget is not None:
-            body["budget"] = budget.model_dump()
-        if texts is not None:
-            body |= texts.model_dump(exclude_none=True)
-        if webhook is not None:
-            body["webhook"] = {"url": webhook.url, "secret": webhook.secret.get_secret_value()}
-        # a new key for each call: a request that is sent twice by a proxy makes one job
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        body = batch_of(given, profile, priority, metadata, budget, texts, webhook)
+        headers = idempotent(idempotency_key)
         return (yield from self._fetch(JobView, "POST", "/v1/batches", json=body, headers=headers))
+
+
+def idempotent(key: str | None) -> dict[str, str]:
+    """The header with a key, by default a new one: a request that is sent twice by a proxy makes one job."""
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
+
+
+def batch_of(
+    given: BatchInput,
+    profile: str | None = None,
+    priority: Priority = "lo",
+    metadata: dict[str, str] | None = None,
+    budget: Budget | None = None,
+    texts: TextSettings | None = None,
+    webhook: WebhookTarget | None = None,
+) -> dict[str, object]:
+    """The body of a request for a job of many images."""
+    body: dict[str, object] = {
+        "input": given.model_dump(exclude_none=True),
+        "priority": priority,
+        "metadata": metadata or {},
+    }
+    if profile is not None:
+        body["profile"] = profile
+    if budget is not None:
+        body["budget"] = budget.model_dump()
+    if texts is not None:
+        body |= texts.model_dump(exclude_none=True)
+    if webhook is not None:
+        body["webhook"] = {"url": webhook.url, "secret": webhook.secret.get_secret_value()}
+    return body

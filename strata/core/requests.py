@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from strata.core.chunks import Chunk
 from strata.core.ids import DEFAULT_TENANT
 from strata.core.records import SCHEMA_VERSION, FailureNote
-from strata.core.schemas import Budget, JobKind, JobView, Priority
+from strata.core.schemas import Budget, JobKind, JobSample, JobView, Priority
 
 # why a file of a shard is in no row, and how one and several of them are told
 LEFT_OUT = {
@@ -92,6 +92,17 @@ class Cancellation(BaseModel):
     requested_at: datetime
 
 
+class Sample(JobSample):
+    """What a job of a sample needs besides.
+
+    batch: images that are computed together; prices: of the stages that ask servers, of a million tokens read and
+    written; None: the profile has none.
+    """
+
+    batch: int
+    prices: dict[str, tuple[float, float] | None] = Field(default_factory=dict)
+
+
 class JobRequest(BaseModel):
     """A job's request, with everything that determines which parts are its results.
 
@@ -100,7 +111,8 @@ class JobRequest(BaseModel):
     retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job. run:
     which end of the job comes next; a retry is a further run. webhook: whether its end is told to somebody.
     trace: the `traceparent` of the request that made it, if traces are sent. key: the id of the API key that made it,
-    whose quotas count; empty if none has, or the operator's.
+    whose quotas count; empty if none has, or the operator's. sample: the job describes a random sample of its shards'
+    images; when that is drawn, lists of these images are its shards (`strata.jobs.sampling`).
     """
 
     id: str
@@ -124,6 +136,12 @@ class JobRequest(BaseModel):
     tenant: str = DEFAULT_TENANT
     trace: str = ""
     key: str = ""
+    sample: Sample | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether its shards are only indexed, because a sample of their images is to be drawn."""
+        return self.sample is not None and not self.sample.drawn
 
     def index_chunk(self, shard: str) -> Chunk:
         """The chunk that reads a shard's table of contents."""

@@ -9,6 +9,7 @@ from strata.jobs.jobs import ImageRemoved, Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
 from strata.jobs.pairing import OtherStore, pair
 from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results, named
+from strata.jobs.sampling import Population, sample_of
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "NotDescribed",
     "NotFinished",
     "OtherStore",
+    "Population",
     "Rejected",
     "Results",
     "Scheduler",
@@ -27,4 +29,5 @@ __all__ = [
     "id_of",
     "named",
     "pair",
+    "sample_of",
 ]

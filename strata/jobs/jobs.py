@@ -218,10 +218,12 @@ class Jobs:
         self.activate(request, pinned)
 
     def with_index(self, request: JobRequest, summaries: Iterable[ShardSummary]) -> Iterator[ShardSummary]:
-        """Those of the summaries whose index parts exist; a shard whose index part was deleted is indexed again.
+        """Those of the summaries of a job's shards whose index parts exist; another shard is indexed again.
 
-        Not so an upload: only the API indexes it.
+        Not so an upload: only the API indexes it. Shards of which a sample was drawn are the job's no longer.
         """
+        own = set(request.shards)
+        summaries = [one for one in summaries if one.shard in own]
         index = Chunk("index", request.profile, request.fingerprints["index"], "")
         chunks = [(one, replace(index, shard=one.shard, identity=one.identity)) for one in summaries]
         # several at a time: each is a round trip to a bucket

@@ -22,6 +22,7 @@ from strata.core import (
     JobStatus,
     Priority,
     Profile,
+    Sample,
     ShardSummary,
     WebhookTarget,
 )
@@ -77,15 +78,18 @@ class NewJobs:
         webhook: WebhookTarget | None = None,
         tenant: str = DEFAULT_TENANT,
         use: KeyUse | None = None,
+        sample: Sample | None = None,
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
         indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
         queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs; use: the quotas of the key
-        that makes it, which count when its chunks are queued. Raises QueueFull.
+        that makes it, which count when its chunks are queued; sample: only a sample of the images is described. Raises
+        QueueFull.
         """
         request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
-        request = request.model_copy(update={"webhook": webhook is not None, "key": use.key_id if use else ""})
+        more = {"webhook": webhook is not None, "key": use.key_id if use else "", "sample": sample}
+        request = request.model_copy(update=more)
         # fail before anything is written: a job must not be accepted if nothing can schedule it
         self.queue.ping()
         limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []

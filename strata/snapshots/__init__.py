@@ -7,7 +7,7 @@ folder `selection`.
 from __future__ import annotations
 
 from strata.snapshots.cleaning import Cleaning
-from strata.snapshots.composition import moved_away, plot_composition, shares_of
+from strata.snapshots.composition import commonest_of, evenness_of, moved_away, shares_of
 from strata.snapshots.deletion import Deletion
 from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.duplicates import (
@@ -28,14 +28,17 @@ from strata.snapshots.duplicates import (
 from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.manifests import Manifest
 from strata.snapshots.own_files import OwnFiles, read_own_files
+from strata.snapshots.plots import check_plot, plot_composition
 from strata.snapshots.reviewing.queues import Doubt, Order, QueuedRow, ReviewQueue, find_rows, records_of, review_queue
 from strata.snapshots.rules import LeftOut, rules_of
-from strata.snapshots.selection import EDGES, Axis, Selection, axes_of
+from strata.snapshots.selection import AXES_OF, EDGES, Axis, Quota, Selection, axes_of, quotas_of
+from strata.snapshots.selection.files import read_selection_file
 from strata.snapshots.snapshot import LostRows, Snapshot
 from strata.snapshots.snapshots import SHORT_ID, Snapshots, UnknownSnapshot
 from strata.snapshots.verification import Report, Verification
 
 __all__ = [
+    "AXES_OF",
     "EDGES",
     "FEATURES",
     "SHORT_ID",
@@ -55,6 +58,7 @@ __all__ = [
     "OwnFiles",
     "PictureHashes",
     "QueuedRow",
+    "Quota",
     "Report",
     "ReviewQueue",
     "RowArray",
@@ -67,15 +71,20 @@ __all__ = [
     "axes_of",
     "bits_of",
     "bytes_of",
+    "check_plot",
+    "commonest_of",
     "difference",
+    "evenness_of",
     "find_rows",
     "found_in",
     "moved_away",
     "on_disk",
     "plot_composition",
+    "quotas_of",
     "read_benchmarks",
     "read_own_files",
     "read_rows",
+    "read_selection_file",
     "records_of",
     "review_queue",
     "rules_of",

@@ -82,7 +82,8 @@ class PartsOf:
             for request in pool.map(self._readable_request, self.store.job_ids()):
                 if request is None or request.fingerprints[FINAL_GROUP] != fingerprint:
                     continue
-                if request.kind == "image":
+                # neither single images nor samples belong to a data set, which has the sampled images themselves
+                if request.kind == "image" or request.sample is not None:
                     alone.update(summary.identity for summary in request.indexed)
                 elif shards := self.summaries(request):
                     names = ([part.name for part in listed.get(shard.identity, ())] for shard in shards)

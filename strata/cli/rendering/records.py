@@ -289,6 +289,9 @@ def job_details(job: JobView) -> Text:
         known = ((number, LEFT_OUT.get(reason, (reason, reason))) for reason, number in job.shards.left_out.items())
         told = (counted(number, *words) for number, words in known)
         lines.append(f"left out: {', '.join(told)}")
+    if job.sample:
+        drawn = "" if job.sample.drawn else ", not drawn yet"
+        lines.append(f"a random sample: at most {counted(job.sample.images, 'image')}, seed {job.sample.seed}{drawn}")
     for name, group in job.groups.items():
         lines.append(f"{name}: images {group.images}, chunks {group.chunks}, images reused {group.reused}")
     lines += [usage_line(job)] if job.usage else []

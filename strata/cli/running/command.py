@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from strata.cli import exits
+from strata.cli.estimating.options import DryRun, Images, Seed, sample_of
 from strata.cli.running.watching import begun_job, watched
 from strata.cli.terminal import (
     AsJson,
@@ -32,8 +33,9 @@ from strata.components import load
 from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from strata.core import JobView, Settings
+    from strata.core import JobSample, JobView, Settings
 
+DEFAULT_SAMPLE = 200  # images of a dry run, as strata.core.SAMPLE, which is slow to import
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
 
 
@@ -68,6 +70,9 @@ def run(
     actors: Actors = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    dry_run: DryRun = False,
+    images: Images = None,
+    seed: Seed = None,
     openlineage: OpenLineage = None,
     as_json: AsJson = False,
     folder: Annotated[Path | None, typer.Option("--run-folder", hidden=True)] = None,
@@ -75,8 +80,10 @@ def run(
     """Compute the missing parts of a job, or of shards, without a server. Prints the job's id.
 
     Ctrl-C ends the run after the images in hand; the same command with the job's id goes on. A second one ends it at
-    once. The exit code is 8 if the job failed or was cancelled.
+    once. The exit code is 8 if the job failed or was cancelled. With --dry-run only a random sample (-n, 200 without
+    it) is described, and what all images would take is told.
     """
+    sample = sample_of(dry_run, images, seed, DEFAULT_SAMPLE)
     # the work of `local` is done by a child process: an image that ends it must not end the run
     if engine == "local" and folder is None:
         raise typer.Exit(watched())
@@ -87,7 +94,7 @@ def run(
     options = _options(engine, in_turn, folder, address, pools)
     # the job that a process before this one has begun, a job by its id, or a new one
     begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
-    target = begun or _known(targets) or _asked(targets, settings, texts, metadata, budget)
+    target = begun or _known(targets) or _asked(targets, settings, texts, metadata, budget, sample)
     raise typer.Exit(_run(settings, target, options, (folder, as_json, begun is None), openlineage))
 
 
@@ -117,6 +124,7 @@ def _asked(
     texts: tuple[str | None, str | None, str | None],
     metadata: list[str] | None,
     budget: tuple[int | None, float | None],
+    sample: JobSample | None,
 ) -> Any:
     """What a new job is to do. texts: variants, language and prompt; budget: tokens and money."""
     from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
@@ -128,7 +136,7 @@ def _asked(
     if budget[1] is not None and not profile.priced:
         raise InvalidInput(f"--budget-money: profile {profile.name!r} has no prices for some of its servers")
     asked = load("workers.engines.job", "workers").Asked
-    return asked(list(shards_of(shards)), profile, pairs_of(metadata or ()), budget_of(*budget))
+    return asked(list(shards_of(shards)), profile, pairs_of(metadata or ()), budget_of(*budget), sample)
 
 
 def stored_view(store: str, job_id: str) -> JobView:
@@ -166,7 +174,10 @@ def _run(
         job = start.opened(settings, target, options, views.put)
         if folder is not None:
             (folder / "job").write_text(job.request.id, encoding="utf-8")
-        if tells and not as_json:
+        sampled = job.request.sample is not None
+        if tells and sampled:
+            print(f"strata: job {job.request.id} describes a random sample", file=sys.stderr, flush=True)
+        elif tells and not as_json:
             print(job.request.id, flush=True)
         if tells:
             watch(job.store, job.request, JobStatus.IN_PROGRESS)
@@ -178,7 +189,9 @@ def _run(
         if isinstance(end, BaseException):
             raise end
         watch(job.store, job.request, end.status)
-    if as_json:
+    if sampled:
+        _tell_estimate(job, end, options, as_json)
+    elif as_json:
         print(end.model_dump_json())
     return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0
 
@@ -204,6 +217,15 @@ def _followed(
     threading.Thread(target=work, name="run", daemon=True).start()
     render.follow(_shown(views, job, folder), Console(stderr=True))
     return ends[0]
+
+
+def _tell_estimate(job: Any, end: JobView, options: Any, as_json: bool) -> None:
+    """Print what all images would take in such a run. How many actors Ray would start depends on its cluster."""
+    from strata.cli.estimating.dry_run import tell_estimate
+    from strata.estimates import Workers, estimate
+
+    ready = {"vision": 1, "llm": 1} if options.engine == "local" else None
+    tell_estimate(estimate(job.store, end, job.request, Workers(ready, options.in_turn)), as_json)
 
 
 def _shown(views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None) -> Iterator[JobView]:

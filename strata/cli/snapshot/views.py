@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strata.cli.snapshot.access import Name, as_json_of, show_snapshot, snapshots_of
+from strata.cli.snapshot.access import Name, as_json_of, save_plot, show_snapshot, snapshots_of
+from strata.cli.snapshot.options import Plot
 from strata.cli.terminal import AsJson, StoreUri, open_store, output
-from strata.counts import counted
 from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def list_snapshots(
 def show(
     name: Name,
     card: Annotated[bool, typer.Option("--card", help="Show its data card, as `snapshot card` prints it.")] = False,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the composition: .png, .svg, .pdf.")] = None,
+    plot: Plot = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
@@ -61,12 +60,7 @@ def show(
     if card and as_json:
         raise InvalidInput("--card is for people, and --json for programs: give one of them")
     snapshot = snapshots_of(store).open(name)
-    if plot:
-        from strata.snapshots import plot_composition
-
-        selected = f"{snapshot.name}: {counted(snapshot.manifest.counts.selected, 'row')}"
-        plot_composition(snapshot.manifest.composition, selected, plot)
-        print(f"plot: {plot}", file=sys.stderr)
+    save_plot(snapshot, plot)
     if card:
         _show_card(snapshot, store)
     else:

@@ -22,7 +22,7 @@ from strata.publishing.papers.loading import loading_of
 from strata.publishing.papers.markdown import fenced, folded, inline, table
 from strata.publishing.papers.rules import rules_of
 from strata.publishing.papers.samples import files_lines, sample_lines
-from strata.snapshots import moved_away, shares_of
+from strata.snapshots import commonest_of, moved_away, shares_of
 
 PLOT = "composition.png"
 SHOWN = 20  # reasons of a kind; the others are summed up
@@ -130,7 +130,7 @@ def _composition(facts: Facts, plot: bool) -> Iterator[str]:
     yield "Rows by the labels of each feature: of all that succeeded, and of those that were selected."
     if plot:
         yield from ("", f"![Shares of labels before and after the selection]({PLOT})")
-    for feature, labels in manifest.composition.items():
+    for feature, labels in ((name, commonest_of(whole)) for name, whole in manifest.composition.items()):
         shares = zip(*shares_of(labels), strict=True)
         rows = [
             (label, before, f"{share_before:.1%}", after, f"{share_after:.1%}")

@@ -72,6 +72,7 @@ function Head({ job, ask }) {
     </div>
     ${job.error && html`<p class="fault">${job.error}</p>`}
     ${job.waiting && html`<p class="warning">Waits for ${job.waiting.stage} since ${time(job.waiting.since)} (${counted(job.waiting.attempts, "attempt")}): ${job.waiting.reason}</p>`}
+    ${job.sample && html`<p class="hint">Describes a random sample of the images of a submission: at most ${counted(job.sample.images, "image")}, seed ${job.sample.seed}.</p>`}
     <p><progress max=${counts.total || 1} value=${doneOf(job)} aria-label="Images that are done"></progress></p>
     <dl class="facts">
       <div><dt>images</dt><dd>${count(doneOf(job))} of ${count(counts.total)}</dd></div>

@@ -2,6 +2,7 @@
 import { html, useState } from "../html.js";
 import { get, post } from "../api.js";
 import { Busy, Fault } from "../parts.js";
+import { Trial } from "./estimate.js";
 import { go, href } from "../router.js";
 import { count, counted, duration } from "../text.js";
 import { NO_TEXTS, TextFields, textsOf } from "../texts.js";
@@ -57,7 +58,7 @@ export function Submit() {
     </form>
     ${state.busy && html`<${Busy}>${state.busy}<//>`}
     <${Fault} error=${state.error ?? noProfiles} />
-    ${preview && html`<${Preview} found=${preview} />`}`;
+    ${preview && html`<${Preview} found=${preview}><${Trial} key=${wanted} body=${body} /><//>`}`;
 }
 
 /** The request for a job. */
@@ -72,8 +73,8 @@ function bodyOf({ shards, profile, priority, tokens, money, ...texts }) {
   };
 }
 
-/** @param {{found: import("../types.js").BatchPreview}} given */
-function Preview({ found }) {
+/** @param {{found: import("../types.js").BatchPreview, children?: any}} given */
+function Preview({ found, children }) {
   const isExact = found.looked_at === found.shards;
   const about = isExact ? "" : "about ";
   return html`<section aria-label="Preview" class="preview"><h2>Preview</h2>
@@ -88,5 +89,6 @@ function Preview({ found }) {
       : html`<p class="hint">The time is not known before a job of this profile has ended.</p>`}
     ${found.unread.length > 0 && html`<div class="warning"><p>${counted(found.unread.length, "shard")} cannot be read:</p>
       <ul>${found.unread.map((one) => html`<li key=${one.shard}>${one.reason}</li>`)}</ul></div>`}
+    ${children}
   </section>`;
 }
