@@ -196,14 +196,11 @@ def test_every_selection_is_told(selection: Selection) -> None:
 
 def test_a_setting_of_a_later_version_is_told() -> None:
     class Later(Selection):
-        method: str = "random"  # type: ignore[assignment]
-        quality: str | None = None
-        concepts: tuple[str, ...] = ("nouns",)
+        weights: tuple[str, ...] = ("one",)
 
     assert not any("setting" in line for line in rules_of(Later()))
-    told = rules_of(Later(method="new", count=3, quality="match * told", concepts=("nouns", "tags")))
-    assert told[0].startswith("Rows were taken by the method new: 3 rows")
-    assert {"The setting quality: match * told", "The setting concepts: nouns, tags"} <= set(told)
+    told = rules_of(Later(method="concepts", count=3, weights=("one", "two")))
+    assert "The setting weights: one, two" in told
 
 
 def test_blurred_faces_are_told(store: Store, snapshot: Snapshot) -> None:
