@@ -95,8 +95,7 @@ class NewJobs:
         more = {"webhook": webhook is not None, "key": use.key_id if use else "", "sample": sample}
         request = of_chosen(request.model_copy(update=more), chosen)
         self.queue.ping()  # before anything is written: a job must not be accepted if nothing can schedule it
-        limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
-        self.check(limits)
+        self.check(limits := bounds.limits(kind, caller, len(request.shards)) if bounds else [])
         with self._withdrawn_on_error(request.id):
             # mark the job as open first: if the process dies in between, a mark without a request is left and ignored
             self._together(

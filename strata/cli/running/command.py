@@ -89,13 +89,11 @@ def run(
     once. The exit code is 8 if it failed or was cancelled. --dry-run tells what all would take, by a random sample.
     """
     chosen = (sources, where, sample_of(dry_run, images, seed, DEFAULT_SAMPLE))
-    # a child process does the work of `local`: an image that ends it must not end the run
     if engine == "local" and folder is None:
-        raise typer.Exit(watched())
+        raise typer.Exit(watched())  # a child does the work of `local`: an image that ends it must not end the run
     settings = _settings(profile, store, threads, root)
     options = _options(engine, in_turn, folder, address, (actors, cpus, gpus))
     begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
-    # begun by a process before this one, known by its id, or new
     target = begun or _known(targets, sources) or _asked(targets, settings, texts, metadata, budget, chosen)
     raise typer.Exit(_run(settings, target, options, (folder, as_json, begun is None), openlineage))
 
@@ -133,7 +131,7 @@ def _asked(
     budget: tuple[int | None, float | None],
     chosen: tuple[list[str] | None, str | None, JobSample | None],
 ) -> Any:
-    """What a new job is to do. texts: variants, language, prompt; budget: tokens, money; chosen: from, where, sample."""
+    """What a new job is to do. texts: variants, language, prompt; budget: tokens, money; chosen: from, where, -n."""
     from strata.cli.arguments import budget_of, chosen_of, pairs_of, shards_of, texts_of
     from strata.core import load_profile
 
