@@ -129,7 +129,7 @@ def steady(snapshots: Snapshots, made: Mapping[str, Snapshot], parts: Sequence[P
 def compared(store: Store, made: Mapping[str, Snapshot], greedy: bool) -> Figures:
     """What each selection has of all rows, and the same for what a user would write."""
     diverse = made["diverse"]
-    table = read_rows(store, diverse.parts, diverse.manifest.selection.features).table
+    table = read_rows(store, diverse.parts, diverse.manifest.selection.features, whole=True).table
     vectors = read_vectors(store, diverse.parts, table, diverse.manifest.selection.ways)
     worth = scores_of(table, diverse.manifest.selection)
     centroids, taken = _centroids(store, diverse), diverse.manifest.counts.selected
