@@ -313,7 +313,7 @@ class LlmGroup:
             return items
         items = self._with_index(chunk, items)
         names = metadata_fields(profile.texts.prompt)
-        return self.reader.with_metadata(chunk, items, chunk.number * profile.chunk_size, names) if names else items
+        return self.reader.with_metadata(chunk, items, profile, names) if names else items
 
     def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
         """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""
@@ -375,8 +375,10 @@ def _with_earlier(item: WorkItem, earlier: Earlier, row: int) -> WorkItem:
     """The item as a copy of its image's earlier row; else with the rows that may be its image's, if the bytes agree."""
     if item.settled:
         return item
-    # the version of a local file was compared when it was read; of others only the bytes tell
-    found = None if "://" in item.record.image.uri else earlier.same(row)
+    # the version of a local file was compared when it was read, and what lies in a tar of one identity is the same; of
+    # others only the bytes tell
+    image = item.record.image
+    found = None if "://" in image.uri and not image.offset else earlier.same(row)
     return replace(item, candidates=earlier.alike(row)) if found is None else _reused(copy_of(found, item.record))
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.batch_preview import Preview
+from app.chosen_rows import ChosenPreview, chosen_rows
 from app.dependencies import AccessDep, Caller, PrefixDep, Services, ServicesDep
 from app.http.prefix import linked
 from app.http.quotas import UseDep
@@ -28,7 +29,7 @@ from strata.core import (
     WebhookTarget,
 )
 from strata.egress import RefusedAddress, WebAddress
-from strata.jobs import sample_of
+from strata.jobs import Chosen, sample_of
 from strata.quotas import KeyUse
 
 router = APIRouter(route_class=IdempotentRoute)
@@ -57,7 +58,9 @@ async def submit_shards(
 
     A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` expands to a
     range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server. Images that were
-    sent before (`/v1/uploads`) are named by the SHA-256 of their files.
+    sent before (`/v1/uploads`) are named by the SHA-256 of their files. `sources` and `where` describe the images of
+    other jobs, snapshots or data sets once more, those whose rows the filter chooses; what these rows are is fixed when
+    the job is made.
 
     How many images shards have is known when they are indexed. Those that exceed the key's quota of a day wait until it
     has room (`waiting` in the job).
@@ -69,12 +72,12 @@ async def submit_shards(
     if body.input.uploads is not None:
         indexed = await run_in_threadpool(upload_list, given.store, body.input, profile, access.tenant)
         view = await run_in_threadpool(_create, given, body, [indexed.shard], profile, whose, [indexed])
-        response.headers["Location"] = f"/v1/jobs/{view.id}"
-        return linked(view, prefix)
-    # expand the patterns and check local shards before a job is created, so that a typo creates no job
-    async with given.shards.turn():
-        shards = await given.shards.find(body.input.shards or [])
-        view = await run_in_threadpool(_create, given, body, shards, profile, whose)
+    else:
+        # expand the patterns and check local shards before a job is created, so that a typo creates no job
+        async with given.shards.turn():
+            chosen = await run_in_threadpool(chosen_rows, given, body.input, access) if body.input.sources else None
+            shards = await given.shards.find(body.input.shards or [])
+            view = await run_in_threadpool(_create, given, body, shards, profile, whose, (), chosen)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return linked(view, prefix)
 
@@ -118,11 +121,15 @@ async def preview_batch(body: BatchRequest, given: ServicesDep, access: AccessDe
 
     It takes a few seconds at most; of many or large shards only some are looked at.
     """
-    if body.input.shards is None:
+    if body.input.uploads is not None:
         raise ProblemError("invalid-request", "a preview looks at shards; of uploads everything is known already", [])
     profile = await run_in_threadpool(_profile, given, body)
     async with given.shards.turn():
-        shards = await given.shards.find(body.input.shards)
+        if body.input.sources is not None:
+            chosen = await run_in_threadpool(chosen_rows, given, body.input, access)
+            preview = ChosenPreview(given, profile, access.only_tenant, chosen.pin)
+            return await run_in_threadpool(preview.of_pinned)
+        shards = await given.shards.find(body.input.shards or [])
         return await run_in_threadpool(lambda: Preview(given, profile, access.only_tenant).of(shards))
 
 
@@ -150,6 +157,7 @@ def _create(
     profile: Profile,
     whose: _Owner,
     indexed: Sequence[ShardSummary] = (),
+    chosen: Chosen | None = None,
     sample: Sample | None = None,
 ) -> JobView:
     """Create the job."""
@@ -166,6 +174,7 @@ def _create(
         webhook=body.webhook,
         tenant=whose.tenant,
         use=whose.use,
+        chosen=chosen,
         sample=sample,
     )
     return given.jobs.accepted(job)

@@ -36,6 +36,13 @@ Follow = Annotated[bool, typer.Option("--follow", "--wait", "-f", help="Show pro
 Variants = Annotated[
     str | None, typer.Option("--variants", metavar="NAMES", help="Further texts, such as short,tags,questions.")
 ]
+ChosenFrom = Annotated[
+    list[str] | None,
+    typer.Option("--from", metavar="JOB|SNAPSHOT", help="Describe the images of its rows once more; may be repeated."),
+]
+ChosenWhere = Annotated[
+    str | None, typer.Option("--where", metavar="FILTER", help='With --from: which of its rows: "match < 0.5".')
+]
 Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")]
 Tokens = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")]
 Money = Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")]

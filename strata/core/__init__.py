@@ -6,7 +6,16 @@ Of Strata's packages it imports only `strata.egress`. Read `records.py` first, t
 from __future__ import annotations
 
 from strata.core.backoff import growing_pause
-from strata.core.chunks import Chunk, part_name
+from strata.core.chunks import (
+    Chunk,
+    chosen_by,
+    chosen_family,
+    chosen_identity,
+    chosen_shard,
+    part_name,
+    source_identity,
+    source_shard,
+)
 from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
 from strata.core.ids import DEFAULT_TENANT, checked_job_id, created_at, is_hash, is_job_id, is_tenant
 from strata.core.layers import (
@@ -112,6 +121,9 @@ from strata.core.requests import (
     JobEnd,
     JobRequest,
     JobRun,
+    Pin,
+    PinnedParts,
+    PinnedShard,
     Sample,
     ShardSummaries,
     ShardSummary,
@@ -127,6 +139,7 @@ from strata.core.schemas import (
     BatchRequest,
     Budget,
     CaptionBody,
+    ChosenRows,
     DeliveryAttempt,
     DeliveryPage,
     DeliveryState,
@@ -216,6 +229,7 @@ __all__ = [
     "ChatVerifierParameters",
     "Check",
     "CheckedSentence",
+    "ChosenRows",
     "Chunk",
     "Claim",
     "ClaimKind",
@@ -268,6 +282,9 @@ __all__ = [
     "OpenClipParameters",
     "Origin",
     "Parameters",
+    "Pin",
+    "PinnedParts",
+    "PinnedShard",
     "Priority",
     "Problem",
     "Profile",
@@ -322,6 +339,10 @@ __all__ = [
     "WorkerView",
     "YesParameters",
     "checked_job_id",
+    "chosen_by",
+    "chosen_family",
+    "chosen_identity",
+    "chosen_shard",
     "created_at",
     "feature_fingerprint",
     "growing_pause",
@@ -339,5 +360,7 @@ __all__ = [
     "part_schema",
     "read_profile",
     "records_to_table",
+    "source_identity",
+    "source_shard",
     "table_to_records",
 ]

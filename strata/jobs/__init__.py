@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from strata.jobs.jobs import ImageRemoved, Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
+from strata.jobs.new_jobs import Chosen
 from strata.jobs.pairing import OtherStore, pair
 from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results, named
 from strata.jobs.sampling import Population, sample_of
@@ -14,6 +15,7 @@ from strata.jobs.scheduler import Scheduler
 
 __all__ = [
     "BadCursor",
+    "Chosen",
     "Found",
     "ImageRemoved",
     "Jobs",

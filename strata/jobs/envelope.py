@@ -64,14 +64,18 @@ def envelope(
         waiting=waiting,
         links={"self": url, **{name: f"{url}/{name}" for name in _links_of(request)}},
         tenant=request.tenant,
-        sample=JobSample.model_validate(request.sample.model_dump(include=set(JobSample.model_fields)))
-        if request.sample
-        else None,
+        chosen=request.chosen,
+        sample=_sample(request),
     )
 
 
 def _links_of(request: JobRequest) -> Sequence[str]:
     return (*_LINKS, "estimate") if request.sample else _LINKS
+
+
+def _sample(request: JobRequest) -> JobSample | None:
+    found = request.sample
+    return JobSample.model_validate(found.model_dump(include=set(JobSample.model_fields))) if found else None
 
 
 def _shards(numbers: Mapping[str, int], total: int) -> ShardCounts:

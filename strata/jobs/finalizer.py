@@ -11,7 +11,7 @@ from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from strata.core import FINAL_GROUP, GROUPS, JobRequest, JobStatus, ShardSummary, part_name
+from strata.core import FINAL_GROUP, GROUPS, JobRequest, JobStatus, ShardSummary, part_name, source_shard
 from strata.jobs.job_parts import Written
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
@@ -83,7 +83,9 @@ class Finalizer:
             log.error("job %s: the counts of its parts, %s, do not add up to its images", job_id, dict(counts))
             return self._restart(plan)
         # a job of which no shard could be read has failed; single unreadable shards are reported in its failures
-        reasons = [f"{name}: {summary.failure.detail}" for name, summary in summaries.items() if summary.failure]
+        reasons = [
+            f"{source_shard(name)}: {summary.failure.detail}" for name, summary in summaries.items() if summary.failure
+        ]
         if reasons and not any(summary.images for summary in summaries.values()):
             status, fields = JobStatus.FAILED, {"error": f"no shard could be read: {reasons[0]}"}
         else:

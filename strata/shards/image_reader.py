@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
+from strata.core import source_identity, source_shard
 from strata.egress import EgressRules
 from strata.shards.parquet import parquet_images
 from strata.shards.roots import ShardMissing, SourceError
@@ -73,6 +74,7 @@ class ImageReader:
 
     def is_gone(self, uri: str) -> bool:
         """Whether there is no file or folder of a shard. Raises as `shard_stamps` does, but not ShardMissing."""
+        uri = source_shard(uri)
         try:
             find_shard(uri, self.locate(uri))
         except ShardMissing:
@@ -110,8 +112,10 @@ class ImageReader:
 
         Takes one request. If the file has another time stamp than the store knows (it was touched, copied or restored),
         its headers are read and compared instead. If its storage does not tell its version, they are read again after
-        UNKNOWN_SECONDS, and when its size differs. Otherwise raises as `shard_stamps` does.
+        UNKNOWN_SECONDS, and when its size differs. Otherwise raises as `shard_stamps` does. Of chosen rows the tar is
+        the one of which they were chosen.
         """
+        uri, identity = source_shard(uri), source_identity(identity)
         at = self.locate(uri)
         stamps = shard_stamps(uri, at)
         # earlier versions, and tables of samples, have the stamp as the identity

@@ -7,9 +7,19 @@ folder `selection`.
 from __future__ import annotations
 
 from strata.snapshots.cleaning import Cleaning
+from strata.snapshots.comparing import (
+    Change,
+    Compared,
+    Descriptions,
+    Difference,
+    Overlap,
+    Pair,
+    Side,
+    compared,
+    difference,
+)
 from strata.snapshots.composition import commonest_of, evenness_of, moved_away, shares_of
 from strata.snapshots.deletion import Deletion
-from strata.snapshots.differences import Change, Difference, Overlap, difference
 from strata.snapshots.duplicates import (
     Benchmarks,
     Keep,
@@ -26,12 +36,13 @@ from strata.snapshots.duplicates import (
     write_benchmarks,
 )
 from strata.snapshots.features import FEATURES, read_rows
+from strata.snapshots.filters import FilterError
 from strata.snapshots.manifests import Manifest
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.plots import check_plot, plot_composition
 from strata.snapshots.reviewing.queues import Doubt, Order, QueuedRow, ReviewQueue, find_rows, records_of, review_queue
 from strata.snapshots.rules import LeftOut, rules_of
-from strata.snapshots.selection import AXES_OF, EDGES, Axis, Quota, Selection, axes_of, quotas_of
+from strata.snapshots.selection import AXES_OF, EDGES, Axis, Better, Quota, Selection, axes_of, quotas_of
 from strata.snapshots.selection.files import read_selection_file
 from strata.snapshots.snapshot import LostRows, Snapshot
 from strata.snapshots.snapshots import SHORT_ID, Snapshots, UnknownSnapshot
@@ -44,11 +55,15 @@ __all__ = [
     "SHORT_ID",
     "Axis",
     "Benchmarks",
+    "Better",
     "Change",
     "Cleaning",
+    "Compared",
     "Deletion",
+    "Descriptions",
     "Difference",
     "Doubt",
+    "FilterError",
     "Keep",
     "LeftOut",
     "LostRows",
@@ -56,6 +71,7 @@ __all__ = [
     "Order",
     "Overlap",
     "OwnFiles",
+    "Pair",
     "PictureHashes",
     "QueuedRow",
     "Quota",
@@ -64,6 +80,7 @@ __all__ = [
     "RowArray",
     "Same",
     "Selection",
+    "Side",
     "Snapshot",
     "Snapshots",
     "UnknownSnapshot",
@@ -73,6 +90,7 @@ __all__ = [
     "bytes_of",
     "check_plot",
     "commonest_of",
+    "compared",
     "difference",
     "evenness_of",
     "find_rows",

@@ -168,15 +168,17 @@ class Cleaning:
         # which parts a job with a damaged file has is not known: keep all, unless the job is forgotten
         try:
             request = self._parts_of.request(job_id)
-            if request is not None and not self._unfinished(job_id):
+            if request is None:
+                return _References()
+            if not self._unfinished(job_id):
                 return _References(chunks=set(self._of_job(request)), uploads=self._upload_of(request))
+            # the parts of an unfinished job may not be known yet: keep all with its fingerprints, and those of which it
+            # chooses rows
+            kept = {(group, fingerprint) for group, fingerprint, _ in self._parts_of.pinned(request)}
+            return _References(fingerprints=set(request.fingerprints.items()) | kept, uploads=self._upload_of(request))
         except DamagedFile as error:
             self.damaged.add(str(error))
             return _References(groups=set(GROUPS), uploads=None)
-        if request is None:
-            return _References()
-        # the parts of an unfinished job may not be known yet: keep all with its fingerprints
-        return _References(fingerprints=set(request.fingerprints.items()), uploads=self._upload_of(request))
 
     def _of_job(self, request: JobRequest) -> Iterator[tuple[str, str, str, int]]:
         """Every part of a finished job, without its attempt: the newest attempt counts."""

@@ -95,7 +95,9 @@ def choose(
     # read the features of the selection, and of the default axes, which the composition always shows
     axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
     paths = [part.path for part in chosen_from]
-    rows = _joined(read_rows(store, paths, selection.features | set(axes), advance, selection.ways, True), own, tell)
+    rows = _joined(
+        read_rows(store, paths, selection.features | set(axes), advance, selection.ways, whole=True), own, tell
+    )
     selection = _with_ways(store, selection, rows.ways, chosen_from, own)
     table, selection, clusters, embedded = with_whole(store, sources, chosen_from, rows.table, selection)
     rows = replace(rows, table=table)
@@ -181,8 +183,8 @@ def _choice(
     if not accept:
         check_labels(table, selection)
     own, pictures, embedded = given
-    identities = [part.identity for part in parts]
-    choice = select(table, identities, selection, own.excluded, pictures, own.benchmarks, embedded)
+    identities, fingerprints = [part.identity for part in parts], [part.fingerprint for part in parts]
+    choice = select(table, identities, selection, own.excluded, pictures, own.benchmarks, fingerprints, embedded)
     if not len(choice.indices):
         raise SelectionError(f"no row to select: {table.num_rows} succeeded, of which {choice.passed} pass")
     if not accept:
@@ -211,4 +213,4 @@ def _part(form: Part | Chunk | str) -> Part:
 def _counts(parts: int, rows: Rows, choice: Choice) -> Counts:
     ended = {name: rows.statuses[name] for name in ("succeeded", "filtered", "failed")}
     numbers = {"passed": choice.passed, "selected": len(choice.indices)}
-    return Counts(parts=parts, **ended, **numbers, left_out=choice.left_out)
+    return Counts(parts=parts, **ended, **numbers, left_out=choice.left_out, better=choice.better)

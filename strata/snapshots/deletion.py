@@ -107,6 +107,7 @@ class Deletion:
         # the shards of a job that is not complete may not be known yet
         if request.kind == "batch" and self.store.read_job_file(job_id, "end") is None:
             used |= {(group, fingerprint, "") for group, fingerprint in request.fingerprints.items()}
+            used |= set(self._parts_of.pinned(request))
         return used
 
     def _folders(self, request: JobRequest) -> list[Folder]:

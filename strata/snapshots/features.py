@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -190,6 +190,11 @@ def _personal(table: pa.Table) -> Ints:
     return np.bincount(np.array([row for row, _ in found], np.int64), minlength=table.num_rows)
 
 
+def _failure(table: pa.Table) -> Any:
+    """The type of each row's failure; NOTHING for a row that succeeded."""
+    return pc.fill_null(pc.struct_field(table.column("failure"), "error_type"), NOTHING)
+
+
 def _image(table: pa.Table) -> Any:
     """The identity of each row's image: its SHA-256, or without one its file, offset and size."""
     uri, offset, size, digest = (pc.struct_field(table.column("image"), i) for i in range(4))
@@ -289,6 +294,8 @@ FEATURES: dict[str, Feature] = {
     "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _given("review")),
     "source": Feature("name", "the job or data set of --from that has the row", (), _given("source"), whole=True),
     CLUSTER: Feature("name", "the cluster of embeddings that the image is in", (), _given(CLUSTER), whole=True),
+    "status": Feature("name", "how the row ended: succeeded, filtered, failed", ("status",), _column("status")),
+    "failure": Feature("name", "why it ended so: the type of the error, or the rule; none", ("failure",), _failure),
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
     "personal": Feature(
@@ -325,9 +332,10 @@ def read_rows(
     features: Iterable[str],
     advance: Callable[[int], object] = lambda parts: None,
     ways: Mapping[str, str] | None = None,
+    statuses: Collection[Status] = (Status.SUCCEEDED,),
     whole: bool = False,
 ) -> Rows:
-    """Read features of all succeeded rows of parts.
+    """Read features of all rows of parts that have ended so (statuses), which are those that succeeded.
 
     parts: paths from the store's root. advance: gets the numbers of parts that were read. ways: of stages of the group
     `features`, where there are several. whole: whether features that need all rows may be asked for; the caller sets
@@ -344,21 +352,26 @@ def read_rows(
         tables = [_with_origin(index, store.read_columns(path, columns)) for index, path in enumerate(batch, start)]
         tables = [_with_features(*each, reader, beside) for each in zip(tables, batch, strict=True)]
         table = pa.concat_tables(tables).combine_chunks()
-        statuses = Counter(table.column("status").to_pylist())
-        table = table.filter(pc.equal(table.column("status"), Status.SUCCEEDED.value)).combine_chunks()
+        table, counts = _ended_so(table, statuses)
         if "review" in names:
             table = table.append_column("review", _reviewed(table, parts, said))
         computed = {name: FEATURES[name].compute(table) for name in names}
-        return pa.table({"part": table["part"], "row": table["row"], **computed}), statuses, len(batch)
+        return pa.table({"part": table["part"], "row": table["row"], **computed}), counts, len(batch)
 
-    found, statuses = [], Counter[str]()
+    found, ended = [], Counter[str]()
     # threads wait for a remote store, and compute on a local one
     with ThreadPoolExecutor(os.cpu_count() if store.local else READERS) as pool:
         for table, counts, number in pool.map(read, range(0, len(parts), PARTS_AT_ONCE)):
             found.append(table)
-            statuses += counts
+            ended += counts
             advance(number)
-    return Rows(pa.concat_tables(found).combine_chunks(), statuses, reader.used if reader is not None else {})
+    return Rows(pa.concat_tables(found).combine_chunks(), ended, reader.used if reader is not None else {})
+
+
+def _ended_so(table: pa.Table, statuses: Collection[Status]) -> tuple[pa.Table, Counter[str]]:
+    """The rows with some statuses, and the number of all rows by status."""
+    column, wanted = table.column("status"), pa.array([status.value for status in statuses], pa.string())
+    return table.filter(pc.is_in(column, value_set=wanted)).combine_chunks(), Counter(column.to_pylist())
 
 
 def _names(features: Iterable[str], whole: bool) -> list[str]:

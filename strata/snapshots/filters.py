@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ import pyarrow.dataset
 from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES, Kind
 
+_LONE_EQUALS = re.compile(r"(?<![<>=!])=(?!=)")
 MAX_LENGTH, SHOWN = 10_000, 80  # characters
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -83,7 +85,8 @@ class Expression:
         except (RecursionError, MemoryError):
             raise FilterError(text, "it is nested too deeply") from None
         except (SyntaxError, ValueError, OverflowError) as error:
-            raise FilterError(text, getattr(error, "msg", str(error))) from None
+            hint = "; two values are compared with ==" if _LONE_EQUALS.search(text) else ""
+            raise FilterError(text, f"{getattr(error, 'msg', str(error))}{hint}") from None
 
     def values(self, table: pa.Table) -> np.typing.NDArray[np.float64]:
         """The number of each row of a table of features, NaN where it is not known. Raises FilterError."""

@@ -19,6 +19,7 @@ from strata.store.feature_parts import (
     write_features,
 )
 from strata.store.index_rows import (
+    SOURCE_NUMBER,
     IndexRow,
     ParquetCell,
     ShardIndex,
@@ -60,6 +61,7 @@ from strata.store.upload_lists import (
 __all__ = [
     "LOCK",
     "READERS",
+    "SOURCE_NUMBER",
     "Attempts",
     "Beside",
     "BrokenPart",

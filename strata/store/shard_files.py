@@ -132,7 +132,8 @@ class ShardFiles(Files):
 
 def upload_digest(uri: str) -> str | None:
     """The SHA-256 of an upload by its URI; None if it is not one, or has a URI of an earlier version."""
-    return uri.removeprefix(_UPLOAD) if uri.startswith(_UPLOAD) else None
+    # rows that were chosen of an upload are no upload
+    return uri.removeprefix(_UPLOAD) if uri.startswith(_UPLOAD) and "#" not in uri else None
 
 
 def _digest_of(uri: str) -> str | None:

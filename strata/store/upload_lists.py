@@ -11,14 +11,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from strata.core import DEFAULT_TENANT, Chunk, JobRequest, ShardSummary, is_hash
-from strata.store.index_rows import IndexRow, index_table
+from strata.core import (
+    DEFAULT_TENANT,
+    Chunk,
+    JobRequest,
+    ShardSummaries,
+    ShardSummary,
+    chosen_by,
+    is_hash,
+    source_shard,
+)
+from strata.store.index_rows import IndexRow, index_table, located_rows
 from strata.store.part_files import READERS
 from strata.store.store import Store
 
@@ -114,13 +125,13 @@ def _write(store: Store, table: pa.Table, index: Chunk, identity: str, families:
 
 
 def is_picked_list(uri: str) -> bool:
-    """Whether a shard is a list of images that lie in other shards."""
-    return uri.startswith(_PICKED)
+    """Whether a shard is a list of images that lie in other shards. Rows that are chosen of it are none."""
+    return uri.startswith(_PICKED) and chosen_by(uri) is None
 
 
 def is_made_list(uri: str) -> bool:
-    """Whether a shard is a list that was made here: only who has made it can index it."""
-    return uri.startswith((_UPLOADS, _PICKED))
+    """Whether a shard is a list that was made here: only who has made it can index it, but not rows chosen of it."""
+    return uri.startswith((_UPLOADS, _PICKED)) and chosen_by(uri) is None
 
 
 def uploads_of(store: Store, request: JobRequest) -> set[str]:
@@ -128,14 +139,30 @@ def uploads_of(store: Store, request: JobRequest) -> set[str]:
     if request.kind == "image":
         return set(request.shards)
     found: set[str] = set()
-    for summary in request.indexed:
-        if is_made_list(summary.shard):
-            fingerprint = request.fingerprints["index"]
-            chunk = Chunk("index", request.profile, fingerprint, summary.shard, summary.identity)
-            try:
-                table, _ = store.read_part(chunk)
-            except FileNotFoundError:
-                continue
+    for summary in _lists(store, request):
+        index = replace(request.index_chunk(summary.shard), identity=summary.identity)
+        with suppress(FileNotFoundError):
+            table, _ = store.read_part(index)
             # of a list of picked images only some may be uploads
-            found.update(uri for uri in table.column("uri").to_pylist() if store.is_upload(uri))
-    return found
+            found.update(row.uri for row in located_rows(table, summary.shard))
+    return {uri for uri in found if store.is_upload(uri)}
+
+
+def _lists(store: Store, request: JobRequest) -> Iterator[ShardSummary]:
+    """The indexes in which a job's uploads are; of rows that are not chosen yet, those of what they are chosen from."""
+    yield from (summary for summary in request.indexed if is_made_list(summary.shard))
+    chosen = [shard for shard in request.shards if chosen_by(shard) and _holds_uploads(store, source_shard(shard))]
+    if not chosen:
+        return
+    known = store.parse_job_file(request.id, "shards", ShardSummaries)
+    summaries = {one.shard: one for one in known.shards} if known else {}
+    for shard in chosen:
+        _, identity = chosen_by(shard) or ("", "")
+        summary = summaries.get(shard)
+        # before they are indexed, the whole shard stands for them
+        whole = ShardSummary(shard=source_shard(shard), identity=identity)
+        yield summary if summary is not None and summary.identity else whole
+
+
+def _holds_uploads(store: Store, uri: str) -> bool:
+    return store.is_upload(uri) or is_made_list(uri)

@@ -194,6 +194,15 @@ def test_every_selection_is_told(selection: Selection) -> None:
     )
 
 
+def test_a_setting_of_a_later_version_is_told() -> None:
+    class Later(Selection):
+        weights: tuple[str, ...] = ("one",)
+
+    assert not any("setting" in line for line in rules_of(Later()))
+    told = rules_of(Later(method="concepts", count=3, weights=("one", "two")))
+    assert "The setting weights: one, two" in told
+
+
 def test_blurred_faces_are_told(store: Store, snapshot: Snapshot) -> None:
     card = card_of(facts_of(store, snapshot, About(), exported_as("description", blur_faces=True)))
     assert "The faces that a detector has found were blurred." in card and "Faces, names and numbers" not in card

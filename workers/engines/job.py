@@ -36,12 +36,13 @@ from strata.core import (
     ShardSummary,
     Waiting,
     is_job_id,
+    source_shard,
 )
 from strata.errors import Conflict, NotFound
 from strata.jobs.envelope import envelope
 from strata.jobs.finalizer import final_counts
 from strata.jobs.job_parts import JobParts
-from strata.jobs.new_jobs import new_request
+from strata.jobs.new_jobs import Chosen, new_request, of_chosen, write_request
 from strata.jobs.plans import Plan
 from strata.jobs.sampling import draw, sample_of
 from strata.queue import Claim
@@ -59,13 +60,17 @@ WRITE_SECONDS = 2.0  # between two writings of `run.json`
 
 
 class Asked(NamedTuple):
-    """What a new job is to do. profile: with the texts that are wanted; sample: of which images, None: of all."""
+    """What a new job is to do. profile: with the texts that are wanted; sample: of which images, None: of all.
+
+    chosen: rows of other jobs, without shards.
+    """
 
     shards: Sequence[str]
     profile: Profile
     metadata: Mapping[str, str]
     budget: Budget | None
     sample: JobSample | None = None
+    chosen: Chosen | None = None
 
 
 def new_job(store: Store, asked: Asked) -> JobRequest:
@@ -73,11 +78,12 @@ def new_job(store: Store, asked: Asked) -> JobRequest:
     request = new_request("batch", list(asked.shards), asked.profile, "lo", dict(asked.metadata), [], asked.budget, "")
     if asked.sample is not None:
         request = request.model_copy(update={"sample": sample_of(asked.sample, asked.profile)})
+    request = of_chosen(request, asked.chosen)
     if store.find_mark() is None:
         store.make_mark()
     keep_profile(store, asked.profile)
     store.open_job(request.id)
-    store.write_job_file(request.id, "request", request)
+    write_request(store, request, asked.chosen)
     return request
 
 
@@ -320,7 +326,7 @@ class EngineJob:
             counts, written = self.parts.all_written(self.request, summaries)
         else:
             counts = self.parts.counts(self.request, summaries)
-            unread = [f"{one.shard}: {one.failure.detail}" for one in summaries if one.failure]
+            unread = [f"{source_shard(one.shard)}: {one.failure.detail}" for one in summaries if one.failure]
             self.status = JobStatus.COMPLETED
             if unread and not any(one.images for one in summaries):
                 self.status, self.error = JobStatus.FAILED, f"no shard could be read: {unread[0]}"

@@ -50,7 +50,10 @@
  *   groups: Object<string, GroupProgress>, usage: JobUsage|null, budget: {tokens: number|null, money: number|null}|null,
  *   images_per_second: number|null, eta_seconds: number|null, created_at: string, started_at: string|null,
  *   finished_at: string|null, error: string|null, waiting: Waiting|null, links: Object<string, string>,
- *   tenant: string, sample: {images: number, seed: number, drawn: boolean}|null}} JobView */
+ *   tenant: string, chosen: ChosenRows|null,
+ *   sample: {images: number, seed: number, drawn: boolean}|null}} JobView */
+/** Which rows of jobs, snapshots and data sets a job describes once more; where: null for all that succeeded
+ * @typedef {{sources: string[], where: string|null}} ChosenRows */
 /** What a job would compute; null where it is not known.
  * @typedef {{shards: number, looked_at: number, images: number|null, reused: number|null,
  *   unread: {shard: string, reason: string}[], seconds: number|null, money: number|null, like: string|null,

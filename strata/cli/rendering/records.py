@@ -285,6 +285,9 @@ def job_details(job: JobView) -> Text:
         f"{given_up} {counts.cancelled}",
         f"shards: total {job.shards.total}, indexed {job.shards.indexed}, failed {job.shards.failed}",
     ]
+    if job.chosen is not None:
+        where = f" where {job.chosen.where}" if job.chosen.where else ""
+        lines.append(clean(f"images of: {', '.join(job.chosen.sources)}{where}"))
     if job.shards.left_out:
         known = ((number, LEFT_OUT.get(reason, (reason, reason))) for reason, number in job.shards.left_out.items())
         told = (counted(number, *words) for number, words in known)

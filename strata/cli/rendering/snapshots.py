@@ -18,6 +18,7 @@ from strata.snapshots import (
     FEATURES,
     SHORT_ID,
     Axis,
+    Better,
     Change,
     Difference,
     Manifest,
@@ -80,6 +81,7 @@ def selection_line(selection: Selection) -> str:
     parts += [f"each image once{f' ({same})' if same else ''}"] if selection.unique else []
     parts += [f"the {selection.keep} stays"] if selection.keep != "first" else []
     parts += [f"without {name}: {rule}" for name, rule in selection.leave_out]
+    parts += [f"of each image the better by {', then '.join(selection.better)}"] if selection.better else []
     kinds = " or ".join(kind.removesuffix("s") for kind in selection.concepts)
     parts += [f"cap {selection.cap:,} per {kinds}"] if selection.cap else []
     parts += [f"--{option} {digest[:SHORT_ID]}" for option, digest in selection.files]
@@ -116,6 +118,20 @@ def _head_lines(name: str, manifest: Manifest) -> Iterator[str]:
     yield f"rows: {counts.selected:,} selected of {counts.passed:,} that pass; {ended}"
     if counts.left_out:
         yield f"left out: {', '.join(f'{name} {number:,}' for name, number in counts.left_out.items())}"
+    if counts.better is not None:
+        yield _better_line(counts.better, manifest.provenance)
+
+
+def _better_line(better: Better, provenance: Sequence[Provenance]) -> str:
+    """How many images were described several times, and from which profile each has its row."""
+    profiles = {one.fingerprint: one.profile for one in provenance}
+    taken = (
+        f"{number:,} of {clean(profiles.get(fingerprint) or 'a profile that is not in the store')} "
+        f"({fingerprint[:SHORT_ID]})"
+        for fingerprint, number in better.taken.items()
+    )
+    ties = f"; {better.ties:,} were equal, of which the first one stays" if better.ties else ""
+    return f"described several times: {counted(better.images, 'image')}, kept {', '.join(taken)}{ties}"
 
 
 def _composition(manifest: Manifest) -> Iterator[RenderableType]:

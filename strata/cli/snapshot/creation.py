@@ -12,6 +12,7 @@ import typer
 from strata.cli.snapshot.access import pictures_of, save_plot, show_snapshot, snapshots_of, tell
 from strata.cli.snapshot.options import (
     Accept,
+    BetterBy,
     By,
     Cap,
     Concepts,
@@ -59,6 +60,7 @@ def create(
     alike: Annotated[float | None, typer.Option(help="With --same embedding: the least cosine, 0 to 1.")] = None,
     bits: Annotated[int | None, typer.Option(help="By which hashes differ at most: 31 of 256.")] = None,
     keep: Annotated[Keep | None, typer.Option(help="With --unique: which row of one picture stays: first.")] = None,
+    better: BetterBy = None,
     leave_out: LeaveOut = None,
     without: Without = None,
     features: FeaturesOf = None,

@@ -63,11 +63,20 @@ LeaveOut = Annotated[
     list[str] | None,
     typer.Option("--leave-out", metavar="NAME=FILTER", help="Leave rows out, and count them; False: none; repeatable."),
 ]
+BetterBy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--better",
+        metavar="FEATURE",
+        help="Of an image that is described twice keep the row with the higher value, or review; repeatable for ties.",
+    ),
+]
 Method = Literal["random", "balanced", "best", "concepts", "diverse"]
 HELP = """Select rows of jobs and store the selection under a name.
 
 A data set is all rows of one profile, named by it or by the fingerprint, without images that were sent one by one
 (POST /v1/captions). What the rows' profile leaves out is left out, unless --leave-out has a filter of the name.
+First --exclude, --leave-out and --where say which rows pass; then --better chooses among those of one image.
 
 random: by chance. balanced: equally many of each label of the features of --by. best: by what was found for the
 texts, or --quality. concepts: fewer of those that name what many name. diverse: of each cluster of embeddings the

@@ -15,6 +15,7 @@ from strata.core.schemas.estimates import (
 from strata.core.schemas.fields import AltText, ProfileName, Text
 from strata.core.schemas.images import CaptionBody, ImageLinks
 from strata.core.schemas.jobs import (
+    ChosenRows,
     FailureRow,
     GroupProgress,
     JobKind,
@@ -44,6 +45,7 @@ __all__ = [
     "BatchRequest",
     "Budget",
     "CaptionBody",
+    "ChosenRows",
     "DeliveryAttempt",
     "DeliveryPage",
     "DeliveryState",

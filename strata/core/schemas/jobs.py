@@ -97,6 +97,13 @@ class Waiting(BaseModel):
     attempts: int
 
 
+class ChosenRows(BaseModel):
+    """Which rows a job describes once more: those of jobs, snapshots and data sets that a filter chooses, or all."""
+
+    sources: list[str]
+    where: str | None = None
+
+
 class JobSample(BaseModel):
     """That a job describes a random sample of the images of its shards (`POST /v1/batches/estimate`).
 
@@ -113,7 +120,8 @@ class JobView(BaseModel):
     """A job, of one image or of many shards. Times are in RFC 3339, UTC.
 
     waiting: what the job waits for now; null if nothing is in its way. tenant: to whom it belongs; empty if that is not
-    known, because its request is damaged. sample: null of a job that describes all images.
+    known, because its request is damaged. chosen: which rows of other jobs it describes; null: shards or an image.
+    sample: null of a job that describes all images.
     """
 
     id: str
@@ -136,6 +144,7 @@ class JobView(BaseModel):
     waiting: Waiting | None = None
     links: dict[str, str] = Field(default_factory=dict)
     tenant: str = DEFAULT_TENANT
+    chosen: ChosenRows | None = None
     sample: JobSample | None = None
 
 

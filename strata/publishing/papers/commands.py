@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from strata.data import Request
 from strata.snapshots import Axis, Selection, Snapshot
 from strata.snapshots.duplicates.pictures import MOST_DIFFERENT
+from strata.snapshots.features import CLUSTER
 from strata.snapshots.selection.axes import DEFAULT_AXES
 
 
@@ -47,6 +48,11 @@ def selection_options(selection: Selection) -> list[str]:
     words += ["--bits", str(selection.bits)] if selection.bits != MOST_DIFFERENT else []
     words += ["--keep", selection.keep] if selection.keep != "first" else []
     words += _axis_options(selection.axes)
+    if selection.concepts != ("nouns",):
+        words += [word for kind in selection.concepts for word in ("--concepts", kind)]
+    words += ["--quality", selection.quality] if selection.quality is not None else []
+    for quota in selection.quotas:
+        words += ["--quota", f"{quota.source}={quota.rows if quota.share is None else f'{100 * quota.share:.15g}%'}"]
     return words + [word for option, _ in selection.files for word in (f"--{option}", "FILE")]
 
 
@@ -54,6 +60,8 @@ def _axis_options(axes: Sequence[Axis]) -> Iterator[str]:
     if not _are_default(axes):
         for axis in axes:
             values = axis.names if axis.names is not None else [f"{edge:g}" for edge in axis.edges]
+            if axis.feature == CLUSTER:  # clusters are found anew; how many may have been asked for
+                values = [] if axis.commonest is None else [str(axis.commonest)]
             yield from ("--by", f"{axis.feature}:{','.join(values)}" if values else axis.feature)
     for axis in axes:
         for label, share in axis.targets.items():

@@ -17,7 +17,14 @@ _METHODS = {
     "random": "Rows were drawn at random",
     "balanced": "Rows were taken so that the labels of some features have equal shares, as far as there are rows",
     "best": "The rows with the best scores were taken",
+    "concepts": "Rows were taken so that concepts that many rows name are rarer among them",
+    "diverse": "Of each cluster of embeddings the best rows, and those that differ most, were taken first",
 }
+# what `rules_of` tells in sentences, and what is of no use to a reader
+_TOLD = frozenset(
+    "method count share seed where unique axes score cap own files same split reviewed alike bits keep leave_out ways "
+    "centroids".split()
+)
 _SCORES = {
     "content": "The score is evidence × match × told / (told + 3): the share of sentences that rest on a layer, the "
     "mean probability of the kept entries, and how many of them the description tells.",
@@ -50,7 +57,8 @@ def _rules(selection: Selection) -> Iterator[str]:
     if selection.method == "random" and selection.count is selection.share is None:
         yield "All rows that pass were taken."
     else:
-        yield f"{_METHODS[selection.method]}: {amount}, with the seed {selection.seed}."
+        taken = _METHODS.get(selection.method, f"Rows were taken by the method {selection.method}")
+        yield f"{taken}: {amount}, with the seed {selection.seed}."
     if selection.where:
         yield f"Rows that do not fulfil this were left out: {selection.where}"
     for name, rule in selection.leave_out:
@@ -67,6 +75,7 @@ def _rules(selection: Selection) -> Iterator[str]:
         yield _SCORES[selection.score or "content"]
     for option, digest in selection.files:
         yield f"A file of the owner was used for {_FILES.get(option, option)}; its SHA-256 is {digest}."
+    yield from _others(selection)
     if selection.reviewed:
         yield "The texts that people left in review are part of the snapshot, as they were when it was made."
     if (split := selection.split) is not None:
@@ -74,6 +83,15 @@ def _rules(selection: Selection) -> Iterator[str]:
             f"It is the part {split.part} of the snapshot {split.of[:SHORT_ID]}: {split.validation:.4g} of the "
             "pictures are in the part validation, and no picture is in both."
         )
+
+
+def _others(selection: Selection) -> Iterator[str]:
+    """The settings that no sentence tells, if they are not the usual ones: nothing that decides stays untold."""
+    for name, about in type(selection).model_fields.items():
+        value = getattr(selection, name)
+        if name not in _TOLD and value != about.get_default(call_default_factory=True):
+            shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            yield f"The setting {name}: {shown}"
 
 
 def compares_benchmarks(selection: Selection) -> bool:

@@ -6,6 +6,7 @@ Read `settings.py` first, then `choices.py` and `order.py`.
 from __future__ import annotations
 
 from strata.snapshots.selection.axes import BY_CLUSTER, DEFAULT_AXES, EDGES, Axis, AxisError, axes_of
+from strata.snapshots.selection.better import Better
 from strata.snapshots.selection.choices import Choice, Pictures, select
 from strata.snapshots.selection.clusters import Clusters
 from strata.snapshots.selection.order import row_hashes
@@ -20,6 +21,7 @@ __all__ = [
     "EDGES",
     "Axis",
     "AxisError",
+    "Better",
     "Choice",
     "Clusters",
     "Pictures",

@@ -31,6 +31,7 @@ class SelectionFile(BaseModel):
     alike: float | None = None
     bits: int | None = None
     keep: str | None = None
+    better: list[str] = Field(default_factory=list)
     leave_out: dict[str, str] = Field(default_factory=dict)
     without: Path | None = None
     features: str | None = None

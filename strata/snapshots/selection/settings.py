@@ -14,6 +14,7 @@ from strata.snapshots.features import CLUSTER, Kind
 from strata.snapshots.filters import Expression, Filter
 from strata.snapshots.rules import checked_rules, names_of
 from strata.snapshots.selection.axes import BY_CLUSTER, DEFAULT_AXES, Axis, Setting
+from strata.snapshots.selection.better import checked_criteria, features_of
 from strata.snapshots.selection.caps import COLUMNS, ConceptKind
 from strata.snapshots.selection.quotas import Quota
 
@@ -57,7 +58,9 @@ class Selection(Setting):
     names and filters of rows that are left out and counted (see `strata.snapshots.rules`). ways: how the stages of the
     group `features` have computed what is read, by stage. concepts: what names them, of `caps.COLUMNS`. quotas: the
     most rows of a source, the first that names a row. quality: an expression of features and own scores that says what
-    a row is worth. centroids: the digest of the clusters of embeddings, which the store keeps.
+    a row is worth. centroids: the digest of the clusters of embeddings, which the store keeps. better: of several
+    descriptions of an image, the criteria by which one stays, of the rows that pass and before all that follows (see
+    `better.py`); none: all stay.
     """
 
     LATER: ClassVar = {
@@ -65,6 +68,7 @@ class Selection(Setting):
         **{"same": (None,), "split": (None,), "reviewed": (None,)},
         **{"alike": (None,), "bits": (MOST_DIFFERENT,), "keep": ("first",), "leave_out": ((),), "ways": ({},)},
         **{"concepts": (("nouns",),), "quotas": ((),), "quality": (None,), "centroids": (None,)},
+        **{"better": ((),)},
     }
 
     method: Method = "random"
@@ -90,6 +94,7 @@ class Selection(Setting):
     quotas: tuple[Quota, ...] = ()
     quality: str | None = None
     centroids: str | None = None
+    better: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -118,6 +123,7 @@ class Selection(Setting):
         if self.keep != "first" and not self.unique:
             raise ValueError("only a selection of each image once has a row that stays")
         checked_rules(dict(self.leave_out))
+        checked_criteria(self.better, self.own)
         if self.score and self.method != "best":
             raise ValueError("only a selection of the best has a score")
         return self
@@ -133,7 +139,7 @@ class Selection(Setting):
             own = None if self.quality is None else Expression(self.quality, self.own).names
             names |= {"evidence", "match", "told"} if own is None else own
         names |= {"width", "height"} if self.keep == "largest" else set()
-        return names | ({"image"} if self.unique else set())
+        return names | features_of(self.better, self.own) | ({"image"} if self.unique else set())
 
     @property
     def weighs(self) -> bool:
