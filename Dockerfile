@@ -25,7 +25,7 @@ FROM install AS install-light
 # extras of pyproject.toml for the storages of shards and the store
 ARG STORAGES=s3,gcs,http
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --constraint constraints.txt --editable ".[api,otel,${STORAGES}]"
+    /opt/venv/bin/pip install --constraint constraints.txt --editable ".[api,lineage,otel,${STORAGES}]"
 
 FROM install AS install-worker
 ARG STORAGES=s3,gcs,http

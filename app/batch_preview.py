@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from app.dependencies import Services
 from strata.addresses import without_secrets
-from strata.core import FINAL_GROUP, GROUPS, BatchPreview, Chunk, JobStatus, JobView, Profile, UnreadShard
+from strata.core import FINAL_GROUP, GROUPS, BatchPreview, Chunk, JobStatus, JobView, Profile, UnreadShard, source_shard
 from strata.queue import JobFilter
 from strata.shards import SourceError, index_shard, shard_stamps
 from strata.store import BrokenPart
@@ -23,7 +23,7 @@ MOST_UNREAD = 20  # shards that the answer names with the reason
 EARLIER_JOBS = 20  # that are searched for one whose rate and cost are known
 
 
-class _TimeOver(SourceError):
+class TimeOver(SourceError):
     """A shard is too large to be read for a preview. It is a SourceError, which passes through unchanged."""
 
 
@@ -47,6 +47,7 @@ class Preview:
         self.end = time.monotonic() + SECONDS
         self.unread: list[UnreadShard] = []
         self.looked = _Looked()
+        self._identities: set[str] = set()  # of the shards that were looked at
 
     def of(self, shards: Sequence[str]) -> BatchPreview:
         """The preview of a job of these shards."""
@@ -71,14 +72,14 @@ class Preview:
             seconds=computed / rate if computed is not None and rate else None,
             money=computed * price if computed is not None and price is not None else None,
             like=earlier.id if earlier else None,
-            first=shards[:3],
+            first=[source_shard(shard) for shard in shards[:3]],
         )
 
     def _look_at(self, shard: str) -> None:
         """Count the images of a shard, and those whose results exist."""
         try:
-            identity, images = self._indexed(shard) or self._read(shard)
-        except _TimeOver:
+            identity, images = self._count(shard)
+        except TimeOver:
             return
         except (SourceError, OSError) as error:
             self.looked.shards += 1
@@ -86,11 +87,25 @@ class Preview:
             return
         self.looked.shards += 1
         self.looked.images += images
-        self.looked.reused += self._reused(shard, identity, images)
+        # what is computed for a shard are the results of its copies too
+        is_copy = identity in self._identities
+        self._identities.add(identity)
+        self.looked.reused += images if is_copy else self._reused(shard, identity, images)
+
+    def _count(self, shard: str) -> tuple[str, int]:
+        """The identity and the images of a shard. Raises TimeOver, SourceError and OSError."""
+        return self._indexed(shard) or self._read(shard)
+
+    def check_time(self) -> None:
+        """Raise TimeOver if the time of the preview is over."""
+        if time.monotonic() >= self.end:
+            raise TimeOver("the time of the preview is over")
 
     def _tell(self, shard: str, reason: str) -> None:
         if len(self.unread) < MOST_UNREAD:
-            self.unread.append(UnreadShard(shard=shard, reason=" ".join(without_secrets(reason).split())[:300]))
+            self.unread.append(
+                UnreadShard(shard=source_shard(shard), reason=" ".join(without_secrets(reason).split())[:300])
+            )
 
     def _indexed(self, shard: str) -> tuple[str, int] | None:
         """The identity and the images of a shard that was indexed before as it is now."""
@@ -106,13 +121,8 @@ class Preview:
         return identity, table.num_rows
 
     def _read(self, shard: str) -> tuple[str, int]:
-        """The identity and the images of a shard that was not indexed before. Raises _TimeOver."""
-
-        def check() -> None:
-            if time.monotonic() >= self.end:
-                raise _TimeOver("the time of the preview is over")
-
-        index = index_shard(shard, self.given.settings.shard_roots, progress=check)
+        """The identity and the images of a shard that was not indexed before. Raises TimeOver."""
+        index = index_shard(shard, self.given.settings.shard_roots, progress=self.check_time)
         if index.failure:
             self._tell(shard, index.failure)
         return index.identity, index.table.num_rows
@@ -125,10 +135,13 @@ class Preview:
         return sum(min(size, images - number * size) for number in found if number * size < images)
 
     def _earlier_job(self) -> JobView | None:
-        """The newest completed job of the profile that has computed images: others are expected to be alike."""
+        """The newest completed job of the profile that has computed images: others are expected to be alike.
+
+        Not one of a sample: it has few images, in small chunks.
+        """
         chosen = JobFilter(status=JobStatus.COMPLETED, kind="batch", profile=self.profile.name, tenant=self.tenant)
         views, _ = self.given.listing.page(chosen, EARLIER_JOBS)
-        return next((view for view in views if _rate(view)), None)
+        return next((view for view in views if view.sample is None and _rate(view)), None)
 
 
 def _computed(view: JobView) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -61,11 +62,14 @@ from strata.core import Settings, load_profile
 from strata.errors import InvalidInput
 from strata.jobs import Jobs, Listing, Scheduler
 from strata.keys import KeyRing, StoredKeys, StoredSessions
+from strata.lineage import told_jobs
 from strata.queue import Queue
 from strata.search import SearchIndex
 from strata.shards import ImageReader
 from strata.store import Store
 from strata.webhooks.posts import post as send_webhook
+
+log = logging.getLogger(__name__)
 
 COUNT_SECONDS = 5.0  # between two additions of what this process has counted to the sums in Redis
 STOP_SECONDS = 10.0  # to wait at shutdown for the scheduler's current tick
@@ -135,7 +139,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     stop = threading.Event()
     settings = given.settings
     post = functools.partial(send_webhook, rules=settings.webhook_rules)
-    scheduler = Scheduler(given.queue, given.store, settings.high_water, settings.upload_days, post)
+    lineage = ExitStack()
+    watch = lineage.enter_context(told_jobs(None, log.warning))
+    scheduler = Scheduler(given.queue, given.store, settings.high_water, settings.upload_days, post, watch)
     thread = threading.Thread(target=scheduler.run, args=(stop,), name="scheduler", daemon=True)
     thread.start()
     telling = threading.Thread(target=_tell_counts, args=(given.jobs, stop), name="counts", daemon=True)
@@ -147,6 +153,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop.set()
         thread.join(STOP_SECONDS)
         telling.join(STOP_SECONDS)
+        lineage.close()
         given.decoder.close()
         given.searches.index.close()
 

@@ -120,6 +120,12 @@ _TYPES = (
         "The job was submitted without a webhook, so that its end is told to nobody. Submit it with `webhook`.",
     ),
     ProblemType(
+        "no-estimate",
+        404,
+        "No estimate",
+        "The job describes all its images. Only a job of a sample gives an estimate: `POST /v1/batches/estimate`.",
+    ),
+    ProblemType(
         "image-unavailable",
         404,
         "Image unavailable",

@@ -4,6 +4,9 @@ Captioner and detector may be one Florence-2. Captioner, composer and second mat
 belongs to another group, so it shares with the others if one process runs both groups (`strata worker --groups
 vision,llm`); in a process of its own it loads the weights again.
 
+The matcher and the embeddings of images and texts may be one open_clip checkpoint; the tagger, the matcher and the
+embedding of `everyday` are one EfficientNet.
+
 Only models are shared, not processors: transformers' tokenizers cannot be used by two threads at a time.
 """
 
@@ -26,9 +29,10 @@ from strata.core import StageSettings
 
 @dataclass(eq=False)
 class SharedModel:
-    """A loaded model of transformers. turn: to be held while it computes; a stage's `turn` is this one.
+    """What a stage has loaded. turn: to be held while it computes; a stage's `turn` is this one.
 
-    Two calls of a model at a time could mix their states: Qwen3-VL keeps the positions of the current call in itself.
+    Two calls of a model of transformers at a time could mix their states: Qwen3-VL keeps the positions of the current
+    call in itself. Models that keep nothing need no turns.
     """
 
     model: Any

@@ -74,9 +74,9 @@ def _write_shard(
             seed = HELD_OUT_SEED + options.seed + first + i
             scene = make_scene(seed, options.scenes)
             jpg, meta = encode_sample(scene, f"{shard:05d}{i:04d}", seed)
-            _add(tar, f"{meta['key']}.jpg", jpg)
-            _add(tar, f"{meta['key']}.json", json.dumps(meta, indent=4).encode())
-            _add(tar, f"{meta['key']}.txt", scene.alt_text.encode())
+            add_member(tar, f"{meta['key']}.jpg", jpg)
+            add_member(tar, f"{meta['key']}.json", json.dumps(meta, indent=4).encode())
+            add_member(tar, f"{meta['key']}.txt", scene.alt_text.encode())
             metas.append(meta)
             on_image()
     # the tar appears when it is complete; then the files that img2dataset writes beside it
@@ -121,7 +121,8 @@ def encode_sample(scene: Scene, key: str, seed: int) -> tuple[bytes, dict[str, A
     return jpg, meta
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file to a tar; the same files give the same bytes."""
     info = tarfile.TarInfo(name)  # mtime 0 and no owner: the bytes depend only on the scenes
     info.size = len(data)
     info.mode = 0o444

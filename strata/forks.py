@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Self
 from strata.errors import StrataError
 
 START_SECONDS = 120.0  # for a template to import all, on a machine that is busy
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 120.0  # a machine that is starved must not lose all workers
 WAIT_SECONDS = 0.01  # between two looks at a fork that is to end
 _PIECE = 65_536  # bytes that are read at a time
 _PARENT_DEATH = 1  # PR_SET_PDEATHSIG of prctl(2)

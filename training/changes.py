@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from strata.data import Mixture
 from strata.errors import InvalidInput
-from strata.snapshots.differences import leaves
+from strata.snapshots.comparing.differences import leaves
 from training.config import Config, Table
 
 # settings that change neither the data nor what is computed; docs/how-to/train.md lists them too

@@ -1,16 +1,72 @@
-"""Accounts: a chunk's cost on model servers is reserved beforehand in the ledger of a waiting job, then settled."""
+"""Accounts: what a chunk costs. Its time is measured; what servers cost is reserved in the ledger, then settled."""
 
 from __future__ import annotations
 
 import secrets
+import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from strata.core import MILLION, Bill, Chunk, Cost, Profile, Record, Usage
+from strata.core import MILLION, Bill, Chunk, Cost, Profile, Record, Usage, Work
 from strata.errors import StrataError
 from strata.queue import Reservation
 
 BoundOf = Callable[[Record], Mapping[str, tuple[Usage, Usage]]]
+
+
+class ChunkClock:
+    """The time that a worker takes for one chunk: from the first micro-batch to the last, and for decoding the first.
+
+    now: gives seconds of a monotonic clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._begun: float | None = None
+        self._started: float | None = None
+        self._ended = self._decoding = self._paused = 0.0
+
+    def begin(self) -> None:
+        """The first micro-batch is decoded from now on."""
+        self._begun = self._now()
+
+    def start(self) -> None:
+        """A micro-batch is computed from now on."""
+        now = self._now()
+        if self._started is None:
+            self._started = now
+            self._decoding = now - self._begun if self._begun is not None else 0.0
+
+    def end(self) -> None:
+        """A micro-batch is computed."""
+        self._ended = self._now()
+
+    def pause(self, seconds: float) -> None:
+        """So many seconds were spent on other chunks between two micro-batches."""
+        self._paused += seconds
+
+    def work(self, images: int, writing: float, first: bool, loading: float | None) -> Work:
+        """What the chunk has taken so far, see `strata.core.Work`."""
+        computing = max(0.0, self._ended - self._started - self._paused) if self._started is not None else 0.0
+        return Work(
+            images=images,
+            computing=computing,
+            decoding=self._decoding,
+            writing=writing,
+            first=first,
+            loading=loading,
+            device=device_in_use(),
+        )
+
+
+def device_in_use() -> str:
+    """The name of the GPU that models of this process use, or `cpu`. No GPU is initialized for the answer."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return "cpu"
+    # an engine such as vLLM uses it in a process of its own
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_initialized() else "gpu"
 
 
 class Budgets(Protocol):

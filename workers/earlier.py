@@ -1,7 +1,8 @@
 """Rows that were computed before for the same image: of earlier versions of a folder or a list, or of its copies.
 
 The chunks of a folder's new version have other images than those of the version before, so its parts are written
-anew; but of an image that has not changed, the row is copied from an earlier part of the same fingerprint.
+anew; but of an image that has not changed, the row is copied from an earlier part of the same fingerprint. So it is
+with rows that are chosen of a shard: those of the whole shard, and of earlier choices, are its versions.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from strata.core import Chunk, Record, Status
+from strata.core import Chunk, Record, Status, chosen_by, source_identity
 from strata.store import Attempts, BrokenPart, Source, Store
 from workers.items import ChunkIndex
 
@@ -69,8 +70,9 @@ class EarlierRows:
     def _version(self, index: ChunkIndex, identity: str) -> _Version | None:
         try:
             table, footer = self.store.read_part(replace(index.chunk, identity=identity))
-            # the first family is that of the URI
-            return _Version.of(identity, footer.families[:1] == index.families[:1], table)
+            # the first family is that of the URI; chosen rows have that of their source before it, which has it not
+            own = identity == source_identity(index.chunk.identity) or footer.families[:1] in _first_two(index)
+            return _Version.of(identity, own, table)
         except (FileNotFoundError, BrokenPart):  # `strata clean` has removed it, or a job of its own must repair it
             return None
 
@@ -126,14 +128,26 @@ class Earlier:
         return self._attempts[identity]
 
 
+def _first_two(index: ChunkIndex) -> list[tuple[str, ...]]:
+    return [index.families[:1], *([index.families[1:2]] if chosen_by(index.chunk.shard) else [])]
+
+
 def _keys(index: pa.Table) -> list[Key | None]:
-    """What identifies the image of each row: relative URI, size, stamp and alt text; None without an image."""
-    names = [name for name in ("uri", "size", "stamp", "alt_text", "error") if name in index.column_names]
+    """What identifies the image of each row: place, size, stamp and alt text; None without an image.
+
+    The place is the relative URI, in a tar with the offset.
+    """
+    names = [name for name in ("uri", "offset", "size", "stamp", "alt_text", "error") if name in index.column_names]
     rows = index.select(names).to_pylist()
     return [
-        None if row["error"] is not None else (row["uri"], row["size"], row.get("stamp"), row["alt_text"])
+        None if row["error"] is not None else (_place(row), row["size"], row.get("stamp"), row["alt_text"])
         for row in rows
     ]
+
+
+def _place(row: dict[str, Any]) -> str:
+    uri: str = row["uri"]
+    return f"{uri}@{row['offset']}" if row["offset"] else uri
 
 
 def _by_name(version: _Version, key: Key) -> Iterator[int]:

@@ -61,11 +61,15 @@ class PaidPipeline(Pipeline, Protocol):
 
 @dataclass
 class _Loaded:
-    """A loaded pipeline, the profile that it was built from, and when it was last used, in seconds of the clock."""
+    """A loaded pipeline, the profile that it was built from, and when it was last used, in seconds of the clock.
+
+    seconds: that loading it took.
+    """
 
     pipeline: Pipeline
     profile: Profile
     used: float
+    seconds: float
 
 
 class PipelineCache:
@@ -107,9 +111,10 @@ class PipelineCache:
         fingerprint = _stages_fingerprint(profile, group)
         loaded = self._loaded.pop(fingerprint, None)
         if loaded is None:
-            seconds = DEADLINES.limits.loading
+            seconds, began = DEADLINES.limits.loading, time.monotonic()
             with DEADLINES.watch(Activity(group, "loading", seconds, f"profile {profile.name}", kind="nobody")):
-                loaded = _Loaded(self._load(profile, fingerprint), profile, 0.0)
+                pipeline = self._load(profile, fingerprint)
+            loaded = _Loaded(pipeline, profile, 0.0, time.monotonic() - began)
         # put it at the end
         self._loaded[fingerprint] = loaded
         loaded.used = time.monotonic()
@@ -164,6 +169,11 @@ class PipelineCache:
             for fingerprint, one in list(self._loaded.items())
         ]
 
+    def loading(self, chunk: Chunk) -> float | None:
+        """How many seconds it took to load the pipeline of a chunk's profile; None if it is not loaded."""
+        loaded = self._loaded.get(_stages_fingerprint(self.profile(chunk), chunk.group))
+        return None if loaded is None else loaded.seconds
+
     def meter(self, chunk: Chunk) -> Meter | None:
         """The meter of a profile's stages that ask servers; None if there are none. Using it raises as `get` does."""
         profile = self.profile(chunk)
@@ -206,6 +216,9 @@ class Group(Protocol):
 
     def meter(self, chunk: Chunk) -> Meter | None:
         """The meter of the group's stages that ask servers; None if there are none."""
+
+    def loading(self, chunk: Chunk) -> float | None:
+        """How many seconds it took to load the models of a chunk's profile; None if they are not loaded."""
 
 
 class VisionGroup:
@@ -266,6 +279,9 @@ class VisionGroup:
     def meter(self, chunk: Chunk) -> Meter | None:
         return self.pipelines.meter(chunk)
 
+    def loading(self, chunk: Chunk) -> float | None:
+        return self.pipelines.loading(chunk)
+
 
 class LlmGroup:
     """From layers to descriptions. Images are read again only if the profile's composer uses them."""
@@ -297,7 +313,7 @@ class LlmGroup:
             return items
         items = self._with_index(chunk, items)
         names = metadata_fields(profile.texts.prompt)
-        return self.reader.with_metadata(chunk, items, chunk.number * profile.chunk_size, names) if names else items
+        return self.reader.with_metadata(chunk, items, profile, names) if names else items
 
     def _with_index(self, chunk: Chunk, items: list[WorkItem]) -> list[WorkItem]:
         """The items with what the shard's index tells: the descriptions of a folder's earlier versions, and places."""
@@ -335,6 +351,9 @@ class LlmGroup:
     def meter(self, chunk: Chunk) -> Meter | None:
         return self.pipelines.meter(chunk)
 
+    def loading(self, chunk: Chunk) -> float | None:
+        return self.pipelines.loading(chunk)
+
 
 def _stages_fingerprint(profile: Profile, group: str) -> str:
     """The fingerprint of a group's stages, whatever texts are wanted."""
@@ -356,8 +375,10 @@ def _with_earlier(item: WorkItem, earlier: Earlier, row: int) -> WorkItem:
     """The item as a copy of its image's earlier row; else with the rows that may be its image's, if the bytes agree."""
     if item.settled:
         return item
-    # the version of a local file was compared when it was read; of others only the bytes tell
-    found = None if "://" in item.record.image.uri else earlier.same(row)
+    # the version of a local file was compared when it was read, and what lies in a tar of one identity is the same; of
+    # others only the bytes tell
+    image = item.record.image
+    found = None if "://" in image.uri and not image.offset else earlier.same(row)
     return replace(item, candidates=earlier.alike(row)) if found is None else _reused(copy_of(found, item.record))
 
 

@@ -10,14 +10,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from strata.core import Chunk, FailureNote, ShardSummary, growing_pause
-from strata.errors import QueueUnavailable
+import pyarrow as pa
+
+from strata.core import (
+    Chunk,
+    FailureNote,
+    Pin,
+    PinnedShard,
+    ShardSummary,
+    chosen_by,
+    chosen_family,
+    chosen_identity,
+    growing_pause,
+)
+from strata.errors import BrokenStore, DataError, InvalidInput, QueueUnavailable
 from strata.jobs import Jobs
 from strata.logs import log_context
 from strata.queue import Claim
-from strata.shards import index_shard, shard_stamps
+from strata.shards import SourceError, index_shard, shard_stamps
 from strata.shards.stamps import Stamps
-from strata.store import BrokenPart, Store
+from strata.store import SOURCE_NUMBER, BrokenPart, Footer, Store
 from strata.telemetry import COUNTERS, rows_counted, span
 from workers.claims import told_jobs, traces_of
 from workers.isolation import watched_storage, watching_storage
@@ -27,6 +39,8 @@ from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, WorkInterrupted, retry_unt
 log = logging.getLogger(__name__)
 
 MAX_DELIVERIES = 4  # of a shard; after as many workers have died while they read it, it is reported as poison
+
+MOST_COMPARED = 200_000  # rows of a shard up to which rows of earlier choices are copied: a worker holds them all
 
 TURN_SECONDS = 0.1  # to wait before a shard whose time has not come is passed over
 
@@ -140,6 +154,8 @@ class ShardIndexer:
 
     def __init__(self, store: Store, roots: Sequence[str] = ()) -> None:
         self.store, self.roots = store, roots
+        # of the job whose shards were indexed last: its id, its filter, and what it has pinned, by identity
+        self._pin: tuple[str, str | None, dict[str, PinnedShard]] | None = None
 
     def summary(self, claim: Claim, retry: Retry) -> ShardSummary:
         """The summary of a shard, whose index part exists then unless it cannot be read.
@@ -153,6 +169,8 @@ class ShardIndexer:
             return retry(watched_storage(claim, act))
 
         try:
+            if (chosen := chosen_by(chunk.shard)) is not None:
+                return self._chosen(claim, chosen, stored, retry)
             stamps = watched_storage(claim, functools.partial(shard_stamps, chunk.shard))()
             # a shard with the same time stamp need not be read again
             found = self._known(chunk, stamps, stored) or self._read(claim, stored)
@@ -161,6 +179,58 @@ class ShardIndexer:
         identity, images, failure, left_out = found
         note = FailureNote(stage="index", error_type="damaged_shard", detail=failure) if failure else None
         return ShardSummary(shard=chunk.shard, identity=identity, images=images, failure=note, left_out=dict(left_out))
+
+    def _chosen(self, claim: Claim, chosen: tuple[str, str], stored: Retry, retry: Retry) -> ShardSummary:
+        """The summary of the rows that a job has chosen of a shard; their index part has the shard's own rows of them.
+
+        The shard itself is not read: what has changed in it since is found when its images are read. Raises ValueError
+        if the rows cannot be found.
+        """
+        # few jobs choose rows, and the room of snapshots takes a while to be loaded
+        from strata.snapshots.chosen import chosen_numbers
+
+        chunk = claim.chunk
+        try:
+            where, pinned = stored(lambda: self._pinned(*chosen))
+            source, footer = self._source(claim, pinned, stored)
+            keys = source.column("key")
+            with watching_storage(claim, "index") as progress:
+                numbers = retry(lambda: chosen_numbers(self.store, where, pinned, keys, progress))
+        except (InvalidInput, DataError, BrokenStore) as error:
+            raise SourceError(str(error)) from error
+        part = replace(chunk, identity=chosen_identity(pinned.identity, numbers))
+        table = source.take(pa.array(numbers, pa.int64())).append_column(SOURCE_NUMBER, pa.array(numbers, pa.int64()))
+        # of very long shards the rows of earlier choices would not fit into the memory of every worker
+        own = [chosen_family(pinned.identity)] if len(keys) <= MOST_COMPARED else []
+        families = [*own, *footer.families] if own else []
+        stored(lambda: self.store.write_index(part, table, families=families))
+        # the whole shard first among the versions whose rows are copied, so that later choices do not crowd it out
+        for identity in (part.identity, pinned.identity):
+            stored(functools.partial(self.store.join_families, own, identity))
+        return ShardSummary(shard=chunk.shard, identity=part.identity, images=len(numbers))
+
+    def _pinned(self, job_id: str, identity: str) -> tuple[str | None, PinnedShard]:
+        """The filter of a job that has chosen rows, and what it has pinned of a shard. Raises ValueError without it."""
+        kept = self._pin
+        if kept is None or kept[0] != job_id:
+            pin = self.store.parse_job_file(job_id, "chosen", Pin)
+            if pin is None:
+                raise SourceError(f"jobs/{job_id}/chosen.json is missing, so that the chosen rows are not known")
+            kept = self._pin = job_id, pin.where, {one.identity: one for one in pin.shards}
+        return kept[1], kept[2][identity]
+
+    def _source(self, claim: Claim, pinned: PinnedShard, stored: Retry) -> tuple[pa.Table, Footer]:
+        """The index part of a shard of which rows are chosen, as it was when they were described. Raises SourceError.
+
+        If it was removed, the shard is read again.
+        """
+        whole = replace(claim.chunk, shard=pinned.uri, identity=pinned.identity)
+        if self._stored(pinned.identity, whole, stored) is None:
+            found = self._read(replace(claim, chunk=replace(whole, identity="")), stored)
+            if found.identity != pinned.identity:
+                raise SourceError("it has changed since it was described, so that the chosen rows cannot be found")
+        found_part: tuple[pa.Table, Footer] = stored(lambda: self.store.read_part(whole))
+        return found_part
 
     def _known(self, chunk: Chunk, stamps: Stamps, stored: Retry) -> _Found | None:
         """What is known of a shard with its stamps; None if it must be read."""

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 from PIL import Image
 
-from strata.core import LAYERS, Chunk, ImageReference, Profile, Record, Rules, Status
+from strata.core import (
+    LAYERS,
+    Chunk,
+    ImageReference,
+    Profile,
+    Record,
+    Rules,
+    Status,
+    chosen_by,
+    source_identity,
+    source_shard,
+)
 from strata.images import FULL_SIZE, MISSING, DecodingPool, ImageError
 from strata.shards import ImageReader, MetadataReader, ShardChanged, ShardMissing, SourceError
-from strata.store import IndexRow, Source, Store, is_transient, located_rows, reason_of, upload_digest
+from strata.store import (
+    SOURCE_NUMBER,
+    IndexRow,
+    Source,
+    Store,
+    is_made_list,
+    is_transient,
+    located_rows,
+    reason_of,
+    upload_digest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -157,13 +179,14 @@ class ItemReader:
         """
         unread = [not item.settled and item.data is None for item in items]
         wanted = [item.record.image for item, wants in zip(items, unread, strict=True) if wants]
+        results: list[bytes | Exception]
         try:
-            # compare a tar with its index first: in a changed tar other images lie at these offsets
-            if any(image.offset for image in wanted):
-                self.images.verify(chunk.shard, chunk.identity)
-            results = self.images.read(wanted, [item.stamp for item, wants in zip(items, unread, strict=True) if wants])
+            changed = self.images.changed(chunk.shard, chunk.identity, [image.uri for image in wanted if image.offset])
+            found = self.images.read(wanted, [item.stamp for item, wants in zip(items, unread, strict=True) if wants])
+            # in a changed tar other images lie at these offsets
+            results = [changed.get(image.uri, data) for image, data in zip(wanted, found, strict=True)]
         except SourceError as error:
-            results = [error] * len(wanted)
+            results = [error for _ in wanted]
         # an image that cannot be read now is not an image that cannot be read: the caller waits and reads again
         for row, result in zip(wanted, results, strict=True):
             if isinstance(result, Exception) and is_transient(result):
@@ -174,15 +197,18 @@ class ItemReader:
         return [_with_bytes(item, next(remaining)) if wants else item for item, wants in pairs]
 
     def with_metadata(
-        self, chunk: Chunk, items: Sequence[WorkItem], first: int, names: Sequence[str]
+        self, chunk: Chunk, items: Sequence[WorkItem], profile: Profile, names: Sequence[str]
     ) -> list[WorkItem]:
         """The items with those fields of their samples; without them if the shard has changed or is gone.
 
-        first: the number of the first item in the shard. Raises OSError if the storage fails.
+        Raises OSError if the storage fails, and BrokenPart if the index part of chosen rows is missing.
         """
+        shard, identity = source_shard(chunk.shard), source_identity(chunk.identity)
         samples = [item.record for item in items]
+        found: list[Mapping[str, Any]] = []
         try:
-            found = self.metadata.read(chunk.shard, chunk.identity, first, samples, names)
+            for run in self._runs(chunk, samples, profile):
+                found += self.metadata.read(shard, identity, run.start, samples[len(found) :][: len(run)], names)
         except (SourceError, FileNotFoundError) as error:
             log.warning("the metadata of %s cannot be read: %s", chunk.shard, reason_of(error))
             return list(items)
@@ -190,11 +216,25 @@ class ItemReader:
             item if item.settled else replace(item, metadata=fields) for item, fields in zip(items, found, strict=True)
         ]
 
+    def _runs(self, chunk: Chunk, samples: Sequence[Record], profile: Profile) -> Iterator[range]:
+        """The numbers of a chunk's rows in the shard that holds the images, as runs of consecutive ones, in order."""
+        first = chunk.number * profile.chunk_size
+        # samples of a tar are found by their places
+        if chosen_by(chunk.shard) is None or any(sample.image.offset for sample in samples):
+            yield range(first, first + len(samples))
+            return
+        numbers = self.index(chunk, profile).slice(chunk).column(SOURCE_NUMBER).to_pylist()
+        for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+            found = [number for _, number in run]
+            yield range(found[0], found[-1] + 1)
+
     def _await_shard(self, shard: str, results: Sequence[bytes | Exception]) -> None:
         """Raise OSError if images are missing because their whole shard is gone, and not longer than GONE_SECONDS."""
         missing = any(isinstance(result, FileNotFoundError | NotADirectoryError | ShardMissing) for result in results)
-        # an upload does not come back
-        if not missing or self.store.is_upload(shard) or not self._is_gone(shard):
+        # an upload does not come back, and a list that was made here has no file
+        source = source_shard(shard)
+        lasting = self.store.is_upload(source) or is_made_list(source)
+        if not missing or lasting or not self._is_gone(shard):
             self._gone.pop(shard, None)
             return
         now = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from models.base import StageNotLoaded
 from models.faults import reason_of
@@ -13,10 +13,10 @@ from strata.core import MILLION, Chunk, ProfileError, Record, Status
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.logs import log_context
 from strata.queue import Claim
-from strata.store import BrokenPart, Part, ProgressListing, Source, Store, count_of, is_upload_list, read_progress
+from strata.store import BrokenPart, Part, ProgressListing, Source, Store, count_of, is_made_list, read_progress
 from strata.store import reason_of as storage_reason
 from strata.telemetry import field_of, rows_counted
-from workers.accounts import Account
+from workers.accounts import Account, ChunkClock
 from workers.claims import Claims, told_jobs
 from workers.groups import Group
 from workers.isolation import Isolation, Verdict
@@ -41,7 +41,7 @@ class PreparedChunk:
     store has rows of the chunk; those of an earlier holder are settled here. account: has the rows `alone` and
     `together`, in order. unread: the rows whose images are read when it is their turn to be computed. keep_at: when the
     rows that are computed then are kept, in seconds of the monotonic clock; None: at once, or not decided yet. jobs:
-    the ids of the jobs that wait for it, for the log.
+    the ids of the jobs that wait for it, for the log. clock: of its micro-batches.
     """
 
     claim: Claim
@@ -55,6 +55,7 @@ class PreparedChunk:
     unread: set[int]
     keep_at: float | None = None
     jobs: str = ""
+    clock: ChunkClock = field(default_factory=ChunkClock)
 
     @property
     def batch_key(self) -> tuple[str, str]:
@@ -184,9 +185,9 @@ class ChunkPreparer:
         self.claims.retry(claim, lambda: self.store.set_aside(error), OSError)
         if part.group == chunk.group and part.attempt <= chunk.attempt:
             return self._prepare(claim)
-        if part.group == "index" and (self.store.is_upload(chunk.shard) or is_upload_list(chunk.shard)):
-            # only the API indexes uploads
-            self.claims.fail(claim, f"{error}; submit the image again")
+        if part.group == "index" and (self.store.is_upload(chunk.shard) or is_made_list(chunk.shard)):
+            # no worker indexes uploads and picked images
+            self.claims.fail(claim, f"{error}; submit the images again")
         elif part.group == "index":
             # the index knows its shard's identity only when it has read the shard
             self.claims.replace(claim, Chunk("index", chunk.profile, part.fingerprint, chunk.shard))

@@ -14,16 +14,17 @@ import functools
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from typing import TypeVar
 
 from models.base import StageBroken, StageNotLoaded, StageUnavailable, StageUnfit, WeightsMissing
-from strata.core import ProfileError
+from strata.core import ProfileError, Work
 from strata.errors import ProcessBroken, QueueUnavailable
 from strata.logs import log_context
-from strata.queue import PRIORITIES, Claim
+from strata.queue import PRIORITIES
 from strata.store import Store, count_of, remove_progress
 from strata.telemetry import carried, span
 from workers.accounts import NotAffordable
@@ -79,6 +80,8 @@ class Runner:
         self._server_pool = ThreadPoolExecutor(MAX_SERVERS, thread_name_prefix=f"{group.name} server")
         self._busy: set[str] = set()  # fingerprints that are computed in these threads
         self._held: list[PreparedChunk] = []  # single images of these fingerprints, which wait for their end
+        self._begun: set[str] = set()  # fingerprints of which a chunk of shards was computed
+        self._writing = 0.0  # seconds that the last of these took after its images were computed
 
     def run(self, stop: threading.Event) -> None:
         """Compute chunks until stop is set; chunks in flight are released then. Raises ProcessBroken, with stop set."""
@@ -171,7 +174,10 @@ class Runner:
             for chunk in chunks:
                 self._compute_alone(chunk)
             self._compute_together(chunks)
+            began = time.monotonic()
             self._together(self._finish, chunks)
+            if chunks[0].claim.priority == "lo":
+                self._writing = time.monotonic() - began
         except WorkInterrupted:
             for chunk in chunks:
                 self.claims.release(chunk.claim)
@@ -198,7 +204,7 @@ class Runner:
     def _compute_alone(self, chunk: PreparedChunk) -> None:
         """Compute a chunk's suspects one by one, with a note of the one in flight, to find out who ends processes."""
         for row in chunk.alone:
-            self._yield_to_hi(chunk.claim)
+            self._yield_to_hi(chunk)
             self.batches.read([(chunk, row)])
             # what cannot be read does not show whether this process computes any image
             is_read = not chunk.items[row].settled
@@ -213,6 +219,7 @@ class Runner:
         """Compute the other rows in micro-batches; the next micro-batch is decoded while one is computed."""
         rows = [(chunk, row) for chunk in chunks for row in chunk.together]
         for chunk in chunks:
+            chunk.clock.begin()
             if chunk.together:
                 chunk.isolation.mark()
         decoding: list[Future[None]] = []
@@ -224,7 +231,7 @@ class Runner:
                 decoded, decoding = decoding, self._decoding(following) if ahead else []
                 # the first pass only decodes, and before the first computation nothing has to be checked
                 if number > 1:
-                    self._yield_to_hi(chunks[0].claim)
+                    self._yield_to_hi(chunks[0])
                 for future in decoded:
                     future.result()
                 if ready.rows:
@@ -259,6 +266,8 @@ class Runner:
     def _compute_batch(self, rows: Sequence[Row]) -> None:
         """Compute and settle the rows of one micro-batch, and count their cost."""
         chunks = list({id(chunk): chunk for chunk, _ in rows}.values())
+        for chunk in chunks:
+            chunk.clock.start()
         if any(not chunk.items[row].settled for chunk, row in rows):
             for chunk in chunks:
                 self._reserve(chunk)
@@ -266,6 +275,8 @@ class Runner:
             self.batches.compute(rows)
         else:
             self._compute_on_server(rows, chunks)
+        for chunk in chunks:
+            chunk.clock.end()
         # chunks that are computed together have one image each, which is counted at the end
         if len(chunks) == 1:
             chunks[0].account.computed(chunks[0].costs([row for _, row in rows]))
@@ -298,13 +309,16 @@ class Runner:
             self.preparer.keep(chunk.account)
             step_aside(chunk, self.claims, error)
 
-    def _yield_to_hi(self, claim: Claim) -> None:
+    def _yield_to_hi(self, chunk: PreparedChunk) -> None:
         """Between two micro-batches: compute waiting single images. Raises WorkInterrupted to leave the chunk."""
+        claim = chunk.claim
         if claim.priority == "lo":
+            began = time.monotonic()
             try:
                 all(self._compute_hi() for _ in range(HI_BEFORE_LO))
             except QueueUnavailable as error:
                 log.warning("%s goes on without Redis: %s", self.group.name, error)
+            chunk.clock.pause(time.monotonic() - began)
         if self.claims.stop.is_set() or not self.claims.is_wanted(claim):
             raise WorkInterrupted
 
@@ -333,7 +347,7 @@ class Runner:
         chunk, account, records = prepared.claim.chunk, prepared.account, prepared.records()
         # images of chunks that were computed together are counted here, others after each micro-batch
         account.complete(prepared.costs([*prepared.alone, *prepared.together]))
-        write = functools.partial(self.store.write_records, chunk, records, account.bill)
+        write = functools.partial(self.store.write_records, chunk, records, account.bill, self._work(prepared))
         with using_storage("the part cannot be written"), span("write part", chunk=chunk.id, rows=len(records)):
             counts = self.claims.retry(prepared.claim, write, OSError)
         account.settle()
@@ -341,6 +355,16 @@ class Runner:
         self.claims.finish(prepared.claim, count_of(counts), reused=reused, sums=prepared.counted(records))
         if prepared.saved:
             remove_progress(self.store, chunk)
+
+    def _work(self, prepared: PreparedChunk) -> Work | None:
+        """What a chunk of shards took; None of single images, which are computed together with others."""
+        chunk = prepared.claim.chunk
+        if prepared.claim.priority != "lo":
+            return None
+        first = chunk.fingerprint not in self._begun
+        self._begun.add(chunk.fingerprint)
+        images = sum(not item.reused for item in prepared.items)
+        return prepared.clock.work(images, 0.0 if first else self._writing, first, self.group.loading(chunk))
 
     def _hand_over(self, chunks: Sequence[PreparedChunk], broken: StageBroken) -> None:
         """Leave chunks to their next holders, because this process ends. No row is suspected for a failed loading."""

@@ -6,7 +6,7 @@ from app.http.limits import SHOWN_IMAGE_BYTES
 from app.problems import ProblemError
 from strata.core import ImageReference
 from strata.shards import ImageReader, SourceError
-from strata.store import IndexRow, Store, reason_of
+from strata.store import IndexRow, Store, is_picked_list, reason_of
 
 _MAGIC = {
     b"\xff\xd8\xff": "image/jpeg",
@@ -33,7 +33,7 @@ class Originals:
         # the shard may have been moved or changed since it was indexed; in a changed tar another image lies there
         try:
             if image.offset:
-                self.reader.verify(shard, identity)
+                self.reader.verify(image.uri if is_picked_list(shard) else shard, identity)
             (data,) = self.reader.read([image])
         except (SourceError, OSError) as error:
             data = error

@@ -9,14 +9,27 @@ from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.batch_preview import Preview
+from app.chosen_rows import ChosenPreview, chosen_rows
 from app.dependencies import AccessDep, Caller, PrefixDep, Services, ServicesDep
 from app.http.prefix import linked
 from app.http.quotas import UseDep
 from app.idempotency import IdempotentRoute
 from app.images.upload_lists import upload_list
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import BatchPreview, BatchRequest, JobView, Profile, ShardSummary, TextSettings, WebhookTarget
+from strata.core import (
+    BatchPreview,
+    BatchRequest,
+    EstimateRequest,
+    JobSample,
+    JobView,
+    Profile,
+    Sample,
+    ShardSummary,
+    TextSettings,
+    WebhookTarget,
+)
 from strata.egress import RefusedAddress, WebAddress
+from strata.jobs import Chosen, sample_of
 from strata.quotas import KeyUse
 
 router = APIRouter(route_class=IdempotentRoute)
@@ -45,7 +58,9 @@ async def submit_shards(
 
     A shard is a tar, a folder of images, or a Parquet or JSON Lines list of images. `{00000..00331}` expands to a
     range, `*` to the files that exist, and `@/folder/list.txt` to the lines of a file on the server. Images that were
-    sent before (`/v1/uploads`) are named by the SHA-256 of their files.
+    sent before (`/v1/uploads`) are named by the SHA-256 of their files. `sources` and `where` describe the images of
+    other jobs, snapshots or data sets once more, those whose rows the filter chooses; what these rows are is fixed when
+    the job is made.
 
     How many images shards have is known when they are indexed. Those that exceed the key's quota of a day wait until it
     has room (`waiting` in the job).
@@ -57,12 +72,45 @@ async def submit_shards(
     if body.input.uploads is not None:
         indexed = await run_in_threadpool(upload_list, given.store, body.input, profile, access.tenant)
         view = await run_in_threadpool(_create, given, body, [indexed.shard], profile, whose, [indexed])
-        response.headers["Location"] = f"/v1/jobs/{view.id}"
-        return linked(view, prefix)
-    # expand the patterns and check local shards before a job is created, so that a typo creates no job
+    else:
+        # expand the patterns and check local shards before a job is created, so that a typo creates no job
+        async with given.shards.turn():
+            chosen = await run_in_threadpool(chosen_rows, given, body.input, access) if body.input.sources else None
+            shards = await given.shards.find(body.input.shards or [])
+            view = await run_in_threadpool(_create, given, body, shards, profile, whose, (), chosen)
+    response.headers["Location"] = f"/v1/jobs/{view.id}"
+    return linked(view, prefix)
+
+
+@router.post("/batches/estimate", status_code=202, responses=PROBLEM_RESPONSES)
+async def estimate_batch(
+    body: EstimateRequest,
+    given: ServicesDep,
+    response: Response,
+    access: AccessDep,
+    caller: Caller,
+    prefix: PrefixDep,
+    use: UseDep,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> JobView:
+    """Describe a random sample of the images of shards, to see what the same request to `/v1/batches` would take.
+
+    It is a job: all shards are indexed, `images` of the images without results are drawn, each with the same chance,
+    and described. `/v1/jobs/{job_id}/estimate` gives the figures so far. Its priority is `lo`, whatever is asked for,
+    because images of `hi` are computed together with those of other jobs. The whole job uses the index of the shards,
+    and describes the sampled images once more.
+    """
+    if body.input.shards is None:
+        raise ProblemError("invalid-request", "a sample is drawn of shards; of uploads all images are here", [])
+    profile = await run_in_threadpool(_profile, given, body)
+    if body.webhook is not None:
+        _check_webhook(given, body.webhook)
+    sample = sample_of(JobSample(images=body.images, seed=body.seed), profile)
+    body = body.model_copy(update={"priority": "lo"})
+    whose = _Owner(caller, access.tenant, use)
     async with given.shards.turn():
         shards = await given.shards.find(body.input.shards or [])
-        view = await run_in_threadpool(_create, given, body, shards, profile, whose)
+        view = await run_in_threadpool(lambda: _create(given, body, shards, profile, whose, sample=sample))
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return linked(view, prefix)
 
@@ -73,11 +121,15 @@ async def preview_batch(body: BatchRequest, given: ServicesDep, access: AccessDe
 
     It takes a few seconds at most; of many or large shards only some are looked at.
     """
-    if body.input.shards is None:
+    if body.input.uploads is not None:
         raise ProblemError("invalid-request", "a preview looks at shards; of uploads everything is known already", [])
     profile = await run_in_threadpool(_profile, given, body)
     async with given.shards.turn():
-        shards = await given.shards.find(body.input.shards)
+        if body.input.sources is not None:
+            chosen = await run_in_threadpool(chosen_rows, given, body.input, access)
+            preview = ChosenPreview(given, profile, access.only_tenant, chosen.pin)
+            return await run_in_threadpool(preview.of_pinned)
+        shards = await given.shards.find(body.input.shards or [])
         return await run_in_threadpool(lambda: Preview(given, profile, access.only_tenant).of(shards))
 
 
@@ -105,6 +157,8 @@ def _create(
     profile: Profile,
     whose: _Owner,
     indexed: Sequence[ShardSummary] = (),
+    chosen: Chosen | None = None,
+    sample: Sample | None = None,
 ) -> JobView:
     """Create the job."""
     job = given.jobs.new.create(
@@ -120,6 +174,8 @@ def _create(
         webhook=body.webhook,
         tenant=whose.tenant,
         use=whose.use,
+        chosen=chosen,
+        sample=sample,
     )
     return given.jobs.accepted(job)
 

@@ -10,12 +10,13 @@ from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import AccessDep, KnownJob, PrefixDep, Services, ServicesDep, ShownJob, repairs
+from app.estimates import estimate_of
 from app.http.document import lines_of
 from app.http.limits import LIST_BYTES, LISTED_METADATA
 from app.http.prefix import linked
 from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
-from strata.core import JobKind, JobPage, JobStatus, JobView
+from strata.core import Estimate, JobKind, JobPage, JobStatus, JobView
 from strata.jobs import BadCursor, ImageRemoved, NotFinished, Rejected, Results, id_of
 from strata.queue import JobFilter
 
@@ -88,6 +89,12 @@ async def show_job(shown: ShownJob, prefix: PrefixDep) -> Response:
     """The job's envelope: its status, counts and links."""
     text = linked(shown.view, prefix).model_dump_json() if prefix else shown.json
     return Response(text, media_type="application/json")
+
+
+@router.get("/{job_id}/estimate")
+def show_estimate(job: KnownJob, given: ServicesDep) -> Estimate:
+    """What all images would take, by those of a sample that are described so far (`POST /v1/batches/estimate`)."""
+    return estimate_of(given, job)
 
 
 @router.delete("/{job_id}", status_code=204)

@@ -110,7 +110,7 @@ def _any_bytes(given: Services, job: JobView, key: str, shard: _Shard) -> bytes:
     try:
         return _bytes_of(given, _record(given, job, key, shard)[1])
     except ProblemError as error:
-        uri = given.jobs.request(job.id).shards[0]
+        uri = next(iter(given.jobs.request(job.id).shards), "")
         if error.name != "unknown-record" or not given.store.is_upload(uri) or not _is_key_of(uri, key):
             raise
         return given.store.read_upload(uri)

@@ -1,8 +1,9 @@
-"""`python -m bench.curation duplicates|photographs|thresholds|neighbours`: what duplicates are found, and how fast.
+"""`python -m bench.curation duplicates|photographs|thresholds|neighbours|scores`: what of images is found, how fast.
 
 `duplicates` plants changed copies among drawn scenes, and pictures of a benchmark; `photographs` plants them among the
 labelled photographs; `neighbours` plants vectors among random ones. `thresholds --world 1` shows what thresholds rest
-on, by other scenes than those of the figures.
+on, by other scenes than those of the figures. `scores --profile everyday` holds sharpness, faces, not-safe pictures,
+personal data and watermarks against pictures whose truth is known.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import logging
 import tempfile
 from pathlib import Path
 
-from bench.curation import duplicates, neighbours, thresholds
-from bench.curation.copies import KINDS, Photographs, Scenes
+from bench.curation import duplicates, neighbours, scores, thresholds
+from bench.curation.copies import Photographs, Scenes
 from bench.curation.duplicates import Asked, Figures
+from samples.copies import KINDS
 from strata.core import load_profile, load_settings
 
 
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("duplicates", "photographs", "thresholds", "neighbours"))
+    parser.add_argument("what", choices=("duplicates", "photographs", "thresholds", "neighbours", "scores"))
     parser.add_argument("--scenes", type=int, default=2000)
     parser.add_argument("--each", type=int, default=200, help="copies of each kind")
     parser.add_argument("--benchmark", type=int, default=100, help="copies of each kind in the benchmark; 0: none")
@@ -33,6 +35,8 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=300_000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--cosine", type=float, default=0.96, help="of the planted vectors with their originals")
+    parser.add_argument("--only", nargs="+", choices=list(scores.MEASURES), default=[], help="of the scores")
+    parser.add_argument("--signs", type=int, default=25, help="of each kind of personal data")
     parser.add_argument("--folder", type=Path, help="where pictures and vectors are, and stay; none: nowhere")
     parser.add_argument("--json", type=Path, help="a file that gets the figures as JSON")
     options = parser.parse_args()
@@ -53,6 +57,8 @@ def _measured(options: argparse.Namespace, folder: Path) -> dict[str, Figures]:
     if options.what == "neighbours":
         return {"neighbours": neighbours.measure(folder, options.vectors, options.width, 0.01, options.cosine)}
     profile = load_profile(options.profile, load_settings().profiles_dir)
+    if options.what == "scores":
+        return scores.measure(profile, options.only, options.signs, 0)
     asked = Asked(Scenes(options.world), options.scenes, options.each)
     if options.what == "thresholds":
         return thresholds.measure(folder, profile, asked)

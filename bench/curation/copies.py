@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image
 
+from samples.copies import KINDS, encoded
 from samples.labels import photographs
 from samples.scenes import HELD_OUT_SEED, SceneOptions, make_scene
 from strata.core import Caption, Chunk, Description, ImageReference, Profile, Record
@@ -24,8 +24,6 @@ from strata.store import Part, Store, keep_profile
 IDENTITY = "5" * 16  # of the file
 FIRST_SEED = HELD_OUT_SEED + 60_000_000
 WORLD = 10_000_000  # scenes of a world
-CROPPED = 0.05  # share of width and height that is cut off, in all
-Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 class Pictures(Protocol):
@@ -58,44 +56,6 @@ class Photographs:
             return opened.convert("RGB")
 
 
-def _recoloured(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Saturation, brightness and contrast changed by up to a third, and the hue by up to 14 degrees."""
-    hue, saturation, value = image.convert("HSV").split()
-    shift = int(random.integers(4, 11)) * int(random.choice([-1, 1]))
-    image = Image.merge("HSV", (hue.point(lambda at: (at + shift) % 256), saturation, value)).convert("RGB")
-    for enhance in (ImageEnhance.Color, ImageEnhance.Brightness, ImageEnhance.Contrast):
-        image = enhance(image).enhance(float(random.choice([random.uniform(0.67, 0.9), random.uniform(1.1, 1.33)])))
-    return image
-
-
-def _cropped(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """CROPPED of each side cut off, at a random place."""
-    width, height = (round(side * (1 - CROPPED)) for side in image.size)
-    left, top = (int(random.integers(0, more + 1)) for more in (image.width - width, image.height - height))
-    return image.crop((left, top, left + width, top + height))
-
-
-def _mirrored(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-
-def _resized(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    factor = random.uniform(0.5, 1.5)
-    return image.resize((round(image.width * factor), round(image.height * factor)))
-
-
-def _same(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    return image
-
-
-# how each kind of copy is made, and the JPEG qualities with which it is saved; originals have 92
-KINDS: dict[str, tuple[Change, tuple[int, int]]] = {
-    "recompressed": (_same, (30, 60)),
-    "resized": (_resized, (70, 90)),
-    "recoloured": (_recoloured, (70, 90)),
-    "cropped": (_cropped, (70, 90)),
-    "mirrored": (_mirrored, (70, 90)),
-}
 Wanted = tuple[int, str, int]  # the number of a picture, the kind of its copy or "" for itself, a seed
 
 
@@ -116,9 +76,7 @@ def file_of(pictures: Pictures, wanted: Wanted) -> bytes:
         change, (least, most) = KINDS[kind]
         random = np.random.default_rng((seed, number))
         image, quality = change(image, random), int(random.integers(least, most + 1))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return file.getvalue()
+    return encoded(image, quality)
 
 
 def files_of(pictures: Pictures, wanted: Sequence[Wanted]) -> Iterator[bytes]:

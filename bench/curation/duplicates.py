@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bench.curation.copies import KINDS, Pictures, chosen_of, files_of, plant
+from bench.curation.copies import Pictures, chosen_of, files_of, plant
+from samples.copies import KINDS
 from strata.core import Profile
 from strata.data import PictureHasher, hash_pictures
 from strata.snapshots import OwnFiles, PictureHashes, Selection, Snapshots

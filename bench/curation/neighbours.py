@@ -39,7 +39,6 @@ def measure(folder: Path, rows: int, width: int, share: float, cosine: float) ->
     turned -= (turned * bases).sum(axis=1, keepdims=True) * bases
     turned /= np.linalg.norm(turned, axis=1, keepdims=True)
     vectors[others] = cosine * bases + np.sqrt(1 - cosine**2) * turned
-    log.info("%d vectors are there", rows)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     wall, processor = time.perf_counter(), time.process_time()
     found = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.curation.copies import KINDS
 from bench.curation.duplicates import Asked, Curation, Figures
+from samples.copies import KINDS
 from strata.core import Profile
 from strata.snapshots import RowArray
 from strata.snapshots.duplicates.alignment import likeness

@@ -59,6 +59,9 @@ class NullGroup:
     def meter(self, chunk: Chunk) -> None:
         """None: no server is used."""
 
+    def loading(self, chunk: Chunk) -> None:
+        """None: there are no models."""
+
 
 def null_group(name: str, store: Store, profiles: ProfileVersions, settings: Settings) -> Group:
     """A `workers.engines.groups.GroupMaker`."""

@@ -124,11 +124,11 @@ def random_profile(profile: Profile, folders: dict[str, Path], points_per_side: 
     return profile.model_copy(update={"stages": stages, "evidence": evidence})
 
 
-def _clip(folder: Path, device: torch.device) -> tuple[Any, Any]:
+def _clip(folder: Path) -> tuple[Any, Any]:
     """Replaces `models.stages.clip._load`."""
     config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
     torch.manual_seed(0)
-    with torch.device(device):
+    with best_device():
         model = CustomTextCLIP(**{name: value for name, value in config.items() if name != "custom_text"}).eval()
     side = config["vision_cfg"]["image_size"]
     return model, image_transform(side, is_train=False, resize_mode="squash")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,21 @@ def likeness(one: Any, other: Any, exact: bool) -> float:
         return difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
     if isinstance(one, list | tuple):
         return _likeness_of_lists(list(one), list(other))
+    if isinstance(one, Mapping):  # the columns of a feature
+        return min(_same_values(one[name], other[name], exact) for name in one)
     if one is None or other is None:  # a matcher that cannot judge the phrase
         return float(one is other)
     near = SAME_EXACT_SCORE if exact else SAME_SCORE
     return float(math.isclose(one, other, rel_tol=0.0, abs_tol=near))
+
+
+def _same_values(one: Any, other: Any, exact: bool) -> float:
+    """Whether two numbers, or the numbers of two vectors, are one; other values must be equal."""
+    if not isinstance(one, float | int | np.ndarray):
+        return float(one == other)
+    near = SAME_EXACT_SCORE if exact else SAME_SCORE
+    some, others = np.atleast_1d(one), np.atleast_1d(other)
+    return float(some.shape == others.shape and np.allclose(some, others, rtol=near, atol=near))
 
 
 def _likeness_of_lists(some: list[Any], others: list[Any]) -> float:

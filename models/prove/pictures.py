@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from models.crops import crop_box, crop_segment, decode_mask
 from models.items import Segment
-from strata.core import FEATURES, STAGES_OF, Box, Mask, Profile, StageSettings
+from strata.core import Box, Mask, Profile, StageSettings
 
 World = Literal["photographs", "drawings"]
 FOLDER = Path(__file__).parent / "pictures"
@@ -88,17 +88,11 @@ def world_of(settings: StageSettings) -> World:
 
 
 def worlds_of(profile: Profile, world: World | None = None) -> dict[str, World]:
-    """The world of each stage that is proven. world: that of all stages that see pictures, whatever their models are.
-
-    Features are numbers that filters compare, of which there is no truth here.
-    """
-    proven = {name: one for name, one in profile.stages.items() if name not in STAGES_OF[FEATURES]}
-    found = {name: world_of(settings) for name, settings in proven.items()}
-    return (
-        found
-        if world is None
-        else {name: world if name not in ("ocr", "composer") else "photographs" for name in found}
-    )
+    """The world of each stage. world: that of all stages that see pictures, whatever their models are."""
+    found = {name: world_of(settings) for name, settings in profile.stages.items()}
+    if world is None:
+        return found
+    return {name: world if name not in ("ocr", "composer") else "photographs" for name in found}
 
 
 def load_pictures(world: World) -> list[Picture]:

@@ -20,10 +20,12 @@ from models.prove.checks import failed, passed, share_at_least, share_at_most
 from models.prove.machine import Meter, device_name, machine, versions
 from models.prove.pictures import FILES, Picture, World, load_pictures, named, worlds_of
 from models.prove.published import published_checks
-from models.prove.stages import Questions, questions_of
+from models.prove.questions import Questions
+from models.prove.stages import questions_of
 from models.weights.cache import check, fetched_for
 from models.writers import WriterStage, write
 from strata.core import (
+    FEATURES,
     GROUPS,
     LAYERS,
     STAGES_OF,
@@ -68,6 +70,7 @@ def prove(profile: Profile, options: Options | None = None, report: Report = lam
     # a group at a time: their models may not fit into memory together
     records = proving.vision()
     proving.llm(records)
+    proving.features()
     checks = proving.checks
     rate = 1 / proving.seconds_per_image if proving.seconds_per_image else None
     return Proof(
@@ -132,7 +135,8 @@ def _results(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
 
 
 def _empty(stage: str) -> Any:
-    return {"matcher": 0.0, "second_matcher": 0.0, "captioner": "", "composer": ""}.get(stage, [])
+    empty = {"matcher": 0.0, "second_matcher": 0.0, "captioner": "", "composer": ""}
+    return None if stage in STAGES_OF[FEATURES] else empty.get(stage, [])
 
 
 class _Proving:
@@ -180,6 +184,13 @@ class _Proving:
         ]
         self._together("llm", pipeline.run, batch, shown, stages)
         stages.clear()
+        free_memory()
+
+    def features(self) -> None:
+        """Prove the stages of features, each for itself: no description needs them."""
+        stages = self._stages(FEATURES)
+        if stages is not None:
+            stages.clear()
         free_memory()
 
     def _stages(self, group: str) -> Stages | None:

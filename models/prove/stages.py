@@ -7,8 +7,7 @@ many scenes (`bench.quality`), those of the photographs are one clear thing a pi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,9 @@ from models.evidence.filter import objects_matched, regions_matched, text_judged
 from models.evidence.weight import weighed
 from models.items import BoxedImage, CaptionRequest, ComposeRequest, Detection, Pair, ReadLine, Segment
 from models.prove.checks import at_least, at_most, share_at_least, share_at_most
+from models.prove.features import feature_questions
 from models.prove.pictures import Picture, Thing, World, named
+from models.prove.questions import Questions
 from strata.core import Box, Caption, Check, EvidenceSettings, ImageReference, ObjectMask, Record, Region, kept
 from strata.core.layers import TextLine
 
@@ -38,15 +39,6 @@ JUDGING = 0.4  # share of phrases that a matcher of a closed vocabulary can judg
 JUDGED = 0.7  # share of phrases on the right side of the profile's threshold
 LEAST_PROBABILITY = 1e-9  # of a phrase; keeps log odds finite
 UNDECIDED = 0.5  # confidence of a detector that speaks neither for nor against a name
-
-
-@dataclass(frozen=True)
-class Questions:
-    """The items of a stage with their names, and the judge of its results, which come in the same order."""
-
-    items: list[Any]
-    names: list[str]
-    judge: Callable[[list[Any]], list[Check]]
 
 
 def questions_of(
@@ -76,7 +68,7 @@ def questions_of(
             return _of_tagger(pictures)
         case "composer":
             return _of_composer(pictures, with_image)
-    return None
+    return feature_questions(stage, pictures)
 
 
 def _of_detector(pictures: Sequence[Picture], world: World) -> Questions:

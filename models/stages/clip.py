@@ -18,6 +18,7 @@ from torchvision.transforms import Compose, Normalize, Resize, v2
 
 from models.base import WeightsMissing
 from models.devices import best_device, best_precision, pixels, side_stream
+from models.shared import shared_model
 from models.weights.cache import locate, require_file
 from strata.core import StageSettings
 
@@ -27,18 +28,19 @@ MOST_TOLD = 400  # characters of open_clip's list of names
 class ClipEncoders:
     """The two encoders of an open_clip checkpoint (CLIP or SigLIP). On a GPU they compute in half precision.
 
+    Stages of a process that name the same checkpoint have one model: a matcher, and both embeddings.
+
     scale: the factor of the cosines in the training loss. bias: SigLIP's loss adds it to the scaled cosine, and the sum
     is the log odds that image and text match; None for CLIP, whose loss ranks texts by a softmax.
     """
 
     def __init__(self, settings: StageSettings) -> None:
-        """Load the checkpoint. Raises WeightsMissing."""
+        """Load the checkpoint, or share it with the stages of this process that have it. Raises WeightsMissing."""
         folder = locate(settings)
-        # open_clip would use random weights, without an error, if the folder has none
-        require_file(folder, "open_clip_config.json")
-        require_file(folder, "*.safetensors", "*.bin", "*.pth")
         self._device = best_device()
-        self.model, transform = _load(folder, self._device)
+        # no `turn`: unlike a model of transformers it keeps nothing of a call
+        self._shared = shared_model(settings, _load)
+        self.model, transform = self._shared.model
         self._resize, self._normalize = on_tensors(transform)
         self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         self.scale = float(self.model.logit_scale.exp().item())
@@ -77,11 +79,17 @@ class ClipEncoders:
         return normalize(vectors.float(), dim=-1)
 
 
-def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
-    """The model and the image transform of a folder. Raises WeightsMissing if the weights do not fit the model."""
+def _load(folder: Path) -> tuple[Any, Any]:
+    """The model and the image transform of a folder, on the best device.
+
+    Raises WeightsMissing if there are no weights, or if they do not fit the model.
+    """
+    # open_clip would use random weights, without an error, if the folder has none
+    require_file(folder, "open_clip_config.json")
+    require_file(folder, "*.safetensors", "*.bin", "*.pth")
     # open_clip loads strictly: a name that is missing or left over, or another shape, is a RuntimeError of many lines
     try:
-        model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=device)
+        model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=best_device())
     except RuntimeError as error:
         if "state_dict" not in str(error):
             raise

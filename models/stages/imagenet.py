@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -20,8 +21,9 @@ from models.base import MatcherStage, Stage
 from models.devices import best_device
 from models.items import Pair
 from models.kinds.coco import CLASSES, kind_of
+from models.shared import shared_model
 from models.stages.efficientnet import EfficientNetLite2
-from models.weights.cache import locate, require_file
+from models.weights.cache import require_file
 from strata.core import ImageNetTaggerParameters, Parameters, StageSettings
 from strata.core.layers import Tag
 
@@ -32,16 +34,13 @@ class Classifier:
     """The network. Its probabilities are the softmax over the 1000 classes, in float32."""
 
     def __init__(self, settings: StageSettings) -> None:
-        """Load the weights. Raises WeightsMissing, and ValueError unless they are those of the architecture."""
-        folder = locate(settings)
-        require_file(folder, "model.safetensors")
-        self._model = EfficientNetLite2()
-        try:
-            self._model.load_state_dict(load_file(folder / "model.safetensors"))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{folder} holds no weights of EfficientNet-Lite2: {reason}") from error
-        self._model.eval().to(best_device())
+        """Load the weights, or share them with the stages of this process that have them.
+
+        Raises WeightsMissing, and ValueError unless they are those of the architecture.
+        """
+        # no `turn`: the network keeps nothing of a call
+        self._shared = shared_model(settings, _load)
+        self._model: EfficientNetLite2 = self._shared.model
 
     @staticmethod
     def pixels(images: Sequence[Image.Image]) -> Tensor:
@@ -67,6 +66,18 @@ class Classifier:
         """What the classes are computed from, a mean over the picture and its mirror image: (images, 1280)."""
         both: Tensor = self._model.vectors(torch.cat([pixels, pixels.flip(3)]))
         return (both[: len(pixels)] + both[len(pixels) :]) / 2
+
+
+def _load(folder: Path) -> EfficientNetLite2:
+    """The network of a folder, on the best device. Raises WeightsMissing and ValueError."""
+    require_file(folder, "model.safetensors")
+    model = EfficientNetLite2()
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder} holds no weights of EfficientNet-Lite2: {reason}") from error
+    return model.eval().to(best_device())
 
 
 class ImageNetTagger(Stage[Image.Image, list[Tag]]):

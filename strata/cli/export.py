@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from strata.cli.terminal import Moved, StoreUri, open_store, progress
+from strata.cli.terminal import Moved, OpenLineage, StoreUri, open_store, progress, told_lineage
 from strata.counts import counted
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def export(
     url: Page = None,
     level: Annotated[str | None, typer.Option("--level", hidden=True, help="The old name of --layer.")] = None,
     root: Moved = None,
+    openlineage: OpenLineage = None,
     store: StoreUri = None,
 ) -> None:
     """Write a snapshot for other tools, with a data card, metadata (Croissant) and checksums.
@@ -83,23 +84,25 @@ def export(
     largest: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
     how = (form, layer_named(level or layer), instruction, skip_broken, keep_metadata, boxes)
     request = Request(*how, image_root=image_root, blur_faces=blur_faces, **largest)
-    _write(open_store(store, root), snapshot, request, out, about)
+    _write(open_store(store, root), snapshot, request, out, about, openlineage)
 
 
-def _write(store: Store, snapshot: str, request: Request, out: Path, about: About) -> None:
+def _write(store: Store, snapshot: str, request: Request, out: Path, about: About, openlineage: str | None) -> None:
     """Write an export, with a bar, and say what is in it."""
     from strata.data import SampleError
     from strata.publishing import export as write_export
+    from strata.publishing.lineage import note_export
     from strata.snapshots import Snapshots
 
     pinned = Snapshots(store).open(snapshot)
     # images are read, converted and written one after another
-    with progress() as bar:
+    with told_lineage(openlineage, f"export.{pinned.name}.{out.name}") as run, progress() as bar:
         task = bar.add_task("images", total=pinned.manifest.counts.selected)
         try:
             samples = write_export(store, pinned, request, out, about, lambda: bar.advance(task))
         except SampleError as error:
             raise SampleError(f"{error}; --skip-broken leaves out what cannot be read") from None
+        note_export(run, store, pinned, request, out, samples.count)
     skipped = f"; {counted(samples.skipped, 'row')} without {request.layer.name} left out" if samples.skipped else ""
     broken = (
         f"; {counted(samples.broken, 'broken image')} left out, see {out / '_skipped.jsonl'}" if samples.broken else ""

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from strata.cli import exits
+from strata.cli.estimating.options import DryRun, Images, Seed, sample_of
 from strata.cli.terminal import (
     DEFAULT_URL,
     ApiKey,
     AsJson,
+    ChosenFrom,
+    ChosenWhere,
     Follow,
     JobId,
     Language,
@@ -32,7 +35,7 @@ from strata.cli.terminal import (
 
 if TYPE_CHECKING:
     from strata.client import Client
-    from strata.core import JobView
+    from strata.core import Budget, JobSample, JobView, TextSettings
 
 Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
 Kind = Literal["image", "batch"]
@@ -41,11 +44,14 @@ Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because im
 Webhook = Annotated[
     str | None, typer.Option(metavar="URL", help="Tell the job's end there, signed with STRATA_WEBHOOK_SECRET.")
 ]
+Shards = Annotated[list[str] | None, typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")]
 IdempotencyKey = Annotated[str | None, typer.Option(help="Repeating a request with this key returns the same job.")]
 
 
 def submit(
-    shards: Annotated[list[str], typer.Argument(metavar="SHARD", help="Tars, ranges, or @FILE with one a line.")],
+    shards: Shards = None,
+    sources: ChosenFrom = None,
+    where: ChosenWhere = None,
     profile: ProfileName = None,
     variants: Variants = None,
     language: Language = None,
@@ -58,21 +64,42 @@ def submit(
     upload: Annotated[bool, typer.Option("--upload", help="Send images of this machine first.")] = False,
     webhook: Webhook = None,
     follow: Follow = False,
+    dry_run: DryRun = False,
+    images: Images = None,
+    seed: Seed = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Submit shards, or with --upload images of this machine; prints the job's id.
+    """Submit shards, images of this machine (--upload), or rows of other jobs (--from); prints the job's id.
 
-    Images that the service has already are not sent again: after an interruption the same command goes on.
+    Images that the service has already are not sent again: after an interruption the same command goes on. --from
+    describes images once more: those whose rows succeeded and --where chooses, or all if it names `status`. With
+    --dry-run nothing is submitted but a sample: the exit code is 8 if its job failed. Ctrl-C cancels it.
     """
-    from strata.cli.arguments import budget_of, pairs_of, texts_of, webhook_of
+    from strata.cli.arguments import budget_of, chosen_of, pairs_of, texts_of, webhook_of
 
-    pairs, budget = pairs_of(metadata or ()), budget_of(budget_tokens, budget_money)
-    texts = texts_of(variants, language, prompt)
-    options: dict[str, Any] = {"profile": profile, "priority": priority, "metadata": pairs}
-    options |= {"idempotency_key": idempotency_key, "budget": budget, "texts": texts, "webhook": webhook_of(webhook)}
-    with open_client(url, api_key) as client:
+    budget, texts = budget_of(budget_tokens, budget_money), texts_of(variants, language, prompt)
+    sample, chosen = sample_of(dry_run, images, seed), chosen_of(shards, sources, where, upload)
+    if dry_run:
+        unused = {"--webhook": webhook, "--idempotency-key": idempotency_key, "--metadata": metadata, "--from": sources}
+        more = (profile, budget, texts)
+        raise typer.Exit(_dry_run(shards or [], sample, upload, unused, more, as_json, (url, api_key)))
+    options = chosen | {"profile": profile, "priority": priority, "metadata": pairs_of(metadata or ())}
+    options |= {"budget": budget, "texts": texts, "idempotency_key": idempotency_key, "webhook": webhook_of(webhook)}
+    raise typer.Exit(_submit((url, api_key), shards or [], upload, options, follow, as_json))
+
+
+def _submit(
+    service: tuple[str, str | None],
+    shards: list[str],
+    upload: bool,
+    options: dict[str, Any],
+    follow: bool,
+    as_json: bool,
+) -> int:
+    """Submit, and print the job; returns the exit code. service: its address and the key."""
+    with open_client(*service) as client:
         view, left_out = _submitted(client, shards, upload, options)
         # print the id before following, so that it is known if the command is interrupted
         if not as_json:
@@ -81,7 +108,26 @@ def submit(
             view = follow_job(client, view.id) or view
     if as_json:
         print(view.model_dump_json())
-    raise typer.Exit((code_of_end(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0))
+    return (code_of_end(view) if follow else 0) or (exits.REQUEST_REFUSED if left_out else 0)
+
+
+def _dry_run(
+    shards: list[str],
+    sample: JobSample | None,
+    upload: bool,
+    unused: dict[str, Any],
+    asked: tuple[str | None, Budget | None, TextSettings | None],
+    as_json: bool,
+    where: tuple[str, str | None],
+) -> int:
+    """Tell what a submission would take. asked: profile, budget and texts; where: the service and its key."""
+    from strata.cli.arguments import shards_of
+    from strata.cli.estimating.dry_run import check, dry_run
+
+    check(upload, unused)
+    options = dict(zip(("profile", "budget", "texts"), asked, strict=True))
+    with open_client(*where) as client:
+        return dry_run(client, list(shards_of(shards)), sample, options, as_json)
 
 
 def _submitted(client: Client, shards: list[str], upload: bool, options: dict[str, Any]) -> tuple[JobView, int]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from strata.client import Client
     from strata.core import JobView, Problem
+    from strata.lineage import Run
     from strata.store import Store
 
 LINE_SECONDS = 10.0  # between two lines of a step where stderr is not a terminal
@@ -35,6 +36,13 @@ Follow = Annotated[bool, typer.Option("--follow", "--wait", "-f", help="Show pro
 Variants = Annotated[
     str | None, typer.Option("--variants", metavar="NAMES", help="Further texts, such as short,tags,questions.")
 ]
+ChosenFrom = Annotated[
+    list[str] | None,
+    typer.Option("--from", metavar="JOB|SNAPSHOT", help="Describe the images of its rows once more; may be repeated."),
+]
+ChosenWhere = Annotated[
+    str | None, typer.Option("--where", metavar="FILTER", help='With --from: which of its rows: "match < 0.5".')
+]
 Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")]
 Tokens = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")]
 Money = Annotated[float | None, typer.Option(help="Maximum cost, at the profile's prices.")]
@@ -47,6 +55,10 @@ StoreUri = Annotated[str | None, typer.Option("--store", envvar="STRATA_STORE", 
 Moved = Annotated[
     list[str] | None,
     typer.Option("--root", metavar="OLD=NEW", help="Where a folder or bucket of images lies now; may be repeated."),
+]
+OpenLineage = Annotated[
+    str | None,
+    typer.Option("--openlineage", metavar="URL|FILE", help="Where lineage events go; none: as OPENLINEAGE_URL says."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -86,6 +98,20 @@ def open_store(uri: str | None, moved: list[str] | None = None) -> Store:
 
     settings = load_settings(store=uri or None, moved_roots=moved or None)
     return Store(settings.store_uri, settings.moved_roots)
+
+
+@contextmanager
+def told_lineage(place: str | None, name: str) -> Iterator[Run]:
+    """Tell the run of a command by events of OpenLineage, if somebody asks. name: the job's. Raises InvalidInput."""
+    from strata.lineage import told_run
+
+    with told_run(place, name, tell) as run:
+        yield run
+
+
+def tell(line: str) -> None:
+    """Print a line for the user on stderr."""
+    print(f"strata: {line}", file=sys.stderr, flush=True)
 
 
 def output() -> Console:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import httpx
 
+from strata.client.estimates import EstimateCalls
 from strata.client.images import ImageCalls
 from strata.client.jobs import JobCalls
 from strata.client.steps import Request, Steps, call
@@ -16,7 +17,7 @@ from strata.errors import InvalidInput
 from strata.profiles import ProfileList, ProfileView
 
 
-class Calls(ImageCalls, SubmissionCalls, JobCalls, WebhookCalls):
+class Calls(ImageCalls, SubmissionCalls, EstimateCalls, JobCalls, WebhookCalls):
     """The calls of the service. Every one raises ApiError for an error response, and httpx.TransportError if the
     service cannot be reached. A `Client` returns their results, an `AsyncClient` awaitables and asynchronous iterators.
     """

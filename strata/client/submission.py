@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from strata.client.steps import Steps, call
 from strata.client.transport import Transport
 from strata.core import BatchInput, Budget, JobView, Priority, TextSettings, UploadsView, UploadView, WebhookTarget
+from strata.errors import InvalidInput
 
 
 class SubmissionCalls(Transport):
@@ -17,7 +18,7 @@ class SubmissionCalls(Transport):
     @call
     def submit(
         self,
-        shards: Sequence[str],
+        shards: Sequence[str] = (),
         profile: str | None = None,
         priority: Priority = "lo",
         metadata: dict[str, str] | None = None,
@@ -25,12 +26,19 @@ class SubmissionCalls(Transport):
         budget: Budget | None = None,
         texts: TextSettings | None = None,
         webhook: WebhookTarget | None = None,
+        *,
+        from_: Sequence[str] = (),
+        where: str | None = None,
     ) -> Steps[JobView]:
         """Submit shards as a job. Without an `idempotency_key`, every call makes a new job.
 
-        texts: as in `caption`; webhook: whom the job's end is told.
+        texts: as in `caption`; webhook: whom the job's end is told. from_: jobs, snapshots and data sets whose images
+        are described once more, instead of shards; where: which of their rows, as a filter such as `match < 0.5`.
+        Raises InvalidInput unless there are shards or sources, and not both.
         """
-        given = BatchInput(shards=list(shards))
+        if bool(shards) == bool(from_) or (where is not None and not from_):
+            raise InvalidInput("submit needs shards, or the sources of rows (from_) with a filter (where)")
+        given = BatchInput(sources=list(from_), where=where) if from_ else BatchInput(shards=list(shards))
         return (yield from self._submit(given, profile, priority, metadata, idempotency_key, budget, texts, webhook))
 
     @call
@@ -78,19 +86,37 @@ class SubmissionCalls(Transport):
         texts: TextSettings | None,
         webhook: WebhookTarget | None,
     ) -> Steps[JobView]:
-        body: dict[str, object] = {
-            "input": given.model_dump(exclude_none=True),
-            "priority": priority,
-            "metadata": metadata or {},
-        }
-        if profile is not None:
-            body["profile"] = profile
-        if budget is not None:
-            body["budget"] = budget.model_dump()
-        if texts is not None:
-            body |= texts.model_dump(exclude_none=True)
-        if webhook is not None:
-            body["webhook"] = {"url": webhook.url, "secret": webhook.secret.get_secret_value()}
-        # a new key for each call: a request that is sent twice by a proxy makes one job
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        body = batch_of(given, profile, priority, metadata, budget, texts, webhook)
+        headers = idempotent(idempotency_key)
         return (yield from self._fetch(JobView, "POST", "/v1/batches", json=body, headers=headers))
+
+
+def idempotent(key: str | None) -> dict[str, str]:
+    """The header with a key, by default a new one: a request that is sent twice by a proxy makes one job."""
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
+
+
+def batch_of(
+    given: BatchInput,
+    profile: str | None = None,
+    priority: Priority = "lo",
+    metadata: dict[str, str] | None = None,
+    budget: Budget | None = None,
+    texts: TextSettings | None = None,
+    webhook: WebhookTarget | None = None,
+) -> dict[str, object]:
+    """The body of a request for a job of many images."""
+    body: dict[str, object] = {
+        "input": given.model_dump(exclude_none=True),
+        "priority": priority,
+        "metadata": metadata or {},
+    }
+    if profile is not None:
+        body["profile"] = profile
+    if budget is not None:
+        body["budget"] = budget.model_dump()
+    if texts is not None:
+        body |= texts.model_dump(exclude_none=True)
+    if webhook is not None:
+        body["webhook"] = {"url": webhook.url, "secret": webhook.secret.get_secret_value()}
+    return body

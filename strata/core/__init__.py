@@ -6,7 +6,16 @@ Of Strata's packages it imports only `strata.egress`. Read `records.py` first, t
 from __future__ import annotations
 
 from strata.core.backoff import growing_pause
-from strata.core.chunks import Chunk, part_name
+from strata.core.chunks import (
+    Chunk,
+    chosen_by,
+    chosen_family,
+    chosen_identity,
+    chosen_shard,
+    part_name,
+    source_identity,
+    source_shard,
+)
 from strata.core.claims import CheckedSentence, Claim, ClaimKind, CutReason, Origin, Turn, Variant, Verification
 from strata.core.ids import DEFAULT_TENANT, checked_job_id, created_at, is_hash, is_job_id, is_tenant
 from strata.core.layers import (
@@ -106,33 +115,54 @@ from strata.core.records import (
     table_to_records,
 )
 from strata.core.registry import UnknownBackEnd, installed
-from strata.core.requests import LEFT_OUT, Cancellation, JobEnd, JobRequest, JobRun, ShardSummaries, ShardSummary
+from strata.core.requests import (
+    LEFT_OUT,
+    Cancellation,
+    JobEnd,
+    JobRequest,
+    JobRun,
+    Pin,
+    PinnedParts,
+    PinnedShard,
+    Sample,
+    ShardSummaries,
+    ShardSummary,
+)
 from strata.core.rules import Rules
 from strata.core.schemas import (
+    MAX_SAMPLE,
     MAX_UPLOADS,
+    SAMPLE,
     Backlog,
     BatchInput,
     BatchPreview,
     BatchRequest,
     Budget,
     CaptionBody,
+    ChosenRows,
     DeliveryAttempt,
     DeliveryPage,
     DeliveryState,
     DeliveryView,
+    Estimate,
+    EstimateRequest,
     Facets,
     FacetValue,
     FailureRow,
+    Figure,
     GroupBacklog,
+    GroupEstimate,
     GroupProgress,
     ImageLinks,
     JobKind,
     JobPage,
+    JobSample,
     JobStatus,
     JobUsage,
     JobView,
     Priority,
     Problem,
+    ReasonEstimate,
     RequestCounts,
     SearchHit,
     SearchPage,
@@ -148,7 +178,7 @@ from strata.core.schemas import (
 )
 from strata.core.settings import Settings, load_settings
 from strata.core.transitions import STOPPED, TRANSITIONS, origins
-from strata.core.usage import MILLION, MOST, Bill, Cost, Usage
+from strata.core.usage import MILLION, MOST, Bill, Cost, Usage, Work
 
 __all__ = [
     "COMMIT",
@@ -162,6 +192,7 @@ __all__ = [
     "LANGUAGES",
     "LAYERS",
     "LEFT_OUT",
+    "MAX_SAMPLE",
     "MAX_UPLOADS",
     "MILLION",
     "MOST",
@@ -171,6 +202,7 @@ __all__ = [
     "RECORD_SCHEMA",
     "REVIEWED",
     "RULE_NAME",
+    "SAMPLE",
     "SCHEMA_VERSION",
     "STAGES_OF",
     "STOPPED",
@@ -197,6 +229,7 @@ __all__ = [
     "ChatVerifierParameters",
     "Check",
     "CheckedSentence",
+    "ChosenRows",
     "Chunk",
     "Claim",
     "ClaimKind",
@@ -209,6 +242,8 @@ __all__ = [
     "DeliveryState",
     "DeliveryView",
     "Description",
+    "Estimate",
+    "EstimateRequest",
     "Evidence",
     "EvidenceSettings",
     "FacesParameters",
@@ -216,11 +251,13 @@ __all__ = [
     "Facets",
     "FailureNote",
     "FailureRow",
+    "Figure",
     "FlorenceCaptionerParameters",
     "FlorenceDetectorParameters",
     "Form",
     "GrabCutParameters",
     "GroupBacklog",
+    "GroupEstimate",
     "GroupProgress",
     "ImageLinks",
     "ImageNetTaggerParameters",
@@ -231,6 +268,7 @@ __all__ = [
     "JobPage",
     "JobRequest",
     "JobRun",
+    "JobSample",
     "JobStatus",
     "JobUsage",
     "JobView",
@@ -244,6 +282,9 @@ __all__ = [
     "OpenClipParameters",
     "Origin",
     "Parameters",
+    "Pin",
+    "PinnedParts",
+    "PinnedShard",
     "Priority",
     "Problem",
     "Profile",
@@ -252,12 +293,14 @@ __all__ = [
     "Quotas",
     "QwenVLComposerParameters",
     "QwenVLParameters",
+    "ReasonEstimate",
     "Record",
     "Region",
     "RequestCounts",
     "RowWarning",
     "Rules",
     "SamParameters",
+    "Sample",
     "ScenePrompts",
     "SearchHit",
     "SearchPage",
@@ -291,10 +334,15 @@ __all__ = [
     "VllmVerifierParameters",
     "Waiting",
     "WebhookTarget",
+    "Work",
     "WorkerList",
     "WorkerView",
     "YesParameters",
     "checked_job_id",
+    "chosen_by",
+    "chosen_family",
+    "chosen_identity",
+    "chosen_shard",
     "created_at",
     "feature_fingerprint",
     "growing_pause",
@@ -312,5 +360,7 @@ __all__ = [
     "part_schema",
     "read_profile",
     "records_to_table",
+    "source_identity",
+    "source_shard",
     "table_to_records",
 ]

@@ -3,9 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
+
+_CHOSEN = "#chosen/"  # between a shard's URI and the job that describes only some of its rows
+_HASH = 16  # digits of the identity of a shard, and of the hash of the rows that are chosen of it
+
+
+def chosen_shard(uri: str, job_id: str, identity: str) -> str:
+    """The name of those rows of a shard that a job has chosen (`Pin`): a shard of its own for the queue.
+
+    identity: that of the whole shard, of which there are several if it has changed between two descriptions.
+    """
+    return f"{uri}{_CHOSEN}{job_id}/{identity}"
+
+
+def source_shard(shard: str) -> str:
+    """The URI of the shard that holds the images: the shard itself, or the one of which rows are chosen."""
+    return shard.rpartition(_CHOSEN)[0] or shard
+
+
+def chosen_by(shard: str) -> tuple[str, str] | None:
+    """The job that has chosen these rows of a shard, and the identity of the shard; None for a whole shard."""
+    uri, _, named = shard.rpartition(_CHOSEN)
+    job_id, _, identity = named.partition("/")
+    return (job_id, identity) if uri else None
+
+
+def chosen_identity(source: str, numbers: Iterable[int]) -> str:
+    """The identity of some rows of a shard, by their numbers in it: that of the shard, then a hash of the numbers.
+
+    So the same rows share their results, whichever job has chosen them, and the shard is compared with what it was.
+    Raises ValueError for an identity that is not one of a whole shard.
+    """
+    if len(source) != _HASH:
+        raise ValueError(f"{source!r} is not the identity of a shard of which rows can be chosen")
+    return source + hashlib.sha256(",".join(map(str, numbers)).encode()).hexdigest()[:_HASH]
+
+
+def chosen_family(source: str) -> str:
+    """The name under which a shard and the rows that were chosen of it are found (`ShardIndex.families`)."""
+    return hashlib.sha256(f"chosen of {source}".encode()).hexdigest()[:_HASH]
+
+
+def source_identity(identity: str) -> str:
+    """The identity of the shard that holds the images, by that of the whole shard or of chosen rows."""
+    return identity[:_HASH] if len(identity) == 2 * _HASH else identity
 
 
 def part_name(number: int, attempt: int) -> str:
@@ -17,9 +62,10 @@ def part_name(number: int, attempt: int) -> str:
 class Chunk:
     """One chunk of one group's work. It refers to images and holds no image bytes.
 
-    shard: URI of the tar, folder or upload. identity: hash of the shard's content; empty for the group `index`, which
-    determines it. number: index among the shard's chunks. images: the number of images (0 for `index`). attempt: 0,
-    and one more for every retry of its failed images; each attempt has its own part.
+    shard: URI of the tar, folder or upload; of chosen rows of it see `chosen_shard`. identity: hash of the shard's
+    content; empty for the group `index`, which determines it. number: index among the shard's chunks. images: the
+    number of images (0 for `index`). attempt: 0, and one more for every retry of its failed images; each attempt has
+    its own part.
     """
 
     group: str

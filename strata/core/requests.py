@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from strata.core.chunks import Chunk
 from strata.core.ids import DEFAULT_TENANT
 from strata.core.records import SCHEMA_VERSION, FailureNote
-from strata.core.schemas import Budget, JobKind, JobView, Priority
+from strata.core.schemas import Budget, ChosenRows, JobKind, JobSample, JobView, Priority
 
 # why a file of a shard is in no row, and how one and several of them are told
 LEFT_OUT = {
@@ -47,6 +47,39 @@ class ShardSummary(BaseModel):
         """The number of chunks of the shard, with `size` images each (the last may have fewer)."""
         # integer division that rounds up
         return -(-self.images // size)
+
+
+class PinnedParts(BaseModel):
+    """`llm` parts of one shard with one fingerprint, as they were when rows of them were chosen.
+
+    identity: of the shard, or of rows that an earlier job has chosen of it. numbers, attempts: of each part. rows: of
+    each part those that a snapshot has, as bits, the first row in the highest one, in hexadecimal; None: all rows.
+    """
+
+    fingerprint: str
+    identity: str
+    numbers: list[int]
+    attempts: list[int]
+    rows: list[str] | None = None
+
+
+class PinnedShard(BaseModel):
+    """The parts of a shard of which rows are chosen. identity: that of the whole shard."""
+
+    uri: str
+    identity: str
+    parts: list[PinnedParts]
+
+
+class Pin(BaseModel):
+    """The content of `jobs/ID/chosen.json`: which rows of which parts a job describes once more.
+
+    It is written when the job is made. Parts never change, so that what is chosen does not change either, however often
+    a shard is indexed. where: the filter; None: all rows that succeeded.
+    """
+
+    where: str | None = None
+    shards: list[PinnedShard]
 
 
 class ShardSummaries(BaseModel):
@@ -92,6 +125,17 @@ class Cancellation(BaseModel):
     requested_at: datetime
 
 
+class Sample(JobSample):
+    """What a job of a sample needs besides.
+
+    batch: images that are computed together; prices: of the stages that ask servers, of a million tokens read and
+    written; None: the profile has none.
+    """
+
+    batch: int
+    prices: dict[str, tuple[float, float] | None] = Field(default_factory=dict)
+
+
 class JobRequest(BaseModel):
     """A job's request, with everything that determines which parts are its results.
 
@@ -100,7 +144,9 @@ class JobRequest(BaseModel):
     retries: for chunks (by their field) whose failed images were retried, the attempt that is valid for this job. run:
     which end of the job comes next; a retry is a further run. webhook: whether its end is told to somebody.
     trace: the `traceparent` of the request that made it, if traces are sent. key: the id of the API key that made it,
-    whose quotas count; empty if none has, or the operator's.
+    whose quotas count; empty if none has, or the operator's. chosen: from what the rows were chosen that the job
+    describes (`Pin`); its shards are then those rows of each shard (`chosen_shard`). sample: the job describes a random
+    sample of its shards' images; when that is drawn, lists of these images are its shards (`strata.jobs.sampling`).
     """
 
     id: str
@@ -124,6 +170,13 @@ class JobRequest(BaseModel):
     tenant: str = DEFAULT_TENANT
     trace: str = ""
     key: str = ""
+    chosen: ChosenRows | None = None
+    sample: Sample | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether its shards are only indexed, because a sample of their images is to be drawn."""
+        return self.sample is not None and not self.sample.drawn
 
     def index_chunk(self, shard: str) -> Chunk:
         """The chunk that reads a shard's table of contents."""

@@ -1,4 +1,4 @@
-"""The cost of requests to model servers: tokens as the server counts them, and money if a profile has prices."""
+"""What work costs: a worker's time, tokens as model servers count them, and money if a profile has prices."""
 
 from __future__ import annotations
 
@@ -60,3 +60,22 @@ class Bill(_Frozen):
     usage: Usage = Usage()
     cost: Cost = Cost()
     doubt: Cost = Cost()
+
+
+class Work(_Frozen):
+    """What one chunk took of a worker. Stored in the footer of its part, from which other chunks are estimated.
+
+    images: how many were not copied from earlier results. Seconds of the clock: computing them, without single images
+    that came between; decoding: those of the first micro-batch, with nothing beside it; writing: the part of the
+    chunk before and telling its end, 0 for the first one. first: no chunk came before with these models in the
+    process, so that its time is that of a beginning too; loading: the seconds that the models took before. device:
+    the GPU by its name, or `cpu`.
+    """
+
+    images: int = Field(ge=0)
+    computing: float = Field(ge=0)
+    decoding: float = Field(default=0.0, ge=0)
+    writing: float = Field(default=0.0, ge=0)
+    first: bool = False
+    loading: float | None = None
+    device: str = "cpu"

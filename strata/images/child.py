@@ -60,7 +60,9 @@ def main() -> None:
     """Fork a decoding process for each that is asked for."""
     _warm_up()
     # messages of libraries would fill the log of the service; errors of the start go there
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nothing, number)
     task = fork_when_asked(int(sys.argv[1]))
     if task is not None:
         connection, memory = task.descriptors

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from strata.jobs.jobs import ImageRemoved, Jobs, NotFinished, UnknownJob
 from strata.jobs.listing import Listing, id_of
+from strata.jobs.new_jobs import Chosen
 from strata.jobs.pairing import OtherStore, pair
 from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results, named
+from strata.jobs.sampling import Population, sample_of
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
     "BadCursor",
+    "Chosen",
     "Found",
     "ImageRemoved",
     "Jobs",
@@ -20,6 +23,7 @@ __all__ = [
     "NotDescribed",
     "NotFinished",
     "OtherStore",
+    "Population",
     "Rejected",
     "Results",
     "Scheduler",
@@ -27,4 +31,5 @@ __all__ = [
     "id_of",
     "named",
     "pair",
+    "sample_of",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from strata.addresses import without_secrets
@@ -13,6 +13,7 @@ from strata.core import (
     GroupBacklog,
     GroupProgress,
     JobRequest,
+    JobSample,
     JobStatus,
     JobUsage,
     JobView,
@@ -22,6 +23,8 @@ from strata.core import (
     created_at,
 )
 from strata.queue import OpenCounts
+
+_LINKS = ("results", "failures", "events", "cancel", "retry")
 
 
 def envelope(
@@ -35,7 +38,8 @@ def envelope(
     # counts are the fields whose names have the form GROUP:NAME
     numbers = {name: int(value) for name, value in fields.items() if ":" in name}
     status = JobStatus(fields["status"])
-    counts = _counts(numbers, status, in_flight)
+    # while a sample is not drawn, the images of the shards are not those of the job
+    counts = RequestCounts() if request.draws else _counts(numbers, status, in_flight)
     remaining = counts.queued + counts.processing
     rate = float(fields["rate"]) if fields.get("rate") else None
     url = f"/v1/jobs/{request.id}"
@@ -58,9 +62,20 @@ def envelope(
         finished_at=_time(fields.get("finished_at")),
         error=without_secrets(fields["error"]) if "error" in fields else None,
         waiting=waiting,
-        links={"self": url, **{name: f"{url}/{name}" for name in ("results", "failures", "events", "cancel", "retry")}},
+        links={"self": url, **{name: f"{url}/{name}" for name in _links_of(request)}},
         tenant=request.tenant,
+        chosen=request.chosen,
+        sample=_sample(request),
     )
+
+
+def _links_of(request: JobRequest) -> Sequence[str]:
+    return (*_LINKS, "estimate") if request.sample else _LINKS
+
+
+def _sample(request: JobRequest) -> JobSample | None:
+    found = request.sample
+    return JobSample.model_validate(found.model_dump(include=set(JobSample.model_fields))) if found else None
 
 
 def _shards(numbers: Mapping[str, int], total: int) -> ShardCounts:
@@ -136,7 +151,8 @@ def _add_to_backlog(groups: Mapping[str, GroupBacklog], job: OpenCounts, age: fl
     groups[index].shards += shards
     waits = {index: shards}
     # what one group has done is ready for the next one
-    total = before = job.counts[f"{index}:images"]
+    # a job that is validated computes nothing yet: of its shards perhaps only a sample is described
+    total = before = 0 if job.status is JobStatus.VALIDATING else job.counts[f"{index}:images"]
     for group in others:
         done = job.counts[f"{group}:images"]
         waits[group] = total - done

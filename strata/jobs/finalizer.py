@@ -11,7 +11,7 @@ from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from strata.core import FINAL_GROUP, GROUPS, JobRequest, JobStatus, ShardSummary, part_name
+from strata.core import FINAL_GROUP, GROUPS, JobRequest, JobStatus, ShardSummary, part_name, source_shard
 from strata.jobs.job_parts import Written
 from strata.jobs.jobs import Jobs
 from strata.jobs.plans import Plan
@@ -83,7 +83,9 @@ class Finalizer:
             log.error("job %s: the counts of its parts, %s, do not add up to its images", job_id, dict(counts))
             return self._restart(plan)
         # a job of which no shard could be read has failed; single unreadable shards are reported in its failures
-        reasons = [f"{name}: {summary.failure.detail}" for name, summary in summaries.items() if summary.failure]
+        reasons = [
+            f"{source_shard(name)}: {summary.failure.detail}" for name, summary in summaries.items() if summary.failure
+        ]
         if reasons and not any(summary.images for summary in summaries.values()):
             status, fields = JobStatus.FAILED, {"error": f"no shard could be read: {reasons[0]}"}
         else:
@@ -116,7 +118,7 @@ class Finalizer:
             return self.jobs.write_end(job_id, status, None)
         if job_id not in self._ending:
             self.queue.broker.withdraw(job_id)
-            summaries = list(self.jobs.summaries(job_id).values())
+            summaries = self._own(request)
             self._ending[job_id] = self._pool_for(request, summaries).submit(self.parts.all_written, request, summaries)
         if not self._ending[job_id].done():
             return False
@@ -127,10 +129,14 @@ class Finalizer:
         if status is JobStatus.COMPLETED:
             self.jobs.write_end(request.id, status, None)
             return
-        summaries = list(self.jobs.summaries(request.id).values())
+        summaries = self._own(request)
         chunks = [chunk for one in summaries for group in GROUPS[1:] for chunk in request.chunks(one, group)]
         self.queue.broker.withdraw(request.id, chunks)
         self._write_end(request, status, self.parts.all_written(request, summaries))
+
+    def _own(self, request: JobRequest) -> list[ShardSummary]:
+        """The shards of a job that ends early. While a sample is not drawn, no image of them is one of the job."""
+        return [] if request.draws else list(self.jobs.summaries(request.id).values())
 
     def _write_end(self, request: JobRequest, status: JobStatus, written: Written) -> bool:
         job_id = request.id

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 _FINAL = frozenset(status.value for status in JobStatus if status.final)
 
 
+Watch = Callable[[Store, JobRequest, JobStatus], object]
+
+
 class UnknownJob(NotFound, LookupError):
     """No job has this id."""
 
@@ -75,6 +78,8 @@ class Jobs:
         self.parts = JobParts(queue.job_states, store)
         self.outbox = Outbox(store)
         self.new = NewJobs(queue, store, self.parts, self.outbox)
+        # is told that a job is computed, and how it has ended, by the process that schedules
+        self.watch: Watch = lambda store, request, status: None
 
     def activate(self, request: JobRequest, pinned: Iterable[ShardSummary] = ()) -> None:
         """Create an unfinished job's working copy in Redis, where it is missing, and hand the job to the scheduler.
@@ -213,10 +218,12 @@ class Jobs:
         self.activate(request, pinned)
 
     def with_index(self, request: JobRequest, summaries: Iterable[ShardSummary]) -> Iterator[ShardSummary]:
-        """Those of the summaries whose index parts exist; a shard whose index part was deleted is indexed again.
+        """Those of the summaries of a job's shards whose index parts exist; another shard is indexed again.
 
-        Not so an upload: only the API indexes it.
+        Not so an upload: only the API indexes it. Shards of which a sample was drawn are the job's no longer.
         """
+        own = set(request.shards)
+        summaries = [one for one in summaries if one.shard in own]
         index = Chunk("index", request.profile, request.fingerprints["index"], "")
         chunks = [(one, replace(index, shard=one.shard, identity=one.identity)) for one in summaries]
         # several at a time: each is a round trip to a bucket
@@ -270,11 +277,13 @@ class Jobs:
         end = self._envelope(fields)
         with span("write end", [fields.get("trace", "")], job=job_id, status=status.value):
             self.store.write_job_file(job_id, "end", JobEnd(**dict(end), written=written))
-        self.tell_end(JobRequest.model_validate_json(fields["request"]))
+        request = JobRequest.model_validate_json(fields["request"])
+        self.tell_end(request)
         self.store.close_job(job_id)
         closed = self.queue.job_states.close_job(job_id, status)
         if closed:
             _tell_end(end)
+            self.watch(self.store, request, status)
         return closed
 
     def tell_end(self, request: JobRequest) -> None:

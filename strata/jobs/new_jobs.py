@@ -10,20 +10,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from strata.core import (
     DEFAULT_TENANT,
     FINAL_GROUP,
     GROUPS,
     Budget,
+    ChosenRows,
     Chunk,
     JobKind,
     JobRequest,
     JobStatus,
+    Pin,
     Priority,
     Profile,
+    Sample,
     ShardSummary,
     WebhookTarget,
+    chosen_shard,
 )
 from strata.counts import counted
 from strata.errors import QueueUnavailable
@@ -77,19 +82,20 @@ class NewJobs:
         webhook: WebhookTarget | None = None,
         tenant: str = DEFAULT_TENANT,
         use: KeyUse | None = None,
+        chosen: Chosen | None = None,
+        sample: Sample | None = None,
     ) -> JobRequest:
         """Write a job's request to the store and activate the job; the scheduler queues its chunks.
 
-        indexed: the summaries of shards that need no indexing; caller: whose turns the job takes; bounds: of what the
-        queue takes; webhook: whom the job's end is told; tenant: to whom the job belongs; use: the quotas of the key
-        that makes it, which count when its chunks are queued. Raises QueueFull.
+        indexed: the summaries of shards that need no indexing; caller: whose turns it takes; bounds: of what the queue
+        takes; webhook: whom its end is told; tenant: to whom it belongs; use: the quotas of its key, which count when
+        chunks are queued; chosen: rows instead of shards; sample: of their images. Raises QueueFull.
         """
         request = new_request(kind, shards, profile, priority, metadata or {}, list(indexed), budget, caller, tenant)
-        request = request.model_copy(update={"webhook": webhook is not None, "key": use.key_id if use else ""})
-        # fail before anything is written: a job must not be accepted if nothing can schedule it
-        self.queue.ping()
-        limits = bounds.limits(kind, caller, len(request.shards)) if bounds else []
-        self.check(limits)
+        more = {"webhook": webhook is not None, "key": use.key_id if use else "", "sample": sample}
+        request = of_chosen(request.model_copy(update=more), chosen)
+        self.queue.ping()  # before anything is written: a job must not be accepted if nothing can schedule it
+        self.check(limits := bounds.limits(kind, caller, len(request.shards)) if bounds else [])
         with self._withdrawn_on_error(request.id):
             # mark the job as open first: if the process dies in between, a mark without a request is left and ignored
             self._together(
@@ -97,7 +103,7 @@ class NewJobs:
             )
             if webhook is not None:
                 self.outbox.prepare(request.id, webhook)
-            self.store.write_job_file(request.id, "request", request)
+            write_request(self.store, request, chosen)
             self._create_new(request, use)
             self.queue.job_states.activate(request.id, limits)
         _tell_new(request)
@@ -236,6 +242,28 @@ class NewJobs:
         states.create(request, status=status.value, started_at=datetime.now(UTC).isoformat())
         for summary in {one.shard: one for one in (*pinned, *request.indexed)}.values():
             states.record(request.id, request.index_chunk(summary.shard), summary.counts, summary)
+
+
+class Chosen(NamedTuple):
+    """What a job describes if it has no shards of its own: rows of other jobs. pin: where they are chosen from."""
+
+    rows: ChosenRows
+    pin: Pin
+
+
+def write_request(store: Store, request: JobRequest, chosen: Chosen | None) -> None:
+    """Write a job's request to the store, after what it chooses rows from. Raises OSError."""
+    if chosen is not None:
+        store.write_job_file(request.id, "chosen", chosen.pin)
+    store.write_job_file(request.id, "request", request)
+
+
+def of_chosen(request: JobRequest, chosen: Chosen | None) -> JobRequest:
+    """The request of a job with the rows that it chooses of each shard as its shards; the same if it chooses none."""
+    if chosen is None:
+        return request
+    shards = [chosen_shard(one.uri, request.id, one.identity) for one in chosen.pin.shards]
+    return request.model_copy(update={"shards": shards, "chosen": chosen.rows})
 
 
 def new_request(

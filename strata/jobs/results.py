@@ -22,6 +22,7 @@ from strata.core import (
     Record,
     ShardSummary,
     Status,
+    source_shard,
 )
 from strata.errors import InvalidInput, NotFound
 from strata.store import Attempts, IndexRow, Part, Source, Store, located_rows
@@ -163,7 +164,7 @@ class Results:
                 yield Cursor(index, number + 1), None
             # the failure of the shard itself comes after its rows
             if rejected == Status.FAILED.value and summary.failure and begin.chunk <= count:
-                yield Cursor(index + 1), FailureRow(shard=shard, key=None, failure=summary.failure)
+                yield Cursor(index + 1), FailureRow(shard=source_shard(shard), key=None, failure=summary.failure)
 
     def _rows(self, chunk: Chunk, first: int, limit: int, rejected: Rejected | None) -> Iterator[tuple[int, Record]]:
         """A part's rows from the index first on, at most limit, each with its index. Raises _PartMissing."""
@@ -220,7 +221,7 @@ class Results:
         them. Raises NotDescribed if the image has no record yet, and BrokenPart as `page` does.
         """
         # a shard that the URI names, or in whose folder it lies, comes first
-        for shard in sorted(self.request.shards, key=lambda one: not (uri or "").startswith(one)):
+        for shard in sorted(self.request.shards, key=lambda one: not (uri or "").startswith(source_shard(one))):
             summary = self.summaries.get(shard)
             if summary is None or not summary.images or identity not in (None, summary.identity):
                 continue
@@ -239,7 +240,7 @@ class Results:
                 record = self.store.read_record(newest, row)
             except FileNotFoundError as error:
                 raise Source.of(newest).broken("it is missing") from error
-            if record.key == key and uri in (None, shard, record.image.uri):
+            if record.key == key and uri in (None, shard, source_shard(shard), record.image.uri):
                 return named(record, chunk), Found(chunk, image or record.image)
         return None
 
@@ -268,4 +269,4 @@ def named(record: Record, chunk: Chunk) -> Record:
 
 def _failure(shard: str, record: Record) -> FailureRow:
     unknown = FailureNote(stage="unknown", error_type="unknown", detail="the row has no reason")
-    return FailureRow(shard=shard, key=record.key, failure=record.failure or unknown)
+    return FailureRow(shard=source_shard(shard), key=record.key, failure=record.failure or unknown)

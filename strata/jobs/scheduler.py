@@ -21,10 +21,11 @@ from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.image_jobs import ImageJobs
-from strata.jobs.jobs import Jobs, UnknownJob
+from strata.jobs.jobs import Jobs, UnknownJob, Watch
 from strata.jobs.pairing import OtherStore
 from strata.jobs.plans import Plan, Room
 from strata.jobs.review import Review
+from strata.jobs.sampling import Draws
 from strata.jobs.troubles import Troubles
 from strata.jobs.waiting import WaitingJobs
 from strata.keys import StoredKeys
@@ -40,6 +41,7 @@ REVIEW_SECONDS = 30.0  # every plan is compared with the store again after this 
 RATE_LOOK_SECONDS = 1.0  # between two looks at a job whose rate may fall, or that has more to queue than it may
 HELD_SECONDS = 5.0  # between two looks at a job whose key has used a quota, which may be raised meanwhile
 COMPARED_SHARDS = 64  # shards, or slices of a big one, of a job whose parts are looked for in one tick
+DRAW_LOOK_SECONDS = 0.2  # between two looks at a job whose sample is being drawn
 TICK_SECONDS = 1.0  # the jobs that a tick has not reached after this time come first in the next one
 
 
@@ -47,17 +49,26 @@ class Scheduler:
     """Queues the chunks of jobs and ends the jobs. Call `run` in a thread, or `tick` by hand.
 
     high_water: how many chunks a group's streams hold at most; upload_days: for how long uploads are kept, None: for
-    ever. post: how a webhook is sent, None: none is.
+    ever. post: how a webhook is sent, None: none is. watch: is called when a job begins to be computed and when it has
+    ended; it must return at once.
     """
 
     def __init__(
-        self, queue: Queue, store: Store, high_water: int, upload_days: float | None = None, post: Post | None = None
+        self,
+        queue: Queue,
+        store: Store,
+        high_water: int,
+        upload_days: float | None = None,
+        post: Post | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.queue, self.store, self.high_water = queue, store, high_water
         self.jobs = Jobs(queue, store)
+        self.jobs.watch = watch or self.jobs.watch
         self.billing = Billing(self.jobs)
         self.waiting = WaitingJobs(queue)
         self.finalizer = Finalizer(self.jobs)
+        self.draws = Draws(self.jobs)
         self.parts = self.jobs.parts
         self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.review = Review(self.jobs, upload_days)
@@ -94,6 +105,7 @@ class Scheduler:
                     log.warning("the scheduler waits for the store: %s", without_secrets(str(error)))
                 stop.wait(1.0)
         self.finalizer.close()
+        self.draws.close()
         self.images.close()
         self.review.close()
         self.billing.close()
@@ -201,6 +213,7 @@ class Scheduler:
         self.plans.clear()
         self.review.reset()
         self.finalizer.reset()
+        self.draws.reset()
         self.images.reset()
         self.quotas.reset()
         if self.sender is not None:
@@ -270,6 +283,8 @@ class Scheduler:
             return self.finalizer.end(plan.request, status)
         elif self.finalizer.is_counting(plan.request):
             return self.finalizer.advance(plan)
+        elif plan.request.draws:
+            self._draw(plan)
         else:
             self.waiting.tell(plan)
             status = self._begin(plan, status)
@@ -286,11 +301,26 @@ class Scheduler:
 
     # queueing
 
+    def _draw(self, plan: Plan) -> None:
+        """Have all shards of a job indexed, then its sample drawn; after that its shards are the drawn images."""
+        self.waiting.tell(plan)
+        self._read_summaries(plan)
+        plan.waiting.clear()  # none of their chunks is one of the job
+        self._enqueue_shards(plan)
+        plan.rest(RATE_LOOK_SECONDS)
+        if len(plan.known) == len(plan.request.shards):
+            plan.rest(DRAW_LOOK_SECONDS)
+            if (drawn := self.draws.advance(plan.request)) is not None:
+                self.plans[drawn.id] = Plan(drawn)
+
     def _begin(self, plan: Plan, status: JobStatus) -> JobStatus:
         """Read what was indexed; the first summary ends the validation of the job's shards. Returns the status."""
         self._read_summaries(plan)
         if plan.known and status is JobStatus.VALIDATING:
-            return self.jobs.set_status(plan.request.id, JobStatus.IN_PROGRESS) or status
+            begun = self.jobs.set_status(plan.request.id, JobStatus.IN_PROGRESS)
+            if begun is JobStatus.IN_PROGRESS:
+                self.jobs.watch(self.store, plan.request, begun)
+            return begun or status
         return status
 
     def _enqueue(self, plan: Plan) -> None:
@@ -299,10 +329,7 @@ class Scheduler:
         Nothing is queued or counted for a job that was cancelled or has failed in this moment.
         """
         request = plan.request
-        # queue shards that are not indexed
-        free = self._free(plan, "index") if plan.unindexed else 0
-        shards = [plan.unindexed.popleft() for _ in range(min(free, len(plan.unindexed)))]
-        self._queue(request, [request.index_chunk(shard) for shard in shards if shard not in plan.known])
+        self._enqueue_shards(plan)
         # a job with a budget must not spend more until it is known what it has spent
         may_spend = request.budget is None or self.billing.known(request)
         free = self._free(plan, *GROUPS[1:]) if may_spend and plan.has_more else 0
@@ -320,6 +347,13 @@ class Scheduler:
             if (found := plan.next_slice()) is not None:
                 plan.request, missing = self.parts.missing(plan.request, *found)
                 plan.chunks.extend(missing)
+
+    def _enqueue_shards(self, plan: Plan) -> None:
+        """Queue the job's next shards that are not indexed, as far as the stream has room."""
+        request = plan.request
+        free = self._free(plan, "index") if plan.unindexed else 0
+        shards = [plan.unindexed.popleft() for _ in range(min(free, len(plan.unindexed)))]
+        self._queue(request, [request.index_chunk(shard) for shard in shards if shard not in plan.known])
 
     def _take_admitted(self, plan: Plan, most: int) -> list[Chunk]:
         """Take the next chunks of a plan, at most so many, that the quotas of the job's key admit.

@@ -6,10 +6,10 @@ It stands above `strata.data` and `strata.evaluation`, whose exports and rates i
 
 from __future__ import annotations
 
-from strata.publishing.checksums import SUMS, BadSums
+from strata.publishing.checksums import CARD, SUMS, BadSums
 from strata.publishing.exporting import export, write_papers
 from strata.publishing.papers.about import About
-from strata.publishing.papers.cards import CARD, card_of
+from strata.publishing.papers.cards import card_of
 from strata.publishing.papers.croissant import METADATA
 from strata.publishing.papers.facts import Facts, facts_of
 

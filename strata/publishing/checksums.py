@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from strata.errors import DataError
 
 SUMS = "SHA256SUMS"
+CARD = "README.md"
+NOTES = ".strata-push"  # the folder of a push's notes, at the place that is pushed to
 THREADS = 4  # files that are hashed at a time
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
@@ -45,19 +48,40 @@ def sums_text(sums: Mapping[str, str]) -> str:
 
 
 def parse_sums(text: str) -> dict[str, str]:
-    """The checksums by path of a file SHA256SUMS. Raises BadSums, also for a path that leads out of the folder."""
+    """The checksums by path of a file SHA256SUMS.
+
+    Raises BadSums: for a line of another form, for a path that leads out of the folder on some system (`is_inside`) or
+    that is ours, and for two paths that are one file where upper and lower case are the same, or of which one would be
+    a folder of the other.
+    """
     sums: dict[str, str] = {}
+    folders, files = set[str](), {folded(SUMS)}
     for line in text.split("\n"):
         if not line:
             continue
         found = _LINE.fullmatch(line)
         if found is None or not is_inside(found[2]):
             raise BadSums(f"{SUMS} has a line that cannot be used: {line[:120]!r}")
+        place = folded(found[2])
+        above = {place[: at.start()] for at in re.finditer("/", place)}
+        if place in files or place in folders or above & files or NOTES in above:
+            raise BadSums(f"{SUMS} has a path that another one is in the way of: {found[2][:120]!r}")
+        files.add(place)
+        folders |= above
         sums[found[2]] = found[1]
     return sums
 
 
+def folded(name: str) -> str:
+    """What is equal for paths that are one file where case does not count; "é" may be one character or two there."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
 def is_inside(name: str) -> bool:
-    """Whether a path with `/` names a file below a folder, on every system."""
-    pieces = name.split("/")
-    return not any(piece in ("", ".", "..") or "\\" in piece or "\0" in piece for piece in pieces) and ":" not in name
+    """Whether a path with `/` names a file below a folder, on every system, and the same one on each.
+
+    Windows takes `\\` for a separator and `:` for a drive or a stream, and drops a dot or a blank at the end of a name.
+    """
+    if any(unicodedata.category(one) == "Cc" for one in name) or "\\" in name or ":" in name:
+        return False
+    return not any(not piece or piece.endswith((".", " ")) for piece in name.split("/"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from strata.publishing.checksums import SUMS, BadSums, files_of, parse_sums, sums_of, sums_text
+from strata.publishing.checksums import CARD, SUMS, BadSums, files_of, parse_sums, sums_of, sums_text
 
 FILES_AT_ONCE, BYTES_AT_ONCE = 64, 256 * 2**20  # of a batch, after which it is noted that it is there
 
@@ -39,12 +39,22 @@ class Contents:
         """The size of all files."""
         return sum(self.sizes.values())
 
-    def check(self, advance: Callable[[int], object] = lambda size: None) -> None:
-        """Raise BadSums if a file does not have its checksum. advance: is called with the bytes of each. OSError."""
+    def checked(self, advance: Callable[[int], object] = lambda size: None) -> Contents:
+        """The contents, after every file was compared with its checksum; advance: is called with the bytes of each.
+
+        A data card is for its owner to write on: if it was edited, its new checksum is written into SHA256SUMS. Raises
+        BadSums if another file does not have its checksum, and OSError.
+        """
         found = sums_of(self.folder, list(self.sums), advance)
         changed = [name for name, digest in self.sums.items() if found[name] != digest]
-        if changed:
+        if changed and changed != [CARD]:
+            changed = [name for name in changed if name != CARD]
             raise BadSums(f"{self.folder / changed[0]} is not what it was when it was exported{_more(changed)}")
+        if changed:
+            edited = replace(self, sums=found, sizes={**self.sizes, CARD: (self.folder / CARD).stat().st_size})
+            (self.folder / SUMS).write_text(edited.text, encoding="utf-8")
+            return edited
+        return self
 
     def batches(self, names: Sequence[str]) -> Iterator[list[str]]:
         """Files in batches of bounded number and size; a large file has one of its own."""
@@ -69,6 +79,8 @@ def contents_of(folder: Path) -> Contents:
     except UnicodeDecodeError:
         raise BadSums(f"{folder / SUMS} is not UTF-8") from None
     sums, there = parse_sums(text), files_of(folder)
+    if not sums:
+        raise BadSums(f"{folder / SUMS} lists no file")
     missing = sorted(sums.keys() - set(there))
     if missing:
         raise BadSums(f"{folder / missing[0]} is missing{_more(missing)}")

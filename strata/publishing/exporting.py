@@ -11,9 +11,9 @@ from strata.counts import counted
 from strata.data import Request
 from strata.data import export as export_data
 from strata.data.exports import ExportSamples
-from strata.publishing.checksums import SUMS, files_of, sums_of, sums_text
+from strata.publishing.checksums import CARD, SUMS, files_of, sums_of, sums_text
 from strata.publishing.papers.about import About
-from strata.publishing.papers.cards import CARD, PLOT, card_of
+from strata.publishing.papers.cards import PLOT, card_of
 from strata.publishing.papers.croissant import METADATA, metadata_of
 from strata.publishing.papers.facts import Facts, exported, facts_of
 from strata.snapshots import Snapshot, plot_composition
@@ -37,7 +37,7 @@ def export(
     """
 
     def papers(folder: Path, samples: ExportSamples) -> None:
-        write_papers(folder, facts_of(store, snapshot, about, exported(request, samples.counts)))
+        write_papers(folder, facts_of(store, snapshot, about, exported(request, samples, folder)))
 
     return export_data(store, snapshot, request, out, advance, papers)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,11 @@ from strata.publishing.storage import Advance, Pushed
 
 HUB = "https://huggingface.co"
 PREFIX = "hub:"
-MOST_FILES = 25_000  # of a commit (huggingface_hub, `create_commit`)
+MOST_FILES = 25_000  # of a commit (huggingface_hub 2.4, `create_commit`)
+# the limits of a repository and the free storage of an account (huggingface/hub-docs, docs/hub/storage-limits.md)
+MOST_IN_FOLDER = 10_000
+LARGEST_FILE, LARGE_FILE = 500 * 10**9, 200 * 10**9
+FREE_PRIVATE = 100 * 10**9
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@(\S+))?", re.ASCII)
 _CHANGED = 412  # the status of a commit whose parent is not the newest any more
 
@@ -80,18 +85,41 @@ class HubDataset:
         with self._one_line_errors(), target.open("ab") as sink:
             http_get(url, sink, resume_size=sink.tell(), headers=self._headers(), displayed_filename=name)
 
+    def check(self, contents: Contents) -> list[str]:
+        """Compare an export with the hub's limits, without asking the hub; returns what the user should know, by line.
+
+        Raises InvalidInput for what the hub would refuse: too many files in a commit or a folder, or a file too large.
+        """
+        if self._asked is not None:
+            raise InvalidInput(f"{self.name}: a push names no revision")
+        inside = "export as webdataset, parquet or messages, which have the images inside of files"
+        if len(contents.sums) >= MOST_FILES:  # SHA256SUMS is a file too
+            files = f"{len(contents.sums):,} files are more than the hub takes in a commit ({MOST_FILES:,})"
+            raise InvalidInput(f"{files}: {inside}")
+        folder, number = Counter(name.rpartition("/")[0] for name in contents.sums).most_common(1)[0]
+        if number > MOST_IN_FOLDER:
+            files = f"{folder or 'the export'} has {number:,} files, more than the hub takes in a folder"
+            raise InvalidInput(f"{files} ({MOST_IN_FOLDER:,}): {inside}")
+        largest, size = max(contents.sizes.items(), key=lambda entry: entry[1])
+        if size > LARGEST_FILE:
+            raise InvalidInput(f"{largest} has {size / 1e9:,.0f} GB, and the hub takes {LARGEST_FILE / 1e9:,.0f} GB")
+        return [*self._advice(largest, size, contents.bytes)]
+
+    def _advice(self, largest: str, size: int, total: int) -> Iterator[str]:
+        if size > LARGE_FILE:
+            yield f"{largest} has {size / 1e9:,.0f} GB; the hub asks for files of at most {LARGE_FILE / 1e9:,.0f} GB"
+        if total > FREE_PRIVATE and not self._public:
+            held = f"a free account holds {FREE_PRIVATE / 1e9:,.0f} GB of private data"
+            yield f'the export has {total / 1e9:,.0f} GB; {held}, and others more: see the hub\'s "Storage limits"'
+
     def push(self, contents: Contents, advance: Advance = lambda size: None) -> Pushed:
         """Send an export as one commit on the branch `main`. advance: is called with the bytes of each file sent.
 
         The data set is made if there is none, private unless it shall be public. Files of an earlier export that this
-        one does not have are removed; others stay. Raises InvalidInput for too many files, and for a public data set
+        one does not have are removed; others stay. Raises what `check` raises, and InvalidInput for a public data set
         that shall be private.
         """
-        if self._asked is not None:
-            raise InvalidInput(f"{self.name}: a push names no revision")
-        if len(contents.sums) >= MOST_FILES:
-            files = f"{len(contents.sums):,} files are more than the hub takes in a commit ({MOST_FILES:,})"
-            raise InvalidInput(f"{files}: export as webdataset, parquet or messages")
+        self.check(contents)
         self._make()
         there = self.sums()
         place = f"{self.endpoint}/datasets/{self.id}"

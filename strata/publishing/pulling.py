@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from strata.errors import InvalidInput, NotFound, RequestRefused
-from strata.publishing.checksums import SUMS, BadSums, files_of, parse_sums, sums_of, sums_text
+from strata.publishing.checksums import SUMS, BadSums, parse_sums, sums_of, sums_text
 from strata.publishing.storage import THREADS
 
 
@@ -41,10 +42,8 @@ def pull(place: Place, out: Path, advance: Callable[[int, int], object] = lambda
         raise NotFound(f"{place.name} has no {SUMS}: there is no export, or its push has not ended")
     sums = parse_sums(text)
     folder = out.absolute().with_name(f".{out.name}.partial")
+    _tidy(folder, sums)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in files_of(folder):
-        if name not in sums:
-            (folder / name).unlink()
 
     def one(name: str) -> None:
         _fetch(place, folder, name, sums[name])
@@ -55,6 +54,21 @@ def pull(place: Place, out: Path, advance: Callable[[int, int], object] = lambda
     (folder / SUMS).write_text(sums_text(sums), encoding="utf-8")
     folder.rename(out)
     return len(sums)
+
+
+def _tidy(folder: Path, sums: Mapping[str, str]) -> None:
+    """Remove from the folder of an earlier pull what is not of this export.
+
+    That is: other files, links, through which a file would be written elsewhere, and empty folders.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+    for place, folders, files in os.walk(folder, topdown=False):
+        for path in (Path(place, name) for name in [*files, *folders]):
+            if path.is_symlink() or (path.is_file() and path.relative_to(folder).as_posix() not in sums):
+                path.unlink()
+            elif path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
 
 
 def _fetch(place: Place, folder: Path, name: str, digest: str) -> None:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from strata.addresses import without_secrets
 from strata.errors import Conflict
-from strata.publishing.checksums import SUMS, is_inside, parse_sums
+from strata.publishing.checksums import NOTES, SUMS, is_inside, parse_sums
 from strata.publishing.contents import Contents
 from strata.store import as_os_error
 from strata.store.filesystem import Files
 from strata.store.storages import write_limit
 
-NOTES = ".strata-push"
 BEFORE = "before"  # the note that is written first: the files that lie there, and those that will be sent
 THREADS = 8  # files that are sent at a time
 Advance = Callable[[int], object]
@@ -59,6 +58,10 @@ class Storage:
     def fetch(self, name: str, target: Path) -> None:
         """Read a file of the export to a local path."""
         self.files.fs.get_file(self.files.path(name), str(target))
+
+    def check(self, contents: Contents) -> list[str]:
+        """What the user should know of an export before it is sent: nothing, since buckets have no limits to tell."""
+        return []
 
     def push(self, contents: Contents, advance: Advance = lambda size: None) -> Pushed:
         """Send an export. advance: is called with the bytes of each file that is there.

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
+from strata.core import source_identity, source_shard
 from strata.egress import EgressRules
 from strata.shards.parquet import parquet_images
 from strata.shards.roots import ShardMissing, SourceError
 from strata.shards.sources import index_shard
 from strata.shards.stamps import Stamps, find_shard, local_version, look_up, same_time, shard_stamps
-from strata.store import ParquetCell, Store, file_system
+from strata.store import ParquetCell, Store, file_system, is_picked_list
 
 MAX_GAP = 256 * 2**10  # bytes; a smaller gap between two images is read too, which is faster than a second request
 MAX_IMAGE = 512 * 2**20  # bytes of one image: 100 million pixels without compression have 400 MB
@@ -53,6 +54,7 @@ class ImageReader:
     def __init__(self, store: Store | None = None) -> None:
         self.store = store
         self._identities: dict[str, str] = {}  # of shards, by their stamps
+        self._sources: dict[str, dict[str, str]] = {}  # of picked lists, by their identities
         self._read_lately: dict[str, tuple[str, float]] = {}  # the same, until when (monotonic seconds) it is believed
 
     def locate(self, uri: str) -> str:
@@ -72,23 +74,58 @@ class ImageReader:
 
     def is_gone(self, uri: str) -> bool:
         """Whether there is no file or folder of a shard. Raises as `shard_stamps` does, but not ShardMissing."""
+        uri = source_shard(uri)
         try:
             find_shard(uri, self.locate(uri))
         except ShardMissing:
             return True
         return False
 
+    def changed(self, shard: str, identity: str, tars: Sequence[str]) -> dict[str, SourceError]:
+        """Which of the tars that images of a shard lie in are not those that were indexed, and why.
+
+        They are the shard itself, or those of a picked list. Raises OSError if a storage cannot be reached, and for a
+        shard that is a tar as `verify`.
+        """
+        if not tars:
+            return {}
+        if not is_picked_list(shard):
+            self.verify(shard, identity)
+            return {}
+        known = self._sources_of(identity)
+        found: dict[str, SourceError] = {}
+        for uri in sorted(set(tars)):
+            try:
+                self.verify(uri, known.get(uri, identity))
+            except SourceError as error:
+                found[uri] = error
+        return found
+
+    def _sources_of(self, identity: str) -> dict[str, str]:
+        """The identities of the tars of a picked list by their URIs. Raises OSError."""
+        if identity not in self._sources:
+            self._sources[identity] = {} if self.store is None else self.store.read_sources(identity)
+        return self._sources[identity]
+
     def verify(self, uri: str, identity: str) -> None:
         """Raise ShardChanged if the tar at a URI is no longer the one that had this identity.
 
         Takes one request. If the file has another time stamp than the store knows (it was touched, copied or restored),
         its headers are read and compared instead. If its storage does not tell its version, they are read again after
-        UNKNOWN_SECONDS, and when its size differs. Otherwise raises as `shard_stamps` does.
+        UNKNOWN_SECONDS, and when its size differs. Otherwise raises as `shard_stamps` does. Of chosen rows the tar is
+        the one of which they were chosen.
         """
+        uri, identity = source_shard(uri), source_identity(identity)
         at = self.locate(uri)
         stamps = shard_stamps(uri, at)
         # earlier versions, and tables of samples, have the stamp as the identity
-        if identity not in stamps and identity != self._identity(uri, at, stamps, identity):
+        # of an image of a picked list the identity is that of the list. If the version of the tar is not known, each
+        # comparison reads it, so that the list is looked for first
+        wanted = identity if stamps.now else self._sources_of(identity).get(uri, identity)
+        same = wanted in stamps or wanted == self._identity(uri, at, stamps, wanted)
+        if not same and (source := self._sources_of(identity).get(uri)):
+            same = source == self._identity(uri, at, stamps, source)
+        if not same:
             raise ShardChanged(f"{uri} has changed since it was indexed: submit it again")
 
     def _identity(self, uri: str, at: str, stamps: Stamps, expected: str) -> str:

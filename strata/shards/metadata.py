@@ -43,23 +43,29 @@ class MetadataReader:
         a shard that has changed.
         """
         rows = [sample.image for sample in samples]
-        if any(row.offset for row in rows):
+        tars = {row.uri: None for row in rows if row.offset}
+        if tars:
             # in a changed tar other images lie at these offsets
-            self._images.verify(shard, identity)
-            return self._of_tars(rows)
+            changed = self._images.changed(shard, identity, list(tars))
+            return self._of_tars(rows, [uri for uri in tars if uri not in changed])
         beside = [self._beside(row) for row in rows]
         listed = self._columns.read(shard, identity, first, samples, names)
         if listed is None:
             return beside
         return [{**other, **own} for other, own in zip(beside, listed, strict=True)]
 
-    def _of_tars(self, rows: Sequence[Located]) -> list[Mapping[str, Any]]:
-        for uri in {row.uri for row in rows if row.offset}:
+    def _of_tars(self, rows: Sequence[Located], tars: Sequence[str]) -> list[Mapping[str, Any]]:
+        """The fields of samples that lie in these tars; of images that are files, those of the files beside them."""
+        members: list[_Member | None] = [None] * len(rows)
+        for uri in tars:
             if uri != self._tar:
                 self._members, self._tar = self._places(uri), uri
-        wanted = [self._members.get(row.offset) for row in rows]
-        found = iter(self._images.read([member for member in wanted if member is not None]))
-        return [_object(next(found)) if member is not None else {} for member in wanted]
+            for number, row in enumerate(rows):
+                if row.offset and row.uri == uri:
+                    members[number] = self._members.get(row.offset)
+        found = iter(self._images.read([member for member in members if member is not None]))
+        read = [_object(next(found)) if member is not None else {} for member in members]
+        return [fields if row.offset else self._beside(row) for row, fields in zip(rows, read, strict=True)]
 
     def _places(self, uri: str) -> dict[int, _Member]:
         """The JSON members of a tar by the offsets of the members with the same name, in one pass over its headers."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,10 +11,13 @@ from strata.core import FEATURES, FINAL_GROUP, GROUPS, JobRequest, is_hash, is_j
 from strata.errors import Conflict, DamagedFile
 from strata.judgments import batches_of_job
 from strata.snapshots.snapshots import Snapshots
-from strata.store import READERS, Part, PartsOf, Store, UnknownSource, parts_at, uploads_of
+from strata.store import READERS, Beside, Part, PartsOf, Store, UnknownSource, parts_at, unbundle, uploads_of
 
-# seconds after which a rows file without a manifest counts as abandoned: `Snapshots.create` writes the manifest at once
+# seconds after which a file without what is written right after it counts as abandoned: rows without a manifest, the
+# note on a kind of feature without parts
 ROWS_AGE = 3600.0
+WAIT_SECONDS = 10.0  # for another process that changes a bundle
+SUFFIXES = ("parquet", "reviewed.parquet", "clusters.parquet", "centroids.parquet")  # of the files of snapshots' rows
 
 
 Chunks = set[tuple[str, str, str, int]]  # parts without their attempt
@@ -25,7 +27,7 @@ Chunks = set[tuple[str, str, str, int]]  # parts without their attempt
 class _References:
     """What is referenced: single parts by snapshots, the newest part of each chunk by jobs.
 
-    A part of the group `features` is referenced with the `llm` part beside it, whatever its fingerprint.
+    Parts of the group `features` are not among them: they stay with the rows that they are beside.
 
     chunks: parts without their attempt; fingerprints: pairs (group, fingerprint) all of whose parts are referenced,
     superseded ones too: those of unfinished jobs; groups: all of whose parts may be referenced, by a damaged file;
@@ -38,22 +40,18 @@ class _References:
     groups: set[str] = field(default_factory=set)
     uploads: set[str] | None = field(default_factory=set)
 
-    @functools.cached_property
-    def described(self) -> set[tuple[str, int]]:
-        """The identity and number of each `llm` part that is referenced."""
-        known = ((group, identity, number) for group, _, identity, number, _ in self.parts)
-        also = ((group, identity, number) for group, _, identity, number in self.chunks)
-        return {(identity, number) for group, identity, number in (*known, *also) if group == FINAL_GROUP}
-
     def has(self, path: str, part: Part) -> bool:
         """Whether the part at a path is referenced."""
-        if part.group == FEATURES:
-            # which shards an unfinished job has is not known
-            unknown = bool(self.fingerprints) or FINAL_GROUP in self.groups
-            return path.startswith("parts/") and (unknown or (part.identity, part.number) in self.described)
         if part in self.parts or (part.group, part.fingerprint) in self.fingerprints or part.group in self.groups:
             return True
         return path.startswith("parts/") and part[:-1] in self.chunks
+
+    def rows(self, found: Iterable[str]) -> Iterator[Part]:
+        """The `llm` parts that are referenced, and those of some files that are: of jobs that have not ended."""
+        yield from (part for part in self.parts if part.group == FINAL_GROUP)
+        yield from (Part(*chunk, 0) for chunk in self.chunks if chunk[0] == FINAL_GROUP)
+        for path in found:
+            yield from (part for part in parts_at(path) if part.group == FINAL_GROUP and self.has(path, part))
 
 
 class Cleaning:
@@ -71,6 +69,7 @@ class Cleaning:
         self._parts_of, self._snapshots = PartsOf(store), Snapshots(store)
         self.damaged: set[str] = set()
         self.damaged_snapshots = False
+        self._bundles: dict[str, str] = {}  # those with parts of `unreferenced`, by the paths that these would have
         for job_id in self.forget:
             if not is_job_id(job_id) or self.store.read_job_file(job_id, "request") is None:
                 raise UnknownSource(job_id, "there is no such job in the store")
@@ -81,28 +80,61 @@ class Cleaning:
         """Removable files, by path with their bytes.
 
         They are parts, among them superseded ones that no snapshot references, broken parts that were set aside, files
-        and judgments of forgotten jobs, and rows files without a manifest.
+        and judgments of forgotten jobs, rows files without a manifest, and parts of the group `features` whose rows go,
+        with the notes on what such parts are.
         """
-        # list the parts before the references: a part written from now on is not in the list, and is kept
-        found = self.store.find("parts") | self.store.find("superseded")
+        # list features before their rows, and all parts before the references: what is written meanwhile is kept
+        beside = self.store.find("parts", FEATURES)
+        found = self.store.find("superseded")
+        for group in GROUPS:
+            found |= self.store.find("parts", group)
         references = self._referenced()
-        # a bundle stays as long as one of its parts is referenced
-        parts = {
-            path: size
-            for path, size in found.items()
-            if (inside := parts_at(path)) and not any(references.has(path, part) for part in inside)
-        }
+        parts = dict(self._unkept(found, references.has))
+        parts |= self._features(beside, Beside(self.store, references.rows(found)))
+        # what is known of picked lists goes with their indexes
+        lists = {part.identity for path in parts for part in parts_at(path) if part.group == GROUPS[0]}
+        sources = {path: size for path, size in self.store.find("sources").items() if path.rpartition("/")[2] in lists}
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
         uploads = dict(self._uploads(references.uploads))
         broken = {path: size for path, size in self.store.find("broken").items() if parts_at(path.partition("/")[2])}
         judgments = [file for job_id in self.forget for file in batches_of_job(self.store, job_id).items()]
-        return {**parts, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
+        return {**parts, **sources, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
+
+    def _unkept(self, found: dict[str, int], keeps: Callable[[str, Part], bool]) -> Iterator[tuple[str, int]]:
+        """The files without a part that stays; of other bundles the parts that do not, with a share of the bytes."""
+        for path, size in found.items():
+            inside = parts_at(path)
+            gone = [part for part in inside if not keeps(path, part)]
+            if inside and len(gone) == len(inside):
+                yield path, size
+                continue
+            for part in gone:
+                self._bundles[part.path] = path
+                yield part.path, size // len(inside)
+
+    def _features(self, found: dict[str, int], rows: Beside) -> Iterator[tuple[str, int]]:
+        """The parts of the group `features` that are beside no rows, and the notes on kinds that have no part."""
+        used: set[str] = set()
+
+        def keeps(path: str, part: Part) -> bool:
+            beside = rows.has(part)
+            used.update([part.fingerprint] if beside else ())
+            return beside
+
+        yield from self._unkept(found, keeps)
+        for path, size in self.store.find(FEATURES).items():
+            fingerprint, _, suffix = path.rpartition("/")[2].partition(".")
+            if suffix == "json" and is_hash(fingerprint) and fingerprint not in used and self._is_old(path):
+                yield path, size
 
     def remove(self, paths: Sequence[str]) -> list[str]:
         """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""
         # read the snapshots again: minutes may have passed while the user confirmed
         pinned = self._pinned()
-        gone = [path for path in paths if pinned.isdisjoint(parts_at(path))]
+        rows = Beside(self.store, pinned)
+        gone = [path for path in paths if not any(part in pinned or rows.has(part) for part in parts_at(path))]
+        for bundle in sorted({self._bundles[path] for path in gone if path in self._bundles}):
+            unbundle(self.store, bundle, WAIT_SECONDS)
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(lambda path: self.store.remove(self.store.path(path)), gone))
         for job_id in self.forget:
@@ -136,15 +168,17 @@ class Cleaning:
         # which parts a job with a damaged file has is not known: keep all, unless the job is forgotten
         try:
             request = self._parts_of.request(job_id)
-            if request is not None and not self._unfinished(job_id):
+            if request is None:
+                return _References()
+            if not self._unfinished(job_id):
                 return _References(chunks=set(self._of_job(request)), uploads=self._upload_of(request))
+            # the parts of an unfinished job may not be known yet: keep all with its fingerprints, and those of which it
+            # chooses rows
+            kept = {(group, fingerprint) for group, fingerprint, _ in self._parts_of.pinned(request)}
+            return _References(fingerprints=set(request.fingerprints.items()) | kept, uploads=self._upload_of(request))
         except DamagedFile as error:
             self.damaged.add(str(error))
             return _References(groups=set(GROUPS), uploads=None)
-        if request is None:
-            return _References()
-        # the parts of an unfinished job may not be known yet: keep all with its fingerprints
-        return _References(fingerprints=set(request.fingerprints.items()), uploads=self._upload_of(request))
 
     def _of_job(self, request: JobRequest) -> Iterator[tuple[str, str, str, int]]:
         """Every part of a finished job, without its attempt: the newest attempt counts."""
@@ -174,11 +208,17 @@ class Cleaning:
         if self.damaged_snapshots:
             return
         # young files are kept, since their manifest may be about to be written
-        ids = {snapshot.id for snapshot in self._snapshots.all()}
+        snapshots = self._snapshots.all()
+        ids = {snapshot.id for snapshot in snapshots} | {one.manifest.selection.centroids for one in snapshots}
         for path, size in self.store.find("snapshots", "objects").items():
             name, _, suffix = path.rpartition("/")[2].partition(".")
-            if name in ids or suffix not in ("parquet", "reviewed.parquet", "clusters.parquet") or not is_hash(name):
+            if name in ids or suffix not in SUFFIXES or not is_hash(name):
                 continue
-            with suppress(FileNotFoundError):
-                if self.store.age(self.store.path(path)) > ROWS_AGE:
-                    yield path, size
+            if self._is_old(path):
+                yield path, size
+
+    def _is_old(self, path: str) -> bool:
+        """Whether nobody is about to write what belongs to a file."""
+        with suppress(FileNotFoundError):
+            return self.store.age(self.store.path(path)) > ROWS_AGE
+        return False

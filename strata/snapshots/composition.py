@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES
-from strata.snapshots.nouns import nouns_of
 from strata.snapshots.selection.axes import COMMONEST, Axis
+from strata.snapshots.selection.caps import ConceptKind, concepts_of
 
+SHOWN = 24  # labels of a feature that are shown, if it has more
 Composition = dict[str, dict[str, tuple[int, int]]]  # feature -> label -> rows before, rows after
 
 
@@ -42,14 +41,39 @@ def shares_of(labels: Mapping[str, tuple[int, int]]) -> tuple[list[float], list[
     return [count / before for count, _ in labels.values()], [count / after for _, count in labels.values()]
 
 
-def noun_counts(table: pa.Table, selected: np.typing.NDArray[Any]) -> dict[str, tuple[int, int]]:
-    """The rows of a table of features whose description names each of the commonest nouns, before and after."""
-    rows, nouns, names = nouns_of(table.column("description"))
+def commonest_of(labels: Mapping[str, tuple[int, int]], most: int = SHOWN) -> dict[str, tuple[int, int]]:
+    """The labels with the most rows before a selection, in order, and all others in one; all if they are few."""
+    if len(labels) <= most:
+        return dict(labels)
+    shown = set(sorted(labels, key=lambda label: -labels[label][0])[: most - 1])
+    others = [counts for label, counts in labels.items() if label not in shown]
+    before, after = (sum(some) for some in zip(*others, strict=True))
+    return {label: labels[label] for label in labels if label in shown} | {f"{len(others):,} others": (before, after)}
+
+
+def evenness_of(labels: Mapping[str, tuple[int, int]]) -> tuple[float, float]:
+    """As how many equally large labels rows are spread before and after a selection; 0 without a row.
+
+    It is the exponential of the entropy of the shares (Hill's number of order 1; M. Hill, Ecology 54, 1973).
+    """
+    spread = []
+    for shares in shares_of(labels):
+        known = np.array([share for share in shares if share > 0])
+        spread.append(float(np.exp(-(known * np.log(known)).sum())) if len(known) else 0.0)
+    return spread[0], spread[1]
+
+
+def concept_counts(
+    table: pa.Table, kinds: Sequence[ConceptKind], selected: np.typing.NDArray[Any]
+) -> dict[str, tuple[int, int]]:
+    """The rows of a table of features that name each of the commonest concepts, before and after."""
+    found = concepts_of(table, kinds)
     taken = np.zeros(table.num_rows, bool)
     taken[selected] = True
-    before, after = (np.bincount(some, minlength=len(names)) for some in (nouns, nouns[taken[rows]]))
+    some = (found.numbers, found.numbers[taken[found.rows]])
+    before, after = (np.bincount(numbers, minlength=len(found.names)) for numbers in some)
     commonest = np.argsort(-before, kind="stable")[:COMMONEST]
-    return {names[noun]: (int(before[noun]), int(after[noun])) for noun in commonest}
+    return {found.names[one]: (int(before[one]), int(after[one])) for one in commonest}
 
 
 def moved_away(composition: Composition, axes: Iterable[Axis]) -> list[str]:
@@ -70,38 +94,3 @@ def moved_away(composition: Composition, axes: Iterable[Axis]) -> list[str]:
                 name = f"{axis.feature}={label}"
                 lines.append(f"{name}: {before:.1%} before, {after:.1%} after; the target is {target:.1%}")
     return lines
-
-
-FORMATS = (".png", ".svg", ".pdf")
-
-
-def plot_composition(composition: Composition, title: str, path: Path) -> None:
-    """Save a plot of the shares before and after, one panel per axis, as PNG, SVG or PDF by the path's suffix.
-
-    Raises InvalidInput for another suffix or if matplotlib is not installed, or if the file cannot be written.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise InvalidInput(f"{path}: a plot is saved as {', '.join(FORMATS)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InvalidInput("plots need matplotlib: pip install 'strata[training]'") from None
-    # the height grows with the labels of the largest panel; sizes in inches
-    most = max(len(labels) for labels in composition.values())
-    figure = Figure(figsize=(4 * len(composition), 1.2 + 0.3 * most), layout="constrained")
-    panels = figure.subplots(1, len(composition), squeeze=False)[0]
-    for panel, (feature, labels) in zip(panels, composition.items(), strict=True):
-        # two bars for each label, the first label at the top
-        rows = range(len(labels))
-        for offset, name, shares in zip((-0.2, 0.2), ("before", "after"), shares_of(labels), strict=True):
-            panel.barh([row + offset for row in rows], [100 * share for share in shares], 0.4, label=name)
-        panel.set_yticks(rows, list(labels))
-        panel.invert_yaxis()
-        panel.set_title(feature)
-        panel.set_xlabel("% of rows")
-    panels[0].legend()
-    figure.suptitle(title)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: a format that is not known
-        raise InvalidInput(f"{path}: {getattr(error, 'strerror', None) or error}") from None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from strata.core import FINAL_GROUP, Chunk
-from strata.snapshots.composition import Composition, composition_of, noun_counts
+from strata.snapshots.composition import Composition, composition_of, concept_counts
 from strata.snapshots.duplicates import PictureHashes
-from strata.snapshots.features import Rows, read_rows
+from strata.snapshots.features import CLUSTER, NOTHING, Rows, read_rows
 from strata.snapshots.manifests import ROW_SCHEMA, Counts, Manifest, manifest_of
 from strata.snapshots.own_files import OwnFiles
 from strata.snapshots.reviewing.texts import digest_of
@@ -20,6 +21,7 @@ from strata.snapshots.selection import (
     DEFAULT_AXES,
     Axis,
     Choice,
+    Clusters,
     Pictures,
     Selection,
     SelectionError,
@@ -27,7 +29,10 @@ from strata.snapshots.selection import (
     check_targets,
     select,
 )
-from strata.store import FeatureReader, Part, Provenance, Store, last_attempts, provenance_of
+from strata.snapshots.selection.clusters import Ints, Vectors
+from strata.snapshots.selection.embeddings import with_clusters
+from strata.snapshots.selection.quotas import quota_counts
+from strata.store import FeatureReader, Part, PartsOf, Provenance, Store, UnknownSource, last_attempts, provenance_of
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +42,16 @@ PartPictures = Callable[..., PictureHashes]
 
 @dataclass(frozen=True)
 class Chosen:
-    """The rows that a selection has chosen. paths: of the parts; rows: all that succeeded, with their features."""
+    """The rows that a selection has chosen. paths: of the parts; rows: all that succeeded, with their features.
+
+    clusters: of embeddings, if the selection has found some.
+    """
 
     paths: list[str]
     rows: Rows
     choice: Choice
     axes: Mapping[str, Axis]
+    clusters: Clusters | None = None
 
     @property
     def selected(self) -> pa.Table:
@@ -69,29 +78,62 @@ def choose(
     store: Store,
     parts: Sequence[Part | Chunk | str],
     selection: Selection,
-    given: tuple[OwnFiles, PartPictures | None],
+    given: tuple[OwnFiles, PartPictures | None, Sequence[str]],
     advance: Callable[[int], object] = lambda parts: None,
     accept_shortfall: bool = False,
     tell: Callable[[str], object] = log.warning,
 ) -> Chosen:
-    """Select rows of parts of the group `llm`. given: the user's files, and what reads pictures.
+    """Select rows of parts of the group `llm`. given: the user's files, what reads pictures, the sources.
 
     The other arguments and the errors are those of `Snapshots.create`.
     """
     chosen_from = last_attempts(map(_part, parts))
     if not chosen_from:
         raise SelectionError("none of these sources is described yet: there is no part to select rows from")
-    own, pictures = given
+    own, pictures, sources = given
     selection = _with_files(selection, own)
     # read the features of the selection, and of the default axes, which the composition always shows
     axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
     paths = [part.path for part in chosen_from]
-    rows = _joined(read_rows(store, paths, selection.features | set(axes), advance, selection.ways), own, tell)
+    rows = _joined(
+        read_rows(store, paths, selection.features | set(axes), advance, selection.ways, whole=True), own, tell
+    )
     selection = _with_ways(store, selection, rows.ways, chosen_from, own)
+    table, selection, clusters, embedded = with_whole(store, sources, chosen_from, rows.table, selection)
+    rows = replace(rows, table=table)
     ways = {"ways": selection.ways} if selection.same == "embedding" else {}
     reads = functools.partial(pictures, paths, **ways) if pictures else None
-    choice = _choice(rows.table, chosen_from, selection, (own, reads), accept_shortfall)
-    return Chosen(paths, rows, choice, {**axes, **choice.axes})
+    vectors = embedded if selection.method == "diverse" else None
+    choice = _choice(rows.table, chosen_from, selection, (own, reads, vectors), accept_shortfall)
+    axes |= {} if clusters is None else {CLUSTER: Axis(feature=CLUSTER).with_clusters(clusters.names)}
+    return Chosen(paths, rows, choice, {**axes, **choice.axes}, clusters)
+
+
+def with_whole(
+    store: Store, sources: Sequence[str], parts: Sequence[Part], table: pa.Table, selection: Selection
+) -> tuple[pa.Table, Selection, Clusters | None, tuple[Vectors, Ints] | None]:
+    """Rows with those of their features that need more than a row: their sources, and clusters of all embeddings.
+
+    Beside them the selection with its clusters, these, and the vector and cluster of each row. Raises OSError.
+    """
+    if "source" in table.column_names:
+        names = pa.array(_sources_of(store, sources, parts), pa.string())
+        column = names.take(table.column("part").combine_chunks())
+        table = table.set_column(table.schema.get_field_index("source"), "source", column)
+    if CLUSTER not in table.column_names:
+        return table, selection, None, None
+    return with_clusters(store, [part.path for part in parts], table, selection)
+
+
+def _sources_of(store: Store, sources: Sequence[str], parts: Sequence[Part]) -> list[str]:
+    """The first of some jobs and data sets that has each part, NOTHING for a part that none has. Raises OSError."""
+    first: dict[tuple[object, ...], str] = {}
+    for source in sources:
+        # a job may be gone when its rows are looked at again; a source may have another attempt at the same chunk
+        with suppress(UnknownSource):
+            for part in PartsOf(store).sources([source], single_images=True):
+                first.setdefault(part[:-1], source)
+    return [first.get(part[:-1], NOTHING) for part in parts]
 
 
 def _with_files(selection: Selection, own: OwnFiles) -> Selection:
@@ -110,9 +152,9 @@ def _with_ways(
 ) -> Selection:
     """The selection with how the features were computed that it reads. Raises SelectionError for other embeddings."""
     ways = {**selection.ways, **read}
-    if selection.same == "embedding":
-        ways["embedding"] = FeatureReader(store, ways).way({part.fingerprint for part in parts}, "embedding")
-        if own.benchmarks is not None and own.benchmarks.way != ways["embedding"]:
+    if selection.embedded:
+        ways["embedding"] = FeatureReader(store, ways).way(parts, "embedding")
+        if selection.same == "embedding" and own.benchmarks is not None and own.benchmarks.way != ways["embedding"]:
             raise SelectionError("the embeddings in the file of --without are not those of the rows' profile")
     return selection.model_copy(update={"ways": ways})
 
@@ -134,15 +176,15 @@ def _choice(
     table: pa.Table,
     parts: Sequence[Part],
     selection: Selection,
-    given: tuple[OwnFiles, Pictures | None],
+    given: tuple[OwnFiles, Pictures | None, tuple[Vectors, Ints] | None],
     accept: bool,
 ) -> Choice:
     """Select rows; an empty snapshot is refused, and, unless they are accepted, targets that cannot be met."""
     if not accept:
         check_labels(table, selection)
-    own, pictures = given
-    identities = [part.identity for part in parts]
-    choice = select(table, identities, selection, own.excluded, pictures, own.benchmarks)
+    own, pictures, embedded = given
+    identities, fingerprints = [part.identity for part in parts], [part.fingerprint for part in parts]
+    choice = select(table, identities, selection, own.excluded, pictures, own.benchmarks, fingerprints, embedded)
     if not len(choice.indices):
         raise SelectionError(f"no row to select: {table.num_rows} succeeded, of which {choice.passed} pass")
     if not accept:
@@ -151,8 +193,13 @@ def _choice(
 
 
 def _composition(table: pa.Table, choice: Choice, axes: Mapping[str, Axis]) -> Composition:
-    counted = composition_of(table, choice.indices, axes.values())
-    return counted | ({"nouns": noun_counts(table, choice.indices)} if choice.selection.cap else {})
+    selection, counted = choice.selection, composition_of(table, choice.indices, axes.values())
+    if selection.quotas:
+        counted["quotas"] = quota_counts(table, selection.quotas, choice.indices)
+    if selection.names_concepts:
+        name = "concepts" if len(selection.concepts) > 1 else selection.concepts[0]
+        counted[name] = concept_counts(table, selection.concepts, choice.indices)
+    return counted
 
 
 def _part(form: Part | Chunk | str) -> Part:
@@ -166,4 +213,4 @@ def _part(form: Part | Chunk | str) -> Part:
 def _counts(parts: int, rows: Rows, choice: Choice) -> Counts:
     ended = {name: rows.statuses[name] for name in ("succeeded", "filtered", "failed")}
     numbers = {"passed": choice.passed, "selected": len(choice.indices)}
-    return Counts(parts=parts, **ended, **numbers, left_out=choice.left_out)
+    return Counts(parts=parts, **ended, **numbers, left_out=choice.left_out, better=choice.better)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 
-from strata.core import FEATURES, GROUPS, JobRequest, is_hash
+from strata.core import FEATURES, FINAL_GROUP, GROUPS, JobRequest, is_hash
 from strata.errors import DamagedFile
 from strata.judgments import remove_judgments
 from strata.snapshots.snapshots import Snapshots
-from strata.store import LOCK, READERS, Bundle, Part, PartsOf, Store, folder_lock, parts_at, unbundle
+from strata.store import LOCK, READERS, Beside, Bundle, Part, PartsOf, Store, folder_lock, parts_at, unbundle
 
 # where the parts of a folder lie: the newest attempts, older ones, those that are broken and were set aside, and the
 # rows of chunks that have no part yet
@@ -51,37 +52,50 @@ class Deletion:
             list(pool.map(lambda path: self.store.remove(self.store.path(path)), paths))
 
     def _remove_unshared(self, request: JobRequest, others: Sequence[str]) -> int:
-        """Remove the parts that only this job uses, of all attempts; their number. Raises DamagedFile."""
+        """Remove the parts that only this job uses, of all attempts, and features of rows that are gone; their number.
+
+        Raises DamagedFile.
+        """
         with ThreadPoolExecutor(READERS) as pool:
             used = set().union(*pool.map(self._used_by, others))
             mine = [folder for folder in self._folders(request) if not used & {folder, (*folder[:2], "")}]
             pinned, damaged = self._snapshots.pinned()
             if damaged:
                 raise damaged[0]
-            mine += self._features(request, {folder[2] for folder in used} | {part.identity for part in pinned})
-            return sum(pool.map(lambda folder: self._remove_folder(folder, pinned), mine))
+            removed = sum(pool.map(lambda folder: self._remove_folder(folder, pinned.__contains__), mine))
+            # after the rows: who computes features looks for their rows after writing
+            return removed + self._remove_features(request, pool)
 
-    def _features(self, request: JobRequest, shared: set[str]) -> list[Folder]:
-        """The folders of the group `features` of shards that nobody else uses."""
-        alone = {summary.identity for summary in self._parts_of.summaries(request) if summary.identity} - shared
-        fingerprints = self.store.folders(f"parts/{FEATURES}", is_hash) if alone else []
-        return [(FEATURES, fingerprint, identity) for fingerprint in fingerprints for identity in sorted(alone)]
+    def _remove_features(self, request: JobRequest, pool: ThreadPoolExecutor) -> int:
+        """Remove the parts of the group `features` of a job's shards whose rows are gone; their number."""
+        fingerprints = {name for place in PLACES for name in self.store.folders(f"{place}/{FEATURES}", is_hash)}
+        identities = {summary.identity for summary in self._parts_of.summaries(request) if summary.identity}
+        if not fingerprints or not identities:
+            return 0
+        left = [self.store.folders(f"{place}/{FINAL_GROUP}", is_hash) for place in ("parts", "superseded")]
+        of_rows = itertools.product(set().union(*left), identities)
+        rows = pool.map(lambda each: self.store.parts_in("/".join((FINAL_GROUP, *each))), of_rows)
+        beside = Beside(self.store, itertools.chain.from_iterable(rows))
+        folders = [(FEATURES, *each) for each in itertools.product(sorted(fingerprints), sorted(identities))]
+        return sum(pool.map(lambda folder: self._remove_folder(folder, beside.has), folders))
 
-    def _remove_folder(self, folder: Folder, pinned: set[Part]) -> int:
-        """Remove the parts of a shard, except those of snapshots; their number."""
+    def _remove_folder(self, folder: Folder, keeps: Callable[[Part], bool]) -> int:
+        """Remove the parts of a shard, except those that stay; their number."""
         place = "/".join(("parts", *folder))
         names = self.store.names(place)
         bundles = [bundle for name in names if (bundle := Bundle.find(f"{place}/{name}"))]
-        # the rows of a bundle that are deleted must not stay with those that are pinned
+        # the rows of a bundle that are deleted must not stay with those that are kept
         for bundle in bundles:
-            if 0 < len(pinned.intersection(bundle.parts)) < len(bundle.parts):
+            if 0 < sum(map(keeps, bundle.parts)) < len(bundle.parts):
                 unbundle(self.store, bundle.path)
         # nobody may put the rows that are deleted into a bundle now; a single file never becomes one
         with folder_lock(self.store, place) if len(names) > 1 else nullcontext():
             found = [path for where in PLACES for path in self.store.find(where, *folder)]
-            gone = [path for path in found if pinned.isdisjoint(parts_at(path.removeprefix("broken/")))]
+            gone = [path for path in found if not any(map(keeps, parts_at(path.removeprefix("broken/"))))]
             gone = [path for path in gone if not path.endswith(f"/{LOCK}")]
             self._remove(gone)
+        if folder[0] == GROUPS[0]:
+            self.store.remove_sources(folder[2])
         return len(gone)
 
     def _used_by(self, job_id: str) -> set[Folder]:
@@ -93,6 +107,7 @@ class Deletion:
         # the shards of a job that is not complete may not be known yet
         if request.kind == "batch" and self.store.read_job_file(job_id, "end") is None:
             used |= {(group, fingerprint, "") for group, fingerprint in request.fingerprints.items()}
+            used |= set(self._parts_of.pinned(request))
         return used
 
     def _folders(self, request: JobRequest) -> list[Folder]:

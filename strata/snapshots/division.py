@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from strata.snapshots.composition import composition_of
-from strata.snapshots.creation import PartPictures
+from strata.snapshots.creation import PartPictures, with_whole
 from strata.snapshots.duplicates import PictureHashes, same_pictures
 from strata.snapshots.features import read_rows
 from strata.snapshots.manifests import Manifest, manifest_of
 from strata.snapshots.reviewing.texts import digest_of
 from strata.snapshots.selection import DEFAULT_AXES, SelectionError, Split
 from strata.snapshots.snapshot import Snapshot
-from strata.store import Store
+from strata.store import Part, Store
 
 PARTS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 
@@ -36,22 +36,24 @@ def divided(
         raise SelectionError(f"of {len(held_out):,} rows one part would have none; choose another --validation")
     # the features of all rows, for the composition of the parts
     axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *snapshot.manifest.selection.axes)}
-    table = _chosen(read_rows(store, snapshot.parts, axes).table, rows)
+    manifest, found = snapshot.manifest, list(map(Part.parse, snapshot.parts))
+    table = read_rows(store, snapshot.parts, axes, whole=True).table
+    table = _chosen(with_whole(store, manifest.sources, found, table, manifest.selection)[0], rows)
     for part, places in zip(PARTS, (~held_out, held_out), strict=True):
         setting = Split(of=snapshot.id, part=part, validation=validation, seed=seed, same=same)
         indices = np.flatnonzero(places)
         selected = rows.take(pa.array(indices))
         texts = snapshot.reviewed().join(selected, ["part", "row"], join_type="left semi")
         texts = texts.sort_by([("part", "ascending"), ("row", "ascending")])
-        manifest = manifest_of(
+        made = manifest_of(
             snapshot.parts,
             selected,
-            snapshot.manifest.selection.model_copy(update={"split": setting, "reviewed": digest_of(texts)}),
-            counts=snapshot.manifest.counts.model_copy(update={"selected": len(indices)}),
+            manifest.selection.model_copy(update={"split": setting, "reviewed": digest_of(texts)}),
+            counts=manifest.counts.model_copy(update={"selected": len(indices)}),
             composition=composition_of(table, indices, axes.values()),
-            origin=(snapshot.manifest.sources, snapshot.provenance, snapshot.manifest.tenant),
+            origin=(manifest.sources, snapshot.provenance, manifest.tenant),
         )
-        yield manifest, selected, texts
+        yield made, selected, texts
 
 
 def _held_out(hashes: PictureHashes, near: bool, validation: float, seed: int) -> np.typing.NDArray[np.bool_]:

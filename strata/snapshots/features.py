@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from strata.core import LAYERS, THINGS, LayerSpec, Status, head_of
+from strata.errors import InvalidInput
 from strata.judgments import Judgments, Review, Subject, reviews
 from strata.privacy import MAY_HOLD, Personal, personal_data
 from strata.store import READERS, FeatureReader, Part, Store
@@ -25,6 +26,7 @@ Ints = np.typing.NDArray[np.int64]
 
 PARTS_AT_ONCE = 64  # parts whose columns are computed together in one thread
 NOTHING = "none"  # the value of a name in rows without a kept entry
+CLUSTER = "cluster"  # the feature that the selection computes from the embeddings of all rows
 _ALWAYS = ("key", "status")
 
 
@@ -32,7 +34,8 @@ _ALWAYS = ("key", "status")
 class Feature:
     """A feature: its kind, its meaning for users, the columns of parts that it needs, and how it is computed.
 
-    stage: of the group `features`, whose parts have the columns; None: the columns are those of `llm` parts.
+    stage: of the group `features`, whose parts have the columns; None: the columns are those of `llm` parts. whole:
+    whether it needs more than the row, and only the selection of a snapshot knows it.
     """
 
     kind: Kind
@@ -40,6 +43,7 @@ class Feature:
     columns: tuple[str, ...]
     compute: Callable[[pa.Table], Any]
     stage: str | None = None
+    whole: bool = False
 
 
 def entries_of(table: pa.Table, layer: LayerSpec) -> tuple[pa.StructArray, Ints]:
@@ -186,6 +190,11 @@ def _personal(table: pa.Table) -> Ints:
     return np.bincount(np.array([row for row, _ in found], np.int64), minlength=table.num_rows)
 
 
+def _failure(table: pa.Table) -> Any:
+    """The type of each row's failure; NOTHING for a row that succeeded."""
+    return pc.fill_null(pc.struct_field(table.column("failure"), "error_type"), NOTHING)
+
+
 def _image(table: pa.Table) -> Any:
     """The identity of each row's image: its SHA-256, or without one its file, offset and size."""
     uri, offset, size, digest = (pc.struct_field(table.column("image"), i) for i in range(4))
@@ -247,10 +256,14 @@ def _text_feature(layer: LayerSpec) -> Feature:
     return Feature("name", meaning, columns, _text_of(layer))
 
 
-def _review(table: pa.Table) -> Any:
-    """What `read_rows` has found of the judgments; NOTHING in a table without."""
-    unjudged = pa.array([NOTHING] * table.num_rows, pa.string())
-    return table.column("review") if "review" in table.column_names else unjudged
+def _given(name: str) -> Callable[[pa.Table], Any]:
+    """A function that gives a column which is not in the parts but added to a table; NOTHING in a table without."""
+
+    def given(table: pa.Table) -> Any:
+        there = name in table.column_names
+        return table.column(name) if there else pa.array([NOTHING] * table.num_rows, pa.string())
+
+    return given
 
 
 # the texts of layers, by the names of their features; "text" and "tags" are other features
@@ -278,7 +291,11 @@ FEATURES: dict[str, Feature] = {
     "width": Feature("number", "pixels", ("width",), _column("width")),
     "height": Feature("number", "pixels", ("height",), _column("height")),
     **{name: _text_feature(LAYERS[layer]) for name, layer in TEXTS.items()},
-    "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _review),
+    "review": Feature("name", "what people said in review: none, accepted, edited, rejected", (), _given("review")),
+    "source": Feature("name", "the job or data set of --from that has the row", (), _given("source"), whole=True),
+    CLUSTER: Feature("name", "the cluster of embeddings that the image is in", (), _given(CLUSTER), whole=True),
+    "status": Feature("name", "how the row ended: succeeded, filtered, failed", ("status",), _column("status")),
+    "failure": Feature("name", "why it ended so: the type of the error, or the rule; none", ("failure",), _failure),
     "key": Feature("name", "the image's key", ("key",), _column("key")),
     "uri": Feature("name", "the file that holds the image", ("image.uri",), _column("image", "uri")),
     "personal": Feature(
@@ -290,6 +307,7 @@ FEATURES: dict[str, Feature] = {
     "sharpness": Feature(
         "number", "variance of the Laplacian of the grey image", ("sharpness",), _column("sharpness"), "sharpness"
     ),
+    "nsfw": Feature("number", "probability of pornography, 0 to 1", ("nsfw",), _column("nsfw"), "nsfw"),
     "faces": Feature("number", "faces that were found", ("faces",), _column("faces"), "faces"),
     "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), _image),
 }
@@ -314,40 +332,55 @@ def read_rows(
     features: Iterable[str],
     advance: Callable[[int], object] = lambda parts: None,
     ways: Mapping[str, str] | None = None,
+    statuses: Collection[Status] = (Status.SUCCEEDED,),
+    whole: bool = False,
 ) -> Rows:
-    """Read features of all succeeded rows of parts.
+    """Read features of all rows of parts that have ended so (statuses), which are those that succeeded.
 
-    parts: paths from the store's root. advance: gets the number of parts read since the last call. ways: how stages of
-    the group `features` have computed, where there are several. Raises FileNotFoundError for a part that does not
-    exist, for the feature `review` LostJudgments, and MissingFeatures for what was not computed.
+    parts: paths from the store's root. advance: gets the numbers of parts that were read. ways: of stages of the group
+    `features`, where there are several. whole: whether features that need all rows may be asked for; the caller sets
+    them. Raises FileNotFoundError for a missing part, LostJudgments for `review`, MissingFeatures and InvalidInput.
     """
-    names = sorted({*features, "key"})
+    names = _names(features, whole)
     own, beside = ([FEATURES[name] for name in names if bool(FEATURES[name].stage) is there] for there in (False, True))
     columns = list(dict.fromkeys((*_ALWAYS, *(column for feature in own for column in feature.columns))))
     reader = FeatureReader(store, ways) if beside else None
     said = reviews(Judgments(store).of_fingerprints(_fingerprints(parts)).whole()) if "review" in names else {}
 
     def read(start: int) -> tuple[pa.Table, Counter[str], int]:
-        # the batch as one table, with the origin of each row
         batch = parts[start : start + PARTS_AT_ONCE]
         tables = [_with_origin(index, store.read_columns(path, columns)) for index, path in enumerate(batch, start)]
         tables = [_with_features(*each, reader, beside) for each in zip(tables, batch, strict=True)]
         table = pa.concat_tables(tables).combine_chunks()
-        statuses = Counter(table.column("status").to_pylist())
-        table = table.filter(pc.equal(table.column("status"), Status.SUCCEEDED.value)).combine_chunks()
+        table, counts = _ended_so(table, statuses)
         if "review" in names:
             table = table.append_column("review", _reviewed(table, parts, said))
         computed = {name: FEATURES[name].compute(table) for name in names}
-        return pa.table({"part": table["part"], "row": table["row"], **computed}), statuses, len(batch)
+        return pa.table({"part": table["part"], "row": table["row"], **computed}), counts, len(batch)
 
-    found, statuses = [], Counter[str]()
+    found, ended = [], Counter[str]()
     # threads wait for a remote store, and compute on a local one
     with ThreadPoolExecutor(os.cpu_count() if store.local else READERS) as pool:
         for table, counts, number in pool.map(read, range(0, len(parts), PARTS_AT_ONCE)):
             found.append(table)
-            statuses += counts
+            ended += counts
             advance(number)
-    return Rows(pa.concat_tables(found).combine_chunks(), statuses, reader.used if reader is not None else {})
+    return Rows(pa.concat_tables(found).combine_chunks(), ended, reader.used if reader is not None else {})
+
+
+def _ended_so(table: pa.Table, statuses: Collection[Status]) -> tuple[pa.Table, Counter[str]]:
+    """The rows with some statuses, and the number of all rows by status."""
+    column, wanted = table.column("status"), pa.array([status.value for status in statuses], pa.string())
+    return table.filter(pc.is_in(column, value_set=wanted)).combine_chunks(), Counter(column.to_pylist())
+
+
+def _names(features: Iterable[str], whole: bool) -> list[str]:
+    """The features that are read, sorted. Raises InvalidInput for one that only the selection of a snapshot knows."""
+    names = sorted({*features, "key"})
+    for name in names:
+        if FEATURES[name].whole and not whole:
+            raise InvalidInput(f"the feature {name!r} needs all rows: only `strata snapshot create` has it")
+    return names
 
 
 def _with_features(table: pa.Table, path: str, reader: FeatureReader | None, features: Sequence[Feature]) -> pa.Table:

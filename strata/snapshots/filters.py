@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset
 
 from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES, Kind
 
+_LONE_EQUALS = re.compile(r"(?<![<>=!])=(?!=)")
 MAX_LENGTH, SHOWN = 10_000, 80  # characters
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -58,38 +62,40 @@ class _Value:
     expression: Any
 
 
-class Filter:
-    """A filter of feature names, numbers, texts, True, False; < <= == != >= >, `in`, + - * /, and, or, not.
+class Expression:
+    """An expression of feature names, numbers, texts, True, False; < <= == != >= >, `in`, + - * /, and, or, not.
 
     `'dog' in description` asks for a part of a text, `lower(TEXT)` and `len(TEXT)` are its lower case and its
     characters, and `matches(TEXT, 'REGEX')` asks whether a regular expression (RE2) is found in it.
 
-    names: the features that it uses. own: columns of the user's own file, with their kinds. Raises FilterError.
+    names: the features that it uses. own: columns of the user's own file, with their kinds. kind: of its value. Raises
+    FilterError.
     """
 
-    def __init__(self, text: str, own: Mapping[str, Kind] | None = None) -> None:
+    def __init__(self, text: str, own: Mapping[str, Kind] | None = None, kind: Kind = "number") -> None:
         self.text, self._own = text, own or {}
         self.names: set[str] = set()
         # translate the syntax tree; every error becomes a FilterError of one line
         try:
             if len(text) > MAX_LENGTH:
                 raise _Refused(f"it is longer than {MAX_LENGTH} characters")
-            self._expression = self._read(ast.parse(text.strip(), mode="eval").body, "flag").expression
+            self._expression = self._read(ast.parse(text.strip(), mode="eval").body, kind).expression
         except _Refused as error:
             raise FilterError(text, str(error)) from None
         except (RecursionError, MemoryError):
             raise FilterError(text, "it is nested too deeply") from None
         except (SyntaxError, ValueError, OverflowError) as error:
-            raise FilterError(text, getattr(error, "msg", str(error))) from None
+            hint = "; two values are compared with ==" if _LONE_EQUALS.search(text) else ""
+            raise FilterError(text, f"{getattr(error, 'msg', str(error))}{hint}") from None
 
-    def rows(self, table: pa.Table) -> pa.Array:
-        """The indices of the rows of a table of features that pass, in order. Raises FilterError."""
-        # an extra column with the index of each row, whose name no feature can have
-        numbered = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
+    def values(self, table: pa.Table) -> np.typing.NDArray[np.float64]:
+        """The number of each row of a table of features, NaN where it is not known. Raises FilterError."""
         try:
-            return numbered.filter(self._expression).column("").combine_chunks()
+            found = pyarrow.dataset.dataset(table).to_table(columns={"value": self._expression}).column("value")
         except (pa.ArrowException, NotImplementedError) as error:
             raise FilterError(self.text, str(error).partition("\n")[0]) from None
+        numbers: np.typing.NDArray[np.float64] = found.cast(pa.float64()).to_numpy()
+        return numbers
 
     def _read(self, node: ast.expr, kind: Kind | None = None) -> _Value:
         """Translate a node. Raises _Refused if it is not allowed, or if it is not of the kind (if given)."""
@@ -177,3 +183,19 @@ class Filter:
 
 def _kind(constant: object) -> Kind:
     return "flag" if isinstance(constant, bool) else "name" if isinstance(constant, str) else "number"
+
+
+class Filter(Expression):
+    """An expression that is yes or no. Raises FilterError."""
+
+    def __init__(self, text: str, own: Mapping[str, Kind] | None = None) -> None:
+        super().__init__(text, own, "flag")
+
+    def rows(self, table: pa.Table) -> pa.Array:
+        """The indices of the rows of a table of features that pass, in order. Raises FilterError."""
+        # an extra column with the index of each row, whose name no feature can have
+        numbered = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
+        try:
+            return numbered.filter(self._expression).column("").combine_chunks()
+        except (pa.ArrowException, NotImplementedError) as error:
+            raise FilterError(self.text, str(error).partition("\n")[0]) from None

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from strata.core import DEFAULT_TENANT
 from strata.snapshots.composition import Composition
-from strata.snapshots.selection import Selection
+from strata.snapshots.selection import Better, Selection
 from strata.store import Part, Provenance
 
 ROW_SCHEMA = pa.schema([pa.field("part", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)])
@@ -28,7 +28,8 @@ def _path_of_part(path: str) -> str:
 class Counts(BaseModel):
     """The numbers of parts, and of their rows by status. passed: succeeded rows that pass the filter.
 
-    left_out: by rule of the selection, the succeeded rows that it is the first to leave out.
+    left_out: by rule of the selection, the succeeded rows that it is the first to leave out. better: what became of
+    images that are described several times, if one row of each stays.
     """
 
     parts: int
@@ -38,6 +39,7 @@ class Counts(BaseModel):
     passed: int
     selected: int
     left_out: dict[str, int] = {}
+    better: Better | None = None
 
 
 class Manifest(BaseModel):

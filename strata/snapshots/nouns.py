@@ -11,7 +11,7 @@ import gzip
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +59,21 @@ def nouns_of(texts: pa.ChunkedArray | pa.Array) -> tuple[Ints, Ints, list[str]]:
 
     Pairs are sorted by text. A null text has none.
     """
-    # the words of all texts, each distinct one looked up once
-    words = pc.split_pattern_regex(pc.fill_null(pc.utf8_lower(texts), ""), r"[^\pL]+")
+    return names_in(pc.split_pattern_regex(pc.fill_null(pc.utf8_lower(texts), ""), r"[^\pL]+"), noun_of)
+
+
+def names_in(words: pa.ChunkedArray | pa.Array, name_of: Callable[[str], str | None]) -> tuple[Ints, Ints, list[str]]:
+    """As `nouns_of`, for lists of words, each of which stands for a name or for none, and is looked up once."""
     words = words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words
     rows = pc.list_parent_indices(words).to_numpy().astype(np.int64)
     encoded = pc.list_flatten(words).dictionary_encode()
-    found = [noun_of(word) for word in encoded.dictionary.to_pylist()]
-    # the number of each distinct word's noun, -1 for none
-    names = sorted({noun for noun in found if noun is not None})
-    numbers = {noun: number for number, noun in enumerate(names)}
-    codes = np.array([numbers[noun] if noun is not None else -1 for noun in found] or [-1], np.int64)
-    nouns = codes[encoded.indices.to_numpy()] if len(rows) else np.empty(0, np.int64)
-    pairs = np.unique(rows[nouns >= 0] * max(1, len(names)) + nouns[nouns >= 0])
+    found = [name_of(word) for word in encoded.dictionary.to_pylist()]
+    # the number of each distinct word's name, -1 for none
+    names = sorted({name for name in found if name is not None})
+    numbers = {name: number for number, name in enumerate(names)}
+    codes = np.array([numbers[name] if name is not None else -1 for name in found] or [-1], np.int64)
+    named = codes[encoded.indices.to_numpy()] if len(rows) else np.empty(0, np.int64)
+    pairs = np.unique(rows[named >= 0] * max(1, len(names)) + named[named >= 0])
     return pairs // max(1, len(names)), pairs % max(1, len(names)), names
 
 

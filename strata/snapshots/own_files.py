@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import keyword
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from strata.counts import counted
 from strata.errors import InvalidInput
 from strata.snapshots.duplicates import Benchmarks, read_benchmarks
 from strata.snapshots.features import FEATURES, Kind
 
 KEY = "key"
+MOST_BLOCK = 2**31 - 1  # bytes, of pyarrow
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class OwnFiles:
     def gaps(self, rows: pa.Table) -> list[str]:
         """A line for each file of which some keys are not those of the rows: it may be that of other rows."""
         lines = []
-        if self.scores is not None and (missing := self._places(rows).null_count):
-            lines.append(f"{missing:,} of {rows.num_rows:,} rows have no scores")
+        if self.scores is not None:
+            lines += _gaps_of_scores(rows.column(KEY), self.scores.column(KEY), self._places(rows))
         if self.excluded is not None:
             unknown = self.excluded.filter(pc.invert(pc.is_in(self.excluded, rows.column(KEY).combine_chunks())))
             if len(unknown):
@@ -63,6 +66,25 @@ class OwnFiles:
     def _places(self, rows: pa.Table) -> pa.ChunkedArray:
         assert self.scores is not None
         return pc.index_in(rows.column(KEY), self.scores.column(KEY).combine_chunks())
+
+
+def _gaps_of_scores(keys: pa.ChunkedArray, scored: pa.ChunkedArray, places: pa.ChunkedArray) -> list[str]:
+    """What is odd of the keys of rows and of scores. places: of each row's key among the scored ones, or null."""
+    lines, missing = [], places.null_count
+    if missing == len(keys) and len(scored):
+        lines.append(
+            f"no row has a key of --scores: they are like {scored[0].as_py()!r}, those of rows like {_one(keys)!r}"
+        )
+    elif missing:
+        without = keys.filter(pc.is_null(places))
+        lines.append(f"{missing:,} of {len(keys):,} rows have no scores, such as {_one(without)!r}")
+    if doubled := len(keys) - len(keys.unique()):
+        lines.append(f"{counted(doubled, 'row')} with the key of another row: both have the same scores")
+    return lines
+
+
+def _one(keys: pa.ChunkedArray) -> Any:
+    return keys[0].as_py() if len(keys) else ""
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -94,9 +116,7 @@ def _scores_of(path: Path, content: bytes) -> pa.Table:
         if path.suffix.lower() == ".parquet":
             table = pq.read_table(io.BytesIO(content))
         elif path.suffix.lower() == ".csv":
-            # keys such as 000000012 are texts
-            as_text = pa.csv.ConvertOptions(column_types={KEY: pa.string()})
-            table = pa.csv.read_csv(io.BytesIO(content), convert_options=as_text)
+            table = _csv_of(content)
         else:
             raise InvalidInput(f"{path}: scores are read from a .parquet or a .csv file")
         return _checked(path, table)
@@ -104,21 +124,46 @@ def _scores_of(path: Path, content: bytes) -> pa.Table:
         raise InvalidInput(f"{path}: {str(error).splitlines()[0]}") from None
 
 
+def _csv_of(content: bytes) -> pa.Table:
+    """A CSV file as a table, in which an empty text is null. Raises pyarrow.ArrowException."""
+    # keys such as 000000012 are texts; one block, since the types of the columns are guessed from the first
+    as_text = pa.csv.ConvertOptions(column_types={KEY: pa.string()})
+    whole = pa.csv.ReadOptions(block_size=min(len(content) + 1, MOST_BLOCK))
+    table = pa.csv.read_csv(io.BytesIO(content), whole, convert_options=as_text)
+    for number, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) and field.name != KEY:
+            texts = table.column(number)
+            known = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+            table = table.set_column(number, field.name, known)
+    return table
+
+
 def _checked(path: Path, table: pa.Table) -> pa.Table:
     if KEY not in table.column_names:
         raise InvalidInput(f"{path}: it has no column {KEY!r}; it has: {', '.join(table.column_names)}")
     # names that a filter can use, each once
     for name in table.column_names:
-        if name != KEY and (name in FEATURES or not name.isidentifier() or table.column_names.count(name) > 1):
-            reason = (
-                "a feature has this name" if name in FEATURES else "letters, digits and _ are possible, each name once"
-            )
+        if reason := _fault_of(name, table.column_names):
             raise InvalidInput(f"{path}: the column {name!r} cannot be used: {reason}")
     columns: dict[str, Any] = {name: _typed(path, name, table.column(name)) for name in table.column_names}
     keys = columns[KEY]
-    if keys.null_count or len(keys.unique()) < len(keys):
-        raise InvalidInput(f"{path}: each key must be there once")
+    if keys.null_count:
+        raise InvalidInput(f"{path}: a row has no key")
+    if len(keys.unique()) < len(keys):
+        counts = keys.value_counts()
+        often = counts.filter(pc.greater(counts.field("counts"), 1))[0].as_py()
+        raise InvalidInput(f"{path}: each key must be there once, but {often['values']!r} is {often['counts']} times")
     return pa.table(columns)
+
+
+def _fault_of(name: str, names: list[str]) -> str:
+    """Why a filter could not read a column of this name; "" if it can."""
+    if name != KEY and name in FEATURES:
+        return "a feature has this name"
+    if keyword.iskeyword(name):
+        return "it is a word of the language of filters"
+    usable = name.isidentifier() and names.count(name) == 1
+    return "" if usable else "letters, digits and _ are possible, each name once"
 
 
 def _typed(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.errors import BrokenStore
+from strata.snapshots.creation import with_whole
 from strata.snapshots.duplicates import CLUSTER_SCHEMA
 from strata.snapshots.features import read_rows
 from strata.snapshots.filters import FilterError
@@ -17,6 +18,7 @@ from strata.snapshots.manifests import ROW_SCHEMA, Manifest, id_of
 from strata.snapshots.reviewing.texts import SCHEMA, digest_of
 from strata.snapshots.rules import LeftOut, left_out, names_of
 from strata.snapshots.selection import SelectionError
+from strata.snapshots.selection.embeddings import clusters_fault
 from strata.store import Part, Store
 
 
@@ -83,8 +85,9 @@ class Snapshot:
             features = names_of(selection.leave_out, {})
         except FilterError as error:
             raise SelectionError(f"a rule reads a file that the store does not have: {error.reason}") from None
-        rows = read_rows(self._store, self.parts, features, ways=selection.ways)
-        yield from left_out(rows.table, selection.leave_out)
+        table = read_rows(self._store, self.parts, features, ways=selection.ways, whole=True).table
+        table = with_whole(self._store, self.manifest.sources, list(map(Part.parse, self.parts)), table, selection)[0]
+        yield from left_out(table, selection.leave_out)
 
     def check_parts(self) -> None:
         """Raise LostRows if a part with selected rows is not in the store any more. Raises OSError."""
@@ -98,7 +101,7 @@ class Snapshot:
         return [path for path in held if Part.parse(path) in lost]
 
     def fault(self) -> str | None:
-        """Why its rows or reviewed texts are not those that it was created with; None if they are. Raises OSError."""
+        """Why its rows, reviewed texts or clusters are not those of its creation; None if they are. Raises OSError."""
         checks = (("", self._rows_fit, "rows"), (".reviewed", self._texts_fit, "texts"))
         for suffix, fit, content in checks:
             path = f"snapshots/objects/{self.id}{suffix}.parquet"
@@ -110,7 +113,8 @@ class Snapshot:
                 return f"{path} is damaged: {' '.join(str(error).split())[:200]}"
             if not whole:
                 return f"{path}, or snapshots/{self.name}.json, is damaged: the id is that of other {content}"
-        return None
+        centroids = self.manifest.selection.centroids
+        return None if centroids is None else clusters_fault(self._store, centroids)
 
     def _rows_fit(self) -> bool:
         rows = self.rows()

@@ -25,6 +25,7 @@ from strata.snapshots.manifests import Manifest
 from strata.snapshots.own_files import OwnFiles
 from strata.snapshots.reviewing.texts import texts_of
 from strata.snapshots.selection import Selection
+from strata.snapshots.selection.embeddings import keep_clusters
 from strata.snapshots.snapshot import Snapshot, clusters_path, rows_path, texts_path
 from strata.store import READERS, Part, PartsOf, Store
 
@@ -82,7 +83,10 @@ class Snapshots:
         # check the names before reading, which may take minutes
         self._check(name, tenant)
         owner = PartsOf(self.store).tenant(sources) if tenant is None else tenant
-        chosen = choose(self.store, parts, selection, (own or OwnFiles(), pictures), advance, accept_shortfall, tell)
+        given = (own or OwnFiles(), pictures, sources)
+        chosen = choose(self.store, parts, selection, given, advance, accept_shortfall, tell)
+        if chosen.clusters is not None:
+            keep_clusters(self.store, chosen.clusters)
         selected = chosen.selected
         texts = texts_of(self.store, chosen.paths, selected, tell)
         manifest = chosen.manifest(self.store, selected, texts, (list(sources), owner))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from strata.store.arrow import import_ahead
 from strata.store.bundles import Compaction, folder_lock, unbundle
 from strata.store.feature_parts import (
+    Beside,
     FeatureKind,
     FeatureReader,
     MissingFeatures,
@@ -18,6 +19,7 @@ from strata.store.feature_parts import (
     write_features,
 )
 from strata.store.index_rows import (
+    SOURCE_NUMBER,
     IndexRow,
     ParquetCell,
     ShardIndex,
@@ -46,12 +48,22 @@ from strata.store.shard_files import upload_digest
 from strata.store.storage_errors import as_os_error, is_transient, reason_of, storage_fault
 from strata.store.storages import file_system
 from strata.store.store import Store, count_of
-from strata.store.upload_lists import Received, ReceivedUploads, is_upload_list, uploads_of, write_list
+from strata.store.upload_lists import (
+    Received,
+    ReceivedUploads,
+    is_made_list,
+    is_picked_list,
+    uploads_of,
+    write_list,
+    write_picked,
+)
 
 __all__ = [
     "LOCK",
     "READERS",
+    "SOURCE_NUMBER",
     "Attempts",
+    "Beside",
     "BrokenPart",
     "Bundle",
     "Compaction",
@@ -82,8 +94,9 @@ __all__ = [
     "identity_of",
     "import_ahead",
     "index_table",
+    "is_made_list",
+    "is_picked_list",
     "is_transient",
-    "is_upload_list",
     "keep_kind",
     "keep_profile",
     "keep_proof",
@@ -107,5 +120,6 @@ __all__ = [
     "uploads_of",
     "write_features",
     "write_list",
+    "write_picked",
     "write_progress",
 ]

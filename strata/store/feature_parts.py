@@ -103,6 +103,38 @@ def kinds_of(store: Store) -> list[FeatureKind]:
     return found
 
 
+class Beside:
+    """Which parts of the group `features` have the rows of some `llm` parts. The others belong to rows that are gone.
+
+    rows: the `llm` parts, of any attempt. Where the store does not know a kind, or a size of chunks, the two are
+    believed to fit. Raises OSError.
+    """
+
+    def __init__(self, store: Store, rows: Iterable[Part]) -> None:
+        self._store = store
+        self._kinds = {kind.fingerprint: kind for kind in kinds_of(store)}
+        self._size = functools.cache(self._size_of)
+        self._rows: dict[tuple[str, int], set[str]] = {}
+        for part in rows:
+            self._rows.setdefault((part.identity, part.number), set()).add(part.fingerprint)
+
+    def has(self, part: Part) -> bool:
+        """Whether a part is one of the group `features`, and beside one of the `llm` parts."""
+        if part.group != FEATURES:
+            return False
+        kind = self._kinds.get(part.fingerprint)
+        beside = self._rows.get((part.identity, part.number), ())
+        return any(kind is None or self._fits(kind, fingerprint) for fingerprint in beside)
+
+    def _fits(self, kind: FeatureKind, fingerprint: str) -> bool:
+        return kind.before in ("", fingerprint) and self._size(fingerprint) in (None, kind.chunk_size)
+
+    def _size_of(self, fingerprint: str) -> int | None:
+        with suppress(MissingFeatures):
+            return chunk_size_of(self._store, fingerprint)
+        return None
+
+
 def feature_part(part: Part, fingerprint: str) -> Part:
     """The part of the group `features` with the rows of a `llm` part."""
     return part._replace(group=FEATURES, fingerprint=fingerprint)
@@ -120,22 +152,22 @@ def write_features(store: PartFiles, part: Part, kind: FeatureKind, shard: str, 
 class FeatureReader:
     """Reads the columns of the group `features` beside `llm` parts.
 
-    ways: of stages that were computed in several ways, that which is read; other stages need none. `used` has the ways
-    that were read, so that a selection says which.
+    ways: of stages that were computed in several ways for the same rows, that which is read; other stages need none.
+    `used` has the ways that were read, so that a selection says which.
     """
 
     def __init__(self, store: Store, ways: Mapping[str, str] | None = None) -> None:
         self._store, self._ways = store, dict(ways or {})
         self._kinds = kinds_of(store)
         self._size = functools.cache(functools.partial(chunk_size_of, store))
-        self._kind = functools.cache(self._find)
+        self._fitting = functools.cache(self._find)
+        self._listed = functools.cache(lambda folder: store.attempts_in(folder).found)
         self.used: dict[str, str] = {}
 
     def read(self, part: Part, stage: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of the rows of a `llm` part, in order. Raises MissingFeatures, OSError and BrokenPart."""
-        kind = self._kind(part.fingerprint, stage)
-        self.way([part.fingerprint], stage)
-        beside = feature_part(part, kind.fingerprint)
+        self.way([part], stage)
+        beside = feature_part(part, self._kind(part, stage).fingerprint)
         with suppress(FileNotFoundError):
             return self._store.read_some(beside.path, columns)
         # another attempt at the chunk was computed: a newer one has all rows too
@@ -144,32 +176,45 @@ class FeatureReader:
             raise MissingFeatures(f"{part.path}: its rows have no {stage!r} yet: {_COMPUTE}")
         return self._store.read_some(beside._replace(attempt=newest).path, columns)
 
-    def way(self, fingerprints: Iterable[str], stage: str) -> str:
-        """How a stage has computed beside the `llm` parts with these fingerprints. Raises MissingFeatures."""
-        for fingerprint in fingerprints:
-            way = self._kind(fingerprint, stage).way
+    def way(self, parts: Iterable[Part], stage: str) -> str:
+        """How a stage has computed beside `llm` parts. Raises MissingFeatures."""
+        for part in parts:
+            way = self._kind(part, stage).way
             if self.used.setdefault(stage, way) != way:
                 raise MissingFeatures(f"the rows have several kinds of {stage!r}, which cannot be compared")
         return self.used[stage]
 
-    def _find(self, fingerprint: str, stage: str) -> FeatureKind:
-        """What the parts of a stage are that has read `llm` parts with this fingerprint. Raises MissingFeatures."""
-        size = self._size(fingerprint)
-        found = [
-            kind
-            for kind in self._kinds
-            if kind.stage == stage and kind.chunk_size == size and kind.before in ("", fingerprint)
-        ]
-        if stage in self._ways:
-            found = [kind for kind in found if kind.way == self._ways[stage]]
+    def _kind(self, part: Part, stage: str) -> FeatureKind:
+        """What is read beside a `llm` part: the only kind that fits, or of several that which has its rows.
+
+        Raises MissingFeatures.
+        """
+        found = self._fitting(part.fingerprint, stage)
+        if len(found) > 1:
+            found = [kind for kind in found if self._newest(part, kind) >= part.attempt]
         if not found:
-            raise MissingFeatures(f"the rows with the fingerprint {fingerprint} have no {stage!r} yet: {_COMPUTE}")
+            raise MissingFeatures(f"the rows with the fingerprint {part.fingerprint} have no {stage!r} yet: {_COMPUTE}")
         # what an earlier version of the code has computed counts where nothing else was
         found = [kind for kind in found if _is_current(kind)] or found
         if len(found) > 1:
             profiles = ", ".join(sorted({kind.profile for kind in found}))
             raise MissingFeatures(f"{stage!r} was computed in {len(found)} ways: name one with --features ({profiles})")
         return found[0]
+
+    def _newest(self, part: Part, kind: FeatureKind) -> int:
+        found = self._listed(feature_part(part, kind.fingerprint).folder)
+        return max(found.get(part.number, ()), default=-1)
+
+    def _find(self, fingerprint: str, stage: str) -> list[FeatureKind]:
+        """The kinds of a stage whose parts may be beside `llm` parts with this fingerprint. Raises MissingFeatures."""
+        size = self._size(fingerprint)
+        return [
+            kind
+            for kind in self._kinds
+            if (kind.stage, kind.chunk_size) == (stage, size)
+            and kind.before in ("", fingerprint)
+            and kind.way == self._ways.get(stage, kind.way)
+        ]
 
 
 def _is_current(kind: FeatureKind) -> bool:

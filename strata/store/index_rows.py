@@ -19,6 +19,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from strata.core import source_shard
+
 INDEX_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -31,6 +33,8 @@ INDEX_SCHEMA = pa.schema(
         pa.field("note", pa.string()),
     ]
 )
+# the column that the index part of chosen rows has beside these: the number of each row in the shard that holds it
+SOURCE_NUMBER = "number"
 # what is in a shard's identity: all but the notes, which follow from the rest; and parts of earlier versions have none
 _IDENTIFYING = [name for name in INDEX_SCHEMA.names if name != "note"]
 _INSIDE = "#parquet/"
@@ -118,6 +122,7 @@ def _path_of(uri: str) -> str:
 
 def located_rows(table: pa.Table, shard: str) -> list[IndexRow]:
     """The rows of an index of a shard, with absolute URIs. The table may be of an earlier version of INDEX_SCHEMA."""
+    shard = source_shard(shard)
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     columns["uri"] = [_absolute(uri, shard) for uri in columns["uri"]]
     rows = [columns.get(name, [None] * table.num_rows) for name in IndexRow._fields]

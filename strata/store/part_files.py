@@ -73,23 +73,20 @@ class PartFiles(Files):
 
     def lost(self, parts: Sequence[Part]) -> list[Part]:
         """Those of the parts that have no file, also no superseded one, in order. It takes two listings a shard."""
-        folders: dict[str, list[Part]] = {}
-        for part in parts:
-            folders.setdefault(part.folder, []).append(part)
-
-        def there(folder: str) -> set[Part]:
-            any_part = folders[folder][0]
-            return {
-                any_part._replace(number=number, attempt=attempt)
-                for place in ("parts", "superseded")  # in the order in which a part moves
-                for number, found in Attempts.of_names(self.names(f"{place}/{folder}")).found.items()
-                for attempt in found
-            }
-
         # several at a time: in a bucket each is a round trip
         with ThreadPoolExecutor(READERS) as pool:
-            known: set[Part] = set().union(*pool.map(there, folders))
+            known: set[Part] = set().union(*pool.map(self.parts_in, {part.folder for part in parts}))
         return [part for part in parts if part not in known]
+
+    def parts_in(self, folder: str) -> set[Part]:
+        """The parts in the folder of a shard, as `Part.folder` names it, superseded ones too. It takes two listings."""
+        group, fingerprint, identity = folder.split("/")
+        return {
+            Part(group, fingerprint, identity, number, attempt)
+            for place in ("parts", "superseded")  # in the order in which a part moves
+            for number, found in Attempts.of_names(self.names(f"{place}/{folder}")).found.items()
+            for attempt in found
+        }
 
     def newest(self, chunk: Chunk) -> Chunk | None:
         """The chunk with its newest attempt that has a part; None if that is older than the chunk's own attempt.
@@ -107,12 +104,10 @@ class PartFiles(Files):
 
         Superseded parts are among them. It takes two listings.
         """
-        found: dict[int, set[int]] = {}
-        for place in ("parts", "superseded"):  # in the order in which a part moves
-            attempts = Attempts.of_names(self.names(f"{place}/{Part.of_chunk(chunk).folder}"))
-            for number, entries in attempts.found.items():
-                found.setdefault(number, set()).update(entries)
-        return {number: sorted(entries) for number, entries in found.items()}
+        found: dict[int, list[int]] = {}
+        for part in sorted(self.parts_in(Part.of_chunk(chunk).folder)):
+            found.setdefault(part.number, []).append(part.attempt)
+        return found
 
     def attempts_before(self, chunk: Chunk) -> list[Chunk]:
         """The earlier attempts at a chunk that have a part, the newest first. It takes two listings."""

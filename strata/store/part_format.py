@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from strata.core import SCHEMA_VERSION, Bill, Chunk
+from strata.core import SCHEMA_VERSION, Bill, Chunk, Work
 from strata.errors import DataError
 from strata.store.part_paths import Bundle, Part
 
@@ -36,8 +36,9 @@ DIGITS = 8  # of one checksum
 VERSION, _PART, CHECKSUMS = b"strata.schema_version", b"strata.part", b"strata.checksums"
 _COUNTS, _TRANSIENT, _BILL, _FAILURE = b"strata.counts", b"strata.transient", b"strata.bill", b"strata.shard_failure"
 _FAMILIES, _LEFT_OUT, _SIZE = b"strata.families", b"strata.left_out", b"strata.shard_size"
+_WORK = b"strata.work"
 
-_KEPT = (VERSION, _PART, CHECKSUMS, _COUNTS, _TRANSIENT, _BILL)  # in the footers of parts with records
+_KEPT = (VERSION, _PART, CHECKSUMS, _COUNTS, _TRANSIENT, _BILL, _WORK)  # in the footers of parts with records
 
 
 class BrokenPart(DataError):
@@ -56,7 +57,8 @@ class Footer(NamedTuple):
 
     counts: the number of images by status; bill: their cost if a model server was asked; transient: how many images
     failed for a cause that may pass; failure: of an index part, why the shard was not read completely; families: of the
-    index part of a folder or list, left_out and size: of an index part, see ShardIndex.
+    index part of a folder or list, left_out and size: of an index part, see ShardIndex. work: what the part took of a
+    worker; None of an index part, and of parts of earlier versions.
     """
 
     counts: Counter[str]
@@ -66,6 +68,7 @@ class Footer(NamedTuple):
     families: tuple[str, ...] = ()
     left_out: Mapping[str, int] = MappingProxyType({})
     size: int | None = None
+    work: Work | None = None
 
     def entries(self) -> dict[bytes, bytes]:
         """The footer as key-value pairs of a Parquet file."""
@@ -80,6 +83,8 @@ class Footer(NamedTuple):
             entries[_LEFT_OUT] = json.dumps(dict(self.left_out)).encode()
         if self.size is not None:
             entries[_SIZE] = json.dumps(self.size).encode()
+        if self.work is not None:
+            entries[_WORK] = self.work.model_dump_json().encode()
         return entries
 
 
@@ -313,7 +318,8 @@ def footer_of(entries: Mapping[bytes, bytes]) -> Footer:
     failure, families = entries.get(_FAILURE, b"").decode() or None, json.loads(entries.get(_FAMILIES, b"[]"))
     left_out = json.loads(entries.get(_LEFT_OUT, b"{}"))
     size = json.loads(entries.get(_SIZE, b"null"))
-    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), failure, tuple(families), left_out, size)
+    work = Work.model_validate_json(entries[_WORK]) if _WORK in entries else None
+    return Footer(counts, bill, int(entries.get(_TRANSIENT, 0)), failure, tuple(families), left_out, size, work)
 
 
 def footer_start(data: Any) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from strata.core import FINAL_GROUP, JobEnd, JobRequest, JobStatus, ShardSummaries, ShardSummary, is_hash
+from strata.core import FINAL_GROUP, JobEnd, JobRequest, JobStatus, Pin, ShardSummaries, ShardSummary, is_hash
 from strata.errors import BrokenStore, DamagedFile, NotFound
 from strata.store.part_files import READERS
 from strata.store.part_paths import Attempts, Part, last_attempts
@@ -82,7 +82,8 @@ class PartsOf:
             for request in pool.map(self._readable_request, self.store.job_ids()):
                 if request is None or request.fingerprints[FINAL_GROUP] != fingerprint:
                     continue
-                if request.kind == "image":
+                # neither single images nor samples belong to a data set, which has the sampled images themselves
+                if request.kind == "image" or request.sample is not None:
                     alone.update(summary.identity for summary in request.indexed)
                 elif shards := self.summaries(request):
                     names = ([part.name for part in listed.get(shard.identity, ())] for shard in shards)
@@ -130,6 +131,16 @@ class PartsOf:
     def request(self, job_id: str) -> JobRequest | None:
         """A job's request in the store; None if there is no such job. Raises DamagedFile."""
         return self.store.parse_job_file(job_id, "request", JobRequest)
+
+    def pinned(self, request: JobRequest) -> Iterator[tuple[str, str, str]]:
+        """The folders (group, fingerprint, identity) of the parts that a job with chosen rows chooses them from.
+
+        It reads them until its shards are indexed. Raises DamagedFile.
+        """
+        pin = None if request.chosen is None else self.store.parse_job_file(request.id, "chosen", Pin)
+        for shard in pin.shards if pin else ():
+            yield "index", request.fingerprints["index"], shard.identity
+            yield from ((FINAL_GROUP, parts.fingerprint, parts.identity) for parts in shard.parts)
 
     def summaries(self, request: JobRequest) -> list[ShardSummary]:
         """The summaries of a job's indexed shards in the store; those of an unfinished job may be incomplete.

@@ -91,6 +91,23 @@ class ShardFiles(Files):
         """Remember the identity of the shard that has a stamp, so that it need not be read again."""
         self.put(self.path("identities", stamp), identity.encode())
 
+    def keep_sources(self, identity: str, sources: Mapping[str, str]) -> None:
+        """Remember the identities of the tars in which the images of a picked list lie, by their URIs."""
+        self.put(self.path("sources", identity), json.dumps(dict(sources)).encode())
+
+    def read_sources(self, identity: str) -> dict[str, str]:
+        """What was kept of a picked list by its identity; empty if nothing was, or if the file is damaged."""
+        try:
+            found = json.loads(self.get(self.path("sources", identity)))
+        except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
+            return {}
+        known = found.items() if isinstance(found, dict) else ()
+        return {uri: source for uri, source in known if isinstance(source, str) and is_hash(source)}
+
+    def remove_sources(self, identity: str) -> None:
+        """Remove what was kept of a picked list. Harmless if nothing was."""
+        self.remove(self.path("sources", identity))
+
     def family(self, names: Iterable[str]) -> list[str]:
         """The identities of the folders and lists of some families, each once, the newest of each family first."""
         return list(dict.fromkeys(identity for name in names for identity in self._family(name)))
@@ -115,7 +132,8 @@ class ShardFiles(Files):
 
 def upload_digest(uri: str) -> str | None:
     """The SHA-256 of an upload by its URI; None if it is not one, or has a URI of an earlier version."""
-    return uri.removeprefix(_UPLOAD) if uri.startswith(_UPLOAD) else None
+    # rows that were chosen of an upload are no upload
+    return uri.removeprefix(_UPLOAD) if uri.startswith(_UPLOAD) and "#" not in uri else None
 
 
 def _digest_of(uri: str) -> str | None:

@@ -19,15 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
-from strata.core import SCHEMA_VERSION, Bill, Chunk, Record, Status, checked_job_id, is_job_id, records_to_table
+from strata.core import SCHEMA_VERSION, Bill, Chunk, Record, Status, Work, checked_job_id, is_job_id, records_to_table
 from strata.errors import DamagedFile, fault_line
 from strata.store.filesystem import MARK
 from strata.store.part_files import PartFiles
-from strata.store.part_format import Footer, Source
+from strata.store.part_format import Footer, Source, encode
+from strata.store.part_paths import Part
 from strata.store.shard_files import ShardFiles
 from strata.store.storage_errors import as_os_error
 
 Model = TypeVar("Model", bound=BaseModel)
+CODEC = "snappy"  # of records: for fifty small columns zstd adds half to the time of writing, and saves a twentieth
 
 
 class Mark(BaseModel):
@@ -49,8 +51,10 @@ class Store(PartFiles, ShardFiles):
 
     has_mark = False
 
-    def write_records(self, chunk: Chunk, records: list[Record], bill: Bill | None = None) -> Counter[str]:
-        """Write a part with its counts and its bill in the footer; returns the number of images by status.
+    def write_records(
+        self, chunk: Chunk, records: list[Record], bill: Bill | None = None, work: Work | None = None
+    ) -> Counter[str]:
+        """Write a part with its counts, its bill and its work in the footer; returns the number of images by status.
 
         A record whose text UTF-8 cannot hold (half of a surrogate pair) becomes a failed row.
         """
@@ -58,15 +62,22 @@ class Store(PartFiles, ShardFiles):
             table = records_to_table(records)
         except UnicodeEncodeError:
             table = records_to_table([_encodable(record, chunk.group) for record in records])
-        return self.write_rows(chunk, table, bill)
+        return self.write_rows(chunk, table, bill, work)
 
-    def write_rows(self, chunk: Chunk, table: pa.Table, bill: Bill | None = None) -> Counter[str]:
+    def write_rows(
+        self, chunk: Chunk, table: pa.Table, bill: Bill | None = None, work: Work | None = None
+    ) -> Counter[str]:
         """Write a part from a table of RECORD_SCHEMA; returns the number of images by status."""
         counts = Counter[str](table.column("status").to_pylist())
         transient = pc.sum(table.column("failure_transient")).as_py() or 0
-        # for fifty small columns zstd adds half to the time of writing, and saves a twentieth of the size
-        self.write_part(chunk, table, Footer(counts, bill, transient), "snappy")
+        self.write_part(chunk, table, Footer(counts, bill, transient, work=work), CODEC)
         return counts
+
+    @staticmethod
+    def size_of(chunk: Chunk, table: pa.Table) -> int:
+        """The bytes that a part of a chunk's group has with these rows of RECORD_SCHEMA."""
+        counts = Counter[str](table.column("status").to_pylist())
+        return len(encode(table, Part.of_chunk(chunk), Footer(counts), CODEC))
 
     def write_index(
         self,

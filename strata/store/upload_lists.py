@@ -1,4 +1,6 @@
-"""Images that were sent in bulk: which are known by the hash of the sender's file, and the shard of a batch of them.
+"""Lists that are made here: the shard of images that were sent in bulk, and that of images picked from other shards.
+
+Images that were sent in bulk are known by the hash of the sender's file.
 
 An upload is stored without metadata, under the SHA-256 of what is stored. `received/` has, by the SHA-256 of the file
 as it was sent, under which one that is, so that a file need not be sent twice. Each tenant has its own: who knows the
@@ -9,16 +11,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from strata.core import DEFAULT_TENANT, Chunk, JobRequest, ShardSummary, is_hash
-from strata.store.index_rows import IndexRow, index_table
+import pyarrow as pa
+
+from strata.core import (
+    DEFAULT_TENANT,
+    Chunk,
+    JobRequest,
+    ShardSummaries,
+    ShardSummary,
+    chosen_by,
+    is_hash,
+    source_shard,
+)
+from strata.store.index_rows import IndexRow, index_table, located_rows
 from strata.store.part_files import READERS
 from strata.store.store import Store
 
-_LIST = "uploads:"  # before the identity of a list in its URI
+_UPLOADS = "uploads:"  # before the identity of a list of uploads in its URI
+_PICKED = "picked:"  # the same of images that lie in other shards
+_IDENTIFYING = ("key", "uri", "size", "alt_text")
 
 
 class Received(NamedTuple):
@@ -71,19 +88,50 @@ def write_list(store: Store, rows: Iterable[IndexRow], index: Callable[[str], Ch
     index: the chunk that reads a shard's table of contents, by its URI. Raises OSError.
     """
     table = index_table(rows)
+    identity = _identity(table, _IDENTIFYING)
+    return _write(store, table, index(f"{_UPLOADS}{identity}"), identity)
+
+
+def write_picked(
+    store: Store,
+    rows: Iterable[IndexRow],
+    index: Callable[[str], Chunk],
+    sources: Mapping[str, str],
+    families: Sequence[str] = (),
+) -> ShardSummary:
+    """Write the index part of a list of images that lie in other shards; rows: with absolute URIs.
+
+    sources: the identities of the tars among these shards, with which they are compared before an image is read;
+    families: of the folders and lists among them, whose earlier rows are then found. Equal lists have the same
+    identity, and so share their results. Raises OSError.
+    """
+    table = index_table(rows)
+    identity = _identity(table, (*_IDENTIFYING, "offset", "stamp"))
+    store.keep_sources(identity, sources)
+    return _write(store, table, index(f"{_PICKED}{identity}"), identity, families)
+
+
+def _identity(table: pa.Table, columns: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    for row in table.select(["key", "uri", "size", "alt_text"]).to_pylist():
+    for row in table.select(list(columns)).to_pylist():
         digest.update(json.dumps(list(row.values())).encode())
-    identity = digest.hexdigest()[:16]
-    uri = f"{_LIST}{identity}"
-    chunk = index(uri)
-    store.write_index(Chunk("index", chunk.profile, chunk.fingerprint, uri, identity), table)
-    return ShardSummary(shard=uri, identity=identity, images=table.num_rows)
+    return digest.hexdigest()[:16]
 
 
-def is_upload_list(uri: str) -> bool:
-    """Whether a shard is a list of uploads, which only the API indexes."""
-    return uri.startswith(_LIST)
+def _write(store: Store, table: pa.Table, index: Chunk, identity: str, families: Sequence[str] = ()) -> ShardSummary:
+    part = Chunk("index", index.profile, index.fingerprint, index.shard, identity)
+    store.write_index(part, table, families=families)
+    return ShardSummary(shard=index.shard, identity=identity, images=table.num_rows)
+
+
+def is_picked_list(uri: str) -> bool:
+    """Whether a shard is a list of images that lie in other shards. Rows that are chosen of it are none."""
+    return uri.startswith(_PICKED) and chosen_by(uri) is None
+
+
+def is_made_list(uri: str) -> bool:
+    """Whether a shard is a list that was made here: only who has made it can index it, but not rows chosen of it."""
+    return uri.startswith((_UPLOADS, _PICKED)) and chosen_by(uri) is None
 
 
 def uploads_of(store: Store, request: JobRequest) -> set[str]:
@@ -91,13 +139,30 @@ def uploads_of(store: Store, request: JobRequest) -> set[str]:
     if request.kind == "image":
         return set(request.shards)
     found: set[str] = set()
-    for summary in request.indexed:
-        if is_upload_list(summary.shard):
-            fingerprint = request.fingerprints["index"]
-            chunk = Chunk("index", request.profile, fingerprint, summary.shard, summary.identity)
-            try:
-                table, _ = store.read_part(chunk)
-            except FileNotFoundError:
-                continue
-            found.update(table.column("uri").to_pylist())
-    return found
+    for summary in _lists(store, request):
+        index = replace(request.index_chunk(summary.shard), identity=summary.identity)
+        with suppress(FileNotFoundError):
+            table, _ = store.read_part(index)
+            # of a list of picked images only some may be uploads
+            found.update(row.uri for row in located_rows(table, summary.shard))
+    return {uri for uri in found if store.is_upload(uri)}
+
+
+def _lists(store: Store, request: JobRequest) -> Iterator[ShardSummary]:
+    """The indexes in which a job's uploads are; of rows that are not chosen yet, those of what they are chosen from."""
+    yield from (summary for summary in request.indexed if is_made_list(summary.shard))
+    chosen = [shard for shard in request.shards if chosen_by(shard) and _holds_uploads(store, source_shard(shard))]
+    if not chosen:
+        return
+    known = store.parse_job_file(request.id, "shards", ShardSummaries)
+    summaries = {one.shard: one for one in known.shards} if known else {}
+    for shard in chosen:
+        _, identity = chosen_by(shard) or ("", "")
+        summary = summaries.get(shard)
+        # before they are indexed, the whole shard stands for them
+        whole = ShardSummary(shard=source_shard(shard), identity=identity)
+        yield summary if summary is not None and summary.identity else whole
+
+
+def _holds_uploads(store: Store, uri: str) -> bool:
+    return store.is_upload(uri) or is_made_list(uri)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.curation.copies import KINDS, Scenes, file_of
+from bench.curation.copies import Scenes, file_of
+from samples.copies import KINDS
 from strata.data.picture_hashes import hash_pictures
 from strata.snapshots.duplicates.pictures import found_in, same_pictures
 

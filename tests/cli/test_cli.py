@@ -34,6 +34,7 @@ from strata.core.profiles import ProfileError
 from strata.core.records import Caption, FailureNote, ImageReference, Record, Status
 from strata.core.schemas import (
     Budget,
+    ChosenRows,
     FailureRow,
     JobPage,
     JobStatus,
@@ -97,6 +98,8 @@ async def captions(request: Request) -> Response:
 
 async def batches(request: Request) -> Response:
     body = await request.json()
+    if "sources" in body["input"]:
+        return reply(job("completed").model_copy(update={"chosen": ChosenRows(**body["input"])}), 202)
     first = body["input"]["shards"][0]
     if "partly.tar" in first:
         return reply(job("partly"), 202)
@@ -244,6 +247,20 @@ def test_the_first_image_that_fails_gives_the_exit_code(tmp_path: Path, capsys: 
         assert out.count("A dog.") == order.count("jpeg") and out.count("failed in decode") == order.count("failing")
         assert err.count("No image: it is text") == order.count("text")
         assert err.count("lost.jpg: a.tar: index: ReadError: cut off") == order.count("lost")
+
+
+@pytest.mark.usefixtures("service")
+def test_submit_takes_rows_of_other_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("submit", "--from", "j1", "--from", "best", "--where", "match < 0.5", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["chosen"] == {"sources": ["j1", "best"], "where": "match < 0.5"}
+    for arguments, told in (
+        ((), "name SHARDs, or with --from"),
+        (("a.tar", "--from", "j1"), "name SHARDs, or with --from"),
+        (("a.tar", "--where", "text"), "--where chooses rows of what --from names"),
+        (("--from", "j1", "--upload"), "leave one of them out"),
+    ):
+        assert code_of("submit", *arguments) == exits.USAGE
+        assert told in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("service")

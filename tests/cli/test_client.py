@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -167,6 +168,18 @@ def test_submit_sends_the_documented_body() -> None:
     service.client.submit(["a.tar"])
     keys = [request.headers["Idempotency-Key"] for request in service.requests]
     assert len(set(keys)) == 3
+
+
+def test_submit_sends_rows_of_other_jobs() -> None:
+    service = Service(answer(job(), 202))
+    service.client.submit(from_=["j1", "snapshot"], where="match < 0.5")
+    service.client.submit(from_=["j1"])
+    inputs = [json.loads(request.content)["input"] for request in service.requests]
+    assert inputs == [{"sources": ["j1", "snapshot"], "where": "match < 0.5"}, {"sources": ["j1"]}]
+    wrong: tuple[dict[str, Any], ...] = ({}, {"shards": ["a.tar"], "from_": ["j1"]}, {"shards": ["a"], "where": "text"})
+    for given in wrong:
+        with pytest.raises(InvalidInput, match="submit needs shards"):
+            service.client.submit(**given)
 
 
 def test_a_busy_service_is_asked_again_with_the_same_key() -> None:

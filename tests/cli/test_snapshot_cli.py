@@ -110,9 +110,10 @@ def test_own_files_and_a_cap(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert create("first", "--where", "beauty > 4", *files) == 0
     out, err = capsys.readouterr()
     assert "2 selected of 2 that pass" in out and "--scores " in out
-    assert err == (
-        "strata: 37 of 40 rows have no scores\nstrata: of the keys of --exclude, no row has 1, such as 'not-there'\n"
-    )
+    assert err.splitlines() == [
+        "strata: 37 of 40 rows have no scores, such as '03'",
+        "strata: of the keys of --exclude, no row has 1, such as 'not-there'",
+    ]
     assert create("second", "--like", "first") == exits.USAGE
     assert "needs a file: give --exclude and --scores" in capsys.readouterr().err
     assert create("second", "--like", "first", *files) == 0
@@ -120,6 +121,25 @@ def test_own_files_and_a_cap(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert create("third", "--cap", "5", "--json") == 0
     made = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert made["composition"]["nouns"]["word"][0] > 30 and 0 < made["counts"]["selected"] < 30
+
+
+@pytest.mark.usefixtures("described_store")
+def test_a_selection_from_a_file_and_options_that_come_before_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, plot = tmp_path / "half.toml", tmp_path / "plot.png"
+    file.write_text("select = 'concepts'\nshare = 0.5\n\n[quota]\ndemo = 15\n", encoding="utf-8")
+    chosen = ("--selection", str(file), "--accept-shortfall", "--plot", str(plot), "--json")
+    assert create("first", *chosen, "--share", "0.25") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["counts"]["selected"] == 10 and plot.stat().st_size > 1000
+    assert made["composition"]["quotas"] == {"demo": [40, 10], "other": [0, 0]}
+    assert made["composition"]["nouns"]["word"][0] > 30
+    assert create("second", *chosen[:-1]) == 0
+    out = capsys.readouterr().out
+    assert "15 selected of 40 that pass" in out
+    assert "concepts, 0.5 of all, seed 0, of nouns, at most 15 of demo" in out
+    assert create("third", "--selection", str(file), "--like", "first") == exits.USAGE
 
 
 @pytest.mark.usefixtures("described_store")
@@ -219,10 +239,23 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
         ("show none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
         ("diff taken none", exits.REQUEST_REFUSED, "strata: no snapshot 'none'; there are: taken"),
         ("show taken --plot plot.txt", exits.USAGE, "strata: plot.txt: a plot is saved as .png"),
-        ("show taken --plot /no/such/plot.png", exits.USAGE, "strata: /no/such/plot.png: No such file or directory"),
+        ("show taken --plot /no/such/plot.png", exits.USAGE, "strata: /no/such/plot.png: its folder does not exist"),
         ("create x --from demo --scores no.csv", exits.USAGE, "strata: no.csv: No such file or directory"),
         ("create x --from demo --exclude .", exits.USAGE, "strata: .: Is a directory"),
         ("create x --from demo --same near", exits.USAGE, "strata: --same says which pictures are one to --unique"),
+        ("create x --from demo --share 0", exits.USAGE, "strata: --share: Input should be greater than 0"),
+        ("create x --from demo --select best --quality colour", exits.USAGE, "strata: the filter 'colour' cannot be"),
+        ("create x --from demo --select concepts --concepts verbs", exits.USAGE, "strata: --concepts: Input should be"),
+        ("create x --from demo --select diverse", exits.USAGE, "strata: the rows with the fingerprint"),
+        ("create x --from demo --quota demo", exits.USAGE, "strata: --quota 'demo' is not SOURCE=ROWS"),
+        ("create x --from demo --quota job=3", exits.USAGE, "strata: no row comes from 'job'"),
+        (
+            "create x --from demo --quota demo=3 --count 9",
+            exits.USAGE,
+            "strata: 9 rows are requested, but the quotas leave 3",
+        ),
+        ("create x --from demo --selection none.toml", exits.USAGE, "strata: none.toml: No such file or directory"),
+        ("create x --from demo --plot plot.txt", exits.USAGE, "strata: plot.txt: a plot is saved as .png"),
         ("list --store nothing://at/all", exits.USAGE, "strata: --store or STRATA_STORE: nothing://"),
     ],
 )

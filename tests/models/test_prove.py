@@ -73,8 +73,9 @@ def test_the_demo_gives_what_it_must(demo: tuple[int, Proof, str, Store]) -> Non
     assert (code, proof.failed, proof.passed) == (0, [], True)
     profile = load_profile("demo", PROFILES)
     assert proof.fingerprints["llm"] == profile.fingerprint("llm")
-    assert list(proof.stages) == [name for name in profile.stages if name not in STAGES_OF[FEATURES]]
-    assert all(figures.images_per_second and figures.images_per_second > 0 for figures in proof.stages.values())
+    assert set(proof.stages) == set(profile.stages)
+    described = {name: one for name, one in proof.stages.items() if name not in STAGES_OF[FEATURES]}
+    assert all(figures.images_per_second and figures.images_per_second > 0 for figures in described.values())
     assert proof.images_per_second is not None
     assert proof.days[427_000] == pytest.approx(427_000 / proof.images_per_second / 86_400, rel=0.01, abs=0.01)
     assert proof.versions["torch"] and proof.machine["cores"] and float(proof.machine["load"]) >= 0 and proof.device
@@ -105,7 +106,7 @@ def test_everyday_gives_what_it_must() -> None:
     profile = load_profile("everyday", PROFILES)
     proof = prove(profile, Options(seconds=0))
     assert (proof.failed, proof.passed) == ([], True)
-    assert {check.stage for check in proof.checks} == {*profile.stages, "pipeline"} - set(STAGES_OF[FEATURES])
+    assert {check.stage for check in proof.checks} == {*profile.stages, "pipeline"}
 
 
 def test_the_proof_is_kept_for_its_fingerprint(demo: tuple[int, Proof, str, Store]) -> None:
@@ -124,8 +125,8 @@ def test_every_check_is_explained(demo: tuple[int, Proof, str, Store]) -> None:
 def test_each_stage_is_asked_about_what_it_knows() -> None:
     demo = load_profile("demo", PROFILES)
     assert worlds_of(demo) == {
-        **dict.fromkeys(("captioner", "detector", "segmenter", "matcher"), "drawings"),
-        **dict.fromkeys(("ocr", "composer", "verifier"), "photographs"),
+        **dict.fromkeys(("captioner", "detector", "segmenter", "matcher", "embedding", "text_embedding"), "drawings"),
+        **dict.fromkeys(("ocr", "composer", "verifier", "hash", "sharpness", "faces"), "photographs"),
     }
     assert set(worlds_of(MODERN).values()) == {"photographs"}
     assert worlds_of(MODERN, "drawings")["captioner"] == "drawings"
@@ -202,6 +203,28 @@ def test_a_detector(photographs: list[Picture]) -> None:
         "invents"
     ]
     assert failed(checks_of("detector", lambda image: [])) == ["finds", "names", "repeats"]
+
+
+def test_features() -> None:
+    """Values that cannot be those of the pictures: equal ones, noise, and none."""
+    random = np.random.default_rng(0)
+    same = {"embedding": np.full(4, 0.5), "text_embedding": np.full(4, 0.5), "sharpness": 7.0, "faces": 1, "nsfw": 0.9}
+
+    def noise(item: Any) -> dict[str, Any]:
+        vector = random.normal(size=64)
+        return {"embedding": vector / np.linalg.norm(vector)}
+
+    def fails(item: Any) -> dict[str, Any]:
+        raise ValueError("no")
+
+    assert failed(checks_of("embedding", lambda image: same)) == ["copies"]
+    assert failed(checks_of("text_embedding", lambda text: same)) == ["copies"]
+    assert failed(checks_of("embedding", noise)) == ["copies", "batch"]
+    assert failed(checks_of("sharpness", lambda image: same)) == ["blurred"]
+    assert failed(checks_of("faces", lambda image: same)) == ["counts"]
+    assert failed(checks_of("nsfw", lambda image: same)) == ["safe", "published"]
+    assert failed(checks_of("hash", lambda image: {"pdq": bytes(32)})) == ["copies"]
+    assert failed(checks_of("embedding", fails)) == ["answers"]
 
 
 def test_a_segmenter(photographs: list[Picture]) -> None:

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import models.shared as shared
 from models.base import Stage
 from models.building import build_stage
 from models.deadlines import DEADLINES, Activity, Flight, Limits
 from models.stages.florence import load_florence
-from strata.core.profiles import StageSettings
+from models.weights.inventory import PROFILES
+from strata.core.profiles import StageSettings, load_profile
 from tests.models.tiny import tiny_models
 from tests.models.tiny.tiny_models import make
 
@@ -156,3 +158,30 @@ def test_stages_of_one_model_take_turns_and_waiting_is_no_hanging(watched: list[
         thread.join(60)
     assert events == ["first begins", "first ends", "second begins", "second ends"]
     assert max(watched) == 1
+
+
+def _same_weights(stage: Any, other: Any) -> bool:
+    """Whether two stages compute with the same tensors."""
+    one, two = (
+        loaded._encoders.model if hasattr(loaded, "_encoders") else loaded._classifier._model
+        for loaded in (stage, other)
+    )
+    return one is two
+
+
+@pytest.mark.parametrize(
+    ("profile", "stages"),
+    [("demo", ("matcher", "embedding", "text_embedding")), ("everyday", ("tagger", "matcher", "embedding"))],
+)
+def test_stages_of_features_share_the_model_of_those_that_describe(profile: str, stages: tuple[str, ...]) -> None:
+    settings = load_profile(profile, PROFILES).stages
+    first, *others = (_loaded(name, settings[name]) for name in stages)
+    assert all(_same_weights(first, other) for other in others)
+    assert len(shared._LOADED) == 1
+    # the model is in memory as long as one of them uses it
+    image, (last,) = Image.new("RGB", (64, 64), "red"), others[-1:]
+    before = last.run(["a red car" if "text" in last.name else image])[0][last.name]
+    del first, others
+    gc.collect()
+    assert len(shared._LOADED) == 1
+    assert (last.run(["a red car" if "text" in last.name else image])[0][last.name] == before).all()

@@ -8,21 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard
 
 from strata.cli import exits
-from strata.core.layers import LAYERS
-from strata.data.exports import Request
-from strata.errors import InvalidInput
-from strata.publishing import export
+from strata.data.exports import Form
 from strata.publishing.checksums import SUMS, files_of, sums_of, sums_text
 from strata.publishing.hub import HubDataset
-from strata.snapshots import Snapshot
-from strata.store import Store
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.secrets import SECRET
@@ -49,10 +44,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def exported(store: Store, snapshot: Snapshot, tmp_path: Path) -> Path:
+def exported(exports: Callable[[Form], Path], tmp_path: Path) -> Path:
     """An export in Parquet."""
-    export(store, snapshot, Request("parquet", LAYERS["description"]), tmp_path / "out")
-    return tmp_path / "out"
+    return Path(shutil.copytree(exports("parquet"), tmp_path / "out"))
 
 
 def large_export(folder: Path) -> Path:
@@ -236,10 +230,48 @@ def test_a_pull_checks_each_file_and_goes_on(
     assert "has no SHA256SUMS" in capsys.readouterr().err
 
 
-def test_more_files_than_a_commit_takes(hub: HubServer, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from strata.publishing.contents import contents_of
+LIMITS = [
+    ("MOST_FILES", 3, "more than the hub takes in a commit (3): export as webdataset, parquet or messages"),
+    ("MOST_IN_FOLDER", 2, "data has 5 files, more than the hub takes in a folder (2)"),
+    ("LARGEST_FILE", 20_000, "and the hub takes"),
+]
 
-    monkeypatch.setattr("strata.publishing.hub.MOST_FILES", 3)
-    with pytest.raises(InvalidInput, match="export as webdataset"):
-        HubDataset(NAME).push(contents_of(exported))
-    assert not hub.datasets
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@pytest.mark.parametrize(("limit", "number", "said"), LIMITS)
+def test_what_the_hub_would_refuse_is_told_before_anything_is_read(
+    hub: HubServer,
+    tmp_path: Path,
+    limit: str,
+    number: int,
+    said: str,
+    more: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = large_export(tmp_path / "out")
+    monkeypatch.setattr(f"strata.publishing.hub.{limit}", number)
+    monkeypatch.setattr("strata.publishing.contents.sums_of", None)  # which reads all files
+    assert code_of("push", PLACE, str(out), *more) == exits.USAGE
+    assert said in capsys.readouterr().err and not hub.asked
+
+
+def test_what_the_hub_advises_against_is_told(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = large_export(tmp_path / "out")
+    monkeypatch.setattr("strata.publishing.hub.LARGE_FILE", 20_000)
+    monkeypatch.setattr("strata.publishing.hub.FREE_PRIVATE", 100_000)
+    assert code_of("push", PLACE, str(out), "--dry-run") == 0
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert code_of("push", PLACE, str(out), "--dry-run", "--public") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the hub asks for files of at most" in line
+
+
+def test_an_empty_list_of_checksums_is_no_export(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / SUMS).write_text("")
+    assert code_of("push", PLACE, str(tmp_path)) == exits.REQUEST_REFUSED
+    assert "lists no file" in capsys.readouterr().err and not hub.asked

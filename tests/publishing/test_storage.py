@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from s3fs import S3FileSystem
 
 from strata.cli import exits
-from strata.publishing.checksums import SUMS, files_of, sums_of, sums_text
+from strata.publishing.checksums import NOTES, SUMS, files_of, sums_of, sums_text
 from strata.publishing.contents import contents_of
 from strata.publishing.pulling import pull
-from strata.publishing.storage import NOTES, Storage
+from strata.publishing.storage import Storage
 from tests.cli.test_cli import code_of
 from tests.secrets import SECRET
 from tests.servers.buckets import end_session, fresh_sessions, s3_server
@@ -79,6 +79,21 @@ def test_a_bucket(bucket: S3FileSystem, exported: Path, tmp_path: Path, capsys: 
     assert content(tmp_path / "back") == content(exported)
     assert code_of("pull", "s3://shared/none", str(tmp_path / "none")) == exits.REQUEST_REFUSED
     assert code_of("push", place, str(exported), "--public") == exits.USAGE
+
+
+def test_a_push_to_a_bucket_goes_on(bucket: S3FileSystem, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, contents = "s3://shared/sets/cars", contents_of(exported)
+    monkeypatch.setattr("strata.publishing.contents.FILES_AT_ONCE", 2)
+    storage = Storage(place)
+    with monkeypatch.context() as patch:
+        _end_after(patch, storage, 7)  # a note, two files and their note, two files
+        with pytest.raises(Killed):
+            storage.push(contents)
+    assert not bucket.exists(f"shared/sets/cars/{SUMS}")
+    pushed = Storage(place).push(contents)
+    assert (pushed.files, pushed.sent) == (8, 6)
+    there = {path.removeprefix("shared/sets/cars/"): bucket.cat_file(path) for path in bucket.find("shared/sets/cars")}
+    assert there == content(exported)
 
 
 class Killed(BaseException):
@@ -190,6 +205,55 @@ def test_what_cannot_be_reached_is_one_line(
         assert code_of("push", place, str(exported)) == exits.USAGE
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1 and SECRET not in error
+
+
+def test_a_pull_follows_no_link(exported: Path, tmp_path: Path) -> None:
+    """What lies in the folder of an earlier pull: links, a file where a folder must be, a folder where a file must."""
+    place, partial = tmp_path / "place", tmp_path / ".back.partial"
+    Storage(str(place)).push(contents_of(exported))
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "00001.parquet").write_text("mine")
+    partial.mkdir()
+    (partial / "data").symlink_to(victim)
+    (partial / "_names.jsonl").symlink_to(tmp_path / "written")
+    (partial / "README.md").mkdir()
+    (partial / "gone").symlink_to(tmp_path / "nowhere")
+    pull(Storage(str(place)), tmp_path / "back")
+    assert content(tmp_path / "back") == content(exported)
+    assert not any(path.is_symlink() for path in (tmp_path / "back").rglob("*"))
+    assert [path.name for path in victim.iterdir()] == ["00001.parquet"] and (
+        victim / "00001.parquet"
+    ).read_text() == "mine"
+    assert not (tmp_path / "written").exists()
+    # the folder itself
+    (tmp_path / ".again.partial").symlink_to(victim)
+    pull(Storage(str(place)), tmp_path / "again")
+    assert content(tmp_path / "again") == content(exported) and len(list(victim.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["../victim", "/victim", "README.MD"])
+def test_a_pull_writes_nothing_elsewhere(exported: Path, tmp_path: Path, name: str) -> None:
+    place = Path(shutil.copytree(exported, tmp_path / "place"))
+    with (place / SUMS).open("a", encoding="utf-8") as file:
+        file.write(f"{'0' * 64}  {name}\n")
+    assert code_of("pull", str(place), str(tmp_path / "back")) == exits.REQUEST_REFUSED
+    assert not (tmp_path / "back").exists() and not (tmp_path / "victim").exists()
+
+
+def test_a_card_may_be_edited(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = str(tmp_path / "place")
+    (exported / "README.md").write_text("# Card, with what only I know\n", encoding="utf-8")
+    assert code_of("push", place, str(exported)) == 0
+    assert "README.md was edited" in capsys.readouterr().err
+    assert content(tmp_path / "place") == content(exported)
+    assert code_of("push", place, str(exported)) == 0
+    assert "edited" not in capsys.readouterr().err
+    # but nothing else may
+    (exported / "README.md").write_text("# Again", encoding="utf-8")
+    (exported / "_names.jsonl").write_text("", encoding="utf-8")
+    assert code_of("push", place, str(exported)) == exits.REQUEST_REFUSED
+    assert "_names.jsonl is not what it was" in capsys.readouterr().err
 
 
 def test_a_changed_file_in_a_bucket_is_found(exported: Path, tmp_path: Path) -> None:

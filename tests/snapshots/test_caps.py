@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strata.snapshots.nouns import noun_of, nouns_of
-from strata.snapshots.selection.caps import within_cap
+from strata.snapshots.selection.caps import concepts_of, least_caps
 
+Hashes = np.typing.NDArray[np.uint64]
 NOUNS = ("dog", "cat", "sign", "turtle", "house", "")
 
 
@@ -44,7 +45,23 @@ def test_nouns_of_texts() -> None:
     assert nouns_of(pa.chunked_array([pa.array([], pa.string())]))[2] == []
 
 
-def rows_of(count: int) -> tuple[pa.ChunkedArray, np.typing.NDArray[np.uint64]]:
+def within_cap(texts: pa.ChunkedArray, hashes: Hashes, cap: int) -> np.typing.NDArray[np.bool_]:
+    """Which rows stay below a cap of the nouns of their texts."""
+    return least_caps(concepts_of(pa.table({"description": texts}), ("nouns",)), hashes) < cap
+
+
+def test_nouns_and_tags_are_one_concept() -> None:
+    table = pa.table(
+        {"description": ["Two dogs and a cat.", "A dog.", None], "tag_words": ["dog\ntraffic light", "", "Dogs"]}
+    )
+    found = concepts_of(table, ("nouns", "tags"))
+    named = [(int(row), found.names[name]) for row, name in zip(found.rows, found.numbers, strict=True)]
+    assert named == [(0, "cat"), (0, "dog"), (0, "traffic light"), (1, "dog"), (2, "dog")]
+    assert list(concepts_of(table, ("tags",)).names) == ["dog", "traffic light"]
+    assert len(concepts_of(table.slice(0, 0), ("nouns", "tags")).rows) == 0
+
+
+def rows_of(count: int) -> tuple[pa.ChunkedArray, Hashes]:
     """Texts with one to three nouns by Zipf's law, and their hashes."""
     random = np.random.default_rng(0)
     words = ["dog", "cat", "sign", "turtle", "house", "lamp", "table", "cup", "spoon", "boat"]

@@ -73,7 +73,10 @@ def test_a_selection_says_which_files_it_used(store: Store, tmp_path: Path) -> N
         ("a.csv", "id,x\n1,2\n", "it has no column 'key'; it has: id, x"),
         ("a.csv", "key,words\n1,2\n", "'words' cannot be used: a feature has this name"),
         ("a.csv", "key,a b\n1,2\n", "'a b' cannot be used: letters, digits"),
-        ("a.csv", "key,x\n1,2\n1,3\n", "each key must be there once"),
+        ("a.csv", "key,x\n7,2\n1,2\n1,3\n1,4\n", "each key must be there once, but '1' is 3 times"),
+        ("a.csv", "key,class\n1,2\n", "'class' cannot be used: it is a word of the language of filters"),
+        ("a.csv", "key,key\n1,2\n", "'key' cannot be used: letters, digits and _ are possible, each name once"),
+        ("a.csv", "key;x\n1;2\n", "it has no column 'key'; it has: key;x"),
         ("a.csv", "key,x\n1,2,3\n", "Expected 2 columns"),
         ("a.csv", "", "CSV"),
         ("a.parquet", "no parquet", "Parquet"),
@@ -86,6 +89,32 @@ def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, name: str, conte
     with pytest.raises(InvalidInput, match=f"{re.escape(str(path))}: .*{re.escape(line)}") as caught:
         read_own_files(path, None)
     assert "\n" not in str(caught.value)
+
+
+def test_the_type_of_a_column_is_that_of_all_its_rows(tmp_path: Path) -> None:
+    """pyarrow guesses it from the first block, of a million bytes."""
+    path = tmp_path / "scores.csv"
+    rows = [f"{number:09d},{'' if number < 90_000 else number},1,{'x' * (number % 2)}" for number in range(100_000)]
+    rows[-1] = "last,2.5,1.5,y"
+    path.write_text("\n".join(["key,late,whole,camera", *rows]) + "\n", encoding="utf-8")
+    own = read_own_files(path, None)
+    assert own.kinds == {"late": "number", "whole": "number", "camera": "name"} and own.scores is not None
+    assert own.scores.slice(99_999).to_pylist() == [{"key": "last", "late": 2.5, "whole": 1.5, "camera": "y"}]
+    # an empty text is not known, as it is null in Parquet
+    assert own.scores.slice(0, 2).column("camera").to_pylist() == [None, "x"]
+
+
+def test_what_is_odd_of_the_keys_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("key,x\na,1\nb,2\n", encoding="utf-8")
+    own = read_own_files(path, None)
+    for keys, lines in (
+        (["a", "b"], []),
+        (["a", "c", "d"], ["2 of 3 rows have no scores, such as 'c'"]),
+        (["a", "a", "b"], ["1 row with the key of another row: both have the same scores"]),
+        (["1.jpg"], ["no row has a key of --scores: they are like 'a', those of rows like '1.jpg'"]),
+    ):
+        assert own.gaps(pa.table({"key": keys})) == lines
 
 
 def test_keys_that_are_no_text(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from strata.errors import StrataError
-from strata.snapshots.selection import Choice, Selection, SelectionError, select
+from strata.snapshots.selection import Choice, Quota, Selection, SelectionError, select
 from strata.snapshots.selection.axes import DEFAULT_AXES, Axis, AxisError, axes_of
 
 AXES = axes_of(["objects:1,2,4", "text", "thing:cat,dog"], [])
@@ -27,6 +28,13 @@ METHODS = (
     Selection(
         method="balanced", count=1, axes=axes_of(["objects:1,2", "thing:cat,dog"], ["thing=cat:0.6", "thing=dog:0"])
     ),
+)
+CLUSTERS = ("c0", "c1", "c2")
+# what is new in a row, and how common its concepts are, depends on other rows: one that moves back lets others come in
+OF_OTHERS = (
+    Selection(method="concepts", count=1, concepts=("nouns", "tags")),
+    Selection(method="diverse", count=1, axes=(Axis(feature="cluster", names=CLUSTERS),)),
+    Selection(method="diverse", count=1, axes=axes_of(["text"], []), quality="match * (objects + 1)"),
 )
 Row = tuple[str, int, bool, str, float]  # key, objects, text, thing, match
 ROWS = st.lists(
@@ -55,12 +63,26 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
             "evidence": pa.array([0.5] * len(rows), pa.float64()),
             "told": pa.array(objects, pa.int64()),
             "image": pa.array([key[:2] for key in keys], pa.string()),
+            "description": pa.array([f"a {name}" for name in thing], pa.string()),
+            "tag_words": pa.array([f"tag {key[-1:]}" for key in keys], pa.string()),
+            "uri": pa.array([f"data/{key[:1]}.tar" for key in keys], pa.string()),
+            "source": pa.array(["job"] * len(rows), pa.string()),
+            "cluster": pa.array([CLUSTERS[place] for place in embedded_of(rows)[1]], pa.string()),
         }
     )
 
 
+def embedded_of(rows: Sequence[Row]) -> tuple[np.typing.NDArray[Any], np.typing.NDArray[np.int64]]:
+    """A vector of each row, of its key alone, and its cluster: the largest of three of its numbers."""
+    hashes = np.array([crc32(row[0].encode()) for row in rows], np.float64)
+    vectors = np.sin(hashes[:, None] * np.arange(1, 9)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors, vectors[:, :3].argmax(axis=1)
+
+
 def chosen(rows: Sequence[Row], selection: Selection, **changes: Any) -> list[Row]:
-    choice = select(table_of(rows), ["i"], selection.model_copy(update=changes))
+    asked = selection.model_copy(update=changes)
+    choice = select(table_of(rows), ["i"], asked, embedded=embedded_of(rows) if asked.method == "diverse" else None)
     return [rows[place] for place in choice.indices]
 
 
@@ -75,14 +97,14 @@ def photographs(count: int, seed: int = 0) -> list[Row]:
     ]
 
 
-@pytest.mark.parametrize("selection", METHODS)
+@pytest.mark.parametrize("selection", (*METHODS, *OF_OTHERS))
 def test_a_choice_is_that_of_its_seed_in_whatever_order_rows_stand(selection: Selection) -> None:
     rows = photographs(500)
     first = chosen(rows, selection, count=100)
     assert len(set(first)) == 100
     assert first == chosen(rows, selection, count=100)
     assert set(first) == set(chosen(rows[::-1], selection, count=100))
-    if selection.method != "best":
+    if selection.method not in ("best", "diverse"):  # whose seed decides only between equal rows
         assert 5 < len(set(first) & set(chosen(rows, selection, count=100, seed=1))) < 95
 
 
@@ -101,11 +123,11 @@ def test_rows_that_are_added_only_push_others_back(
 
 
 @given(ROWS, st.data())
-@settings(max_examples=200)
+@settings(max_examples=50)
 def test_fewer_are_a_part_of_more(rows: list[Row], data: st.DataObject) -> None:
     if rows:
         few = data.draw(st.integers(1, len(rows)))
-        for method in METHODS:
+        for method in (*METHODS, *OF_OTHERS):
             assert set(chosen(rows, method, count=few)) <= set(chosen(rows, method, count=len(rows)))
 
 
@@ -151,6 +173,14 @@ def test_a_share_keeps_the_old_choice() -> None:
         assert len(before - after) < 200  # 2 %
 
 
+@pytest.mark.parametrize("selection", OF_OTHERS)
+def test_what_depends_on_other_rows_changes_little_with_a_few_more(selection: Selection) -> None:
+    rows, more = photographs(4000), photographs(400, seed=1)
+    before = set(chosen(rows, selection, count=None, share=0.5))
+    after = set(chosen([*rows, *more], selection, count=None, share=0.5))
+    assert len(before - after) < 100  # 5 %
+
+
 def test_the_commonest_names_are_found_and_kept_for_other_rows() -> None:
     selection = Selection(method="balanced", count=100, axes=axes_of(["thing:2"], ["thing=cup:0.5"]))
     choice = select(table_of(photographs(1000)), ["i"], selection)
@@ -174,6 +204,31 @@ def test_the_best_tell_much_and_are_right() -> None:
     assert chosen([one, empty, wrong], Selection(method="best", count=1)) == [one]
     # snapshots of earlier versions did not ask for content
     assert chosen([one, empty, wrong], Selection(method="best", score="evidence", count=1)) == [empty]
+
+
+def test_diverse_takes_the_best_and_leaves_what_is_like_it() -> None:
+    # of one cluster: the best, its copy, and two others, of which the better one is nearer to the best
+    vectors = np.array([[1, 0, 0], [0.999, 0.04, 0], [0.8, 0.6, 0], [0, 0, 1]], np.float32)
+    rows = [(key, 5, False, "cat", match) for key, match in (("a", 0.9), ("b", 0.8), ("c", 0.5), ("d", 0.4))]
+    taken = []
+    for count in range(1, 5):
+        asked = OF_OTHERS[2].model_copy(update={"count": count})
+        choice = select(table_of(rows), ["i"], asked, embedded=(vectors, np.zeros(4, np.int64)))
+        taken.append({rows[place][0] for place in choice.indices})
+    assert taken == [{"a"}, {"a", "d"}, {"a", "c", "d"}, {"a", "b", "c", "d"}]
+
+
+def test_quality_is_an_expression_and_what_is_not_known_comes_last() -> None:
+    rows = photographs(300)
+    best = chosen(rows, Selection(method="best", quality="0 - objects", count=50))
+    assert max(row[1] for row in best) <= min(row[1] for row in set(rows) - set(best))
+    table = table_of(rows).append_column("beauty", pa.array([None, *range(299)], pa.float64()))
+    asked = Selection(method="best", quality="beauty", own={"beauty": "number"}, count=299)
+    assert select(table, ["i"], asked).indices.tolist() == list(range(1, 300))
+    with pytest.raises(StrataError, match="no feature 'beauty'"):
+        select(table, ["i"], Selection(method="best", quality="beauty", count=1))
+    with pytest.raises(StrataError, match="a number is expected"):
+        select(table, ["i"], Selection(method="best", quality="objects > 1", count=1))
 
 
 def test_rows_without_things_are_never_favoured() -> None:
@@ -227,6 +282,13 @@ def test_more_than_there_are_is_refused() -> None:
         {"method": "worst"},
         {"axes": DEFAULT_AXES},
         {"score": "content"},
+        {"concepts": ["nouns", "tags"]},
+        {"method": "concepts", "concepts": []},
+        {"method": "concepts", "concepts": ["verbs"]},
+        {"quality": "match"},
+        {"quotas": [{"source": "job"}]},
+        {"quotas": [{"source": "job", "rows": 3, "share": 0.5}]},
+        {"quotas": [{"source": "job", "share": 1.5}]},
     ],
 )
 def test_what_is_no_selection(values: dict[str, Any]) -> None:
@@ -235,7 +297,8 @@ def test_what_is_no_selection(values: dict[str, Any]) -> None:
 
 
 def test_a_selection_survives_json() -> None:
-    for selection in (*METHODS, Selection(method="balanced")):
+    others = (Selection(method="balanced"), Selection(quotas=(Quota(source="a", rows=3),)))
+    for selection in (*METHODS, *OF_OTHERS, *others):
         assert Selection.model_validate_json(selection.model_dump_json()) == selection
     assert Selection(method="balanced").axes == DEFAULT_AXES
 
@@ -279,6 +342,7 @@ def test_values_get_their_labels() -> None:
         ("text", "objects=0:0.5", "not FEATURE=LABEL:SHARE"),
         ("text", "text=yes", "not FEATURE=LABEL:SHARE"),
         ("text text", "", "only once"),
+        ("cluster", "cluster:0.5", "not FEATURE=LABEL:SHARE"),
     ],
 )
 def test_bad_axes_are_one_line(by: str, target: str, line: str) -> None:

@@ -20,7 +20,7 @@ from strata.core.settings import Settings
 from strata.errors import StrataError
 from strata.jobs.jobs import Jobs
 from strata.snapshots.cleaning import Cleaning
-from strata.snapshots.differences import difference
+from strata.snapshots.comparing.differences import difference
 from strata.snapshots.selection import Selection, SelectionError
 from strata.snapshots.selection.axes import AxisError, axes_of
 from strata.snapshots.snapshot import Snapshot

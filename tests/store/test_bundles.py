@@ -158,8 +158,13 @@ def test_snapshots_data_sets_search_and_clean_know_bundles(bundled: Store) -> No
     assert listed.column("size").null_count == CHUNKS
     snapshot = Snapshots(bundled).create("one", parts[:2], Selection())
     assert snapshot.manifest.counts.selected == 2 * ROWS and snapshot.lost() == []
-    # a part of the bundle is referenced, so that all of it stays; the attempt before the retry goes
-    assert list(Cleaning(bundled).unreferenced()) == [Part.of_chunk(chunk_of(1)).superseded_path]
+    # the other parts of the bundle go, and the attempt before the retry
+    cleaning = Cleaning(bundled)
+    gone = [Part.of_chunk(chunk_of(1)).superseded_path, *(part.path for part in parts[2:])]
+    assert sorted(cleaning.remove(list(cleaning.unreferenced()))) == sorted(gone)
+    assert list(bundled.find("parts")) == [part.path for part in parts[:2]] and not bundled.find("superseded")
+    assert not Cleaning(bundled).unreferenced() and bundled.read_records(chunk_of(0)) == rows(0)
+    assert compact(bundled) == 2
     Snapshots(bundled).delete("one")
     assert len([path for path in Cleaning(bundled).unreferenced() if path.startswith("parts/")]) == 1
     compact(bundled, undo=True)

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from strata.core.chunks import Chunk
 from strata.core.records import SCHEMA_VERSION, Record, Status, records_to_table
-from strata.core.usage import Bill
-from strata.store import part_format
+from strata.core.usage import Bill, Work
+from strata.store import Compaction, part_format
 from strata.store.index_rows import IndexRow, index_table
 from strata.store.part_format import BrokenPart, Footer, Source, decode_footer, encode
 from strata.store.part_paths import Attempts, Part
@@ -47,6 +47,24 @@ def rows(failed: int = 0, images: int = 4, number: int = 0) -> list[Record]:
     return records[: images - failed] + [
         each.failed("read", "OSError", "away", True) for each in records[images - failed :]
     ]
+
+
+def test_a_part_tells_what_it_took_wherever_it_lies(store: Store) -> None:
+    work = Work(images=3, computing=1.5, decoding=0.25, writing=0.1, first=True, loading=2.0, device="NVIDIA H200")
+    chunks = [chunk_of(number) for number in range(2)]
+    for chunk in chunks:
+        store.write_records(chunk, rows(1, number=chunk.number), Bill(job="j", entry="e"), work)
+    assert all(store.read_footer(chunk).work == work for chunk in chunks)
+    # one of a version without it, and after bundling
+    plain = chunk_of(2)
+    store.write_records(plain, rows(number=2))
+    compaction = Compaction(store)
+    assert compaction.run(list(compaction.plans()), False, lambda _: None)
+    assert [store.read_footer(chunk).work for chunk in (*chunks, plain)] == [work, work, None]
+    # how many bytes a part has is known before it is written
+    table = records_to_table(rows())
+    store.write_rows(chunk_of(3), table)
+    assert abs(Path(store.part_path(chunk_of(3))).stat().st_size - store.size_of(chunk_of(3), table)) == 0
 
 
 # damage

@@ -80,6 +80,7 @@ def scene_service(queue: Queue, folder: Path, **changes: Any) -> Iterator[Scenes
 
     def made(jobs: Jobs) -> SceneMachine:
         machines.append(SceneMachine(jobs))
+        machines[0].leases.announce_ready()
         return machines[0]
 
     with listening_service(queue, folder, workers=made, max_body_bytes=4_000_000, **changes) as port:

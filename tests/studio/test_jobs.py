@@ -49,6 +49,53 @@ def test_a_job_from_its_preview_to_its_end(scenes: Scenes, opened: Opener) -> No
         expect(preview).to_contain_text("Time and money are those of")
 
 
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_sample_is_tried_before_a_job_is_submitted(scenes: Scenes, opened: Opener, width: int) -> None:
+    shard = write_scenes(scenes.shards / f"tried-{width}.tar", range(2000 + width, 2030 + width), broken=3)
+    scenes.vision.go_on.clear()
+    try:
+        with opened(f"{scenes.url}/#/jobs/new", width) as page:
+            page.get_by_label("Shards, one a line").fill(shard)
+            page.get_by_role("button", name="Preview").click()
+            page.get_by_role("button", name="Try 200 images first").click()
+            # the figures come as the images are described
+            estimate = page.get_by_role("region", name="Estimate")
+            expect(page.get_by_role("status").filter(has_text="0 of 30 images described")).to_be_visible()
+            expect(estimate).to_contain_text("30 of 30 images are to be described. By 0 random images")
+            scenes.vision.go_on.set()
+            expect(estimate).to_contain_text("By 30 random images")
+            row = estimate.locator("tr", has=page.get_by_text("failed", exact=True))
+            expect(row).to_contain_text(re.compile(r"3.*3 to 3"))
+            expect(estimate).to_contain_text("failed: captioner: empty answer")
+            expect(estimate.locator("tr", has_text="vision: images/s of one worker")).to_contain_text(" to ")
+            expect(estimate).to_contain_text("with ready workers: 1 vision, 1 llm")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.screenshot(path=str(scenes.shards.parent / f"estimate-{width}.png"), full_page=True)
+            # the sample is a job, whose page says what it is
+            estimate.get_by_role("link").click()
+            expect(page.locator("main")).to_contain_text("a random sample of the images of a submission")
+            # another submission has another estimate
+            page.go_back()
+            expect(page.get_by_role("region", name="Estimate")).to_have_count(0)
+    finally:
+        scenes.vision.go_on.set()
+
+
+def test_a_sample_can_be_stopped(scenes: Scenes, opened: Opener) -> None:
+    shard = write_scenes(scenes.shards / "stopped.tar", range(3000, 3005))
+    scenes.vision.go_on.clear()
+    try:
+        with opened(f"{scenes.url}/#/jobs/new") as page:
+            page.get_by_label("Shards, one a line").fill(shard)
+            page.get_by_role("button", name="Preview").click()
+            page.get_by_role("button", name="Try 200 images first").click()
+            page.get_by_role("button", name="Stop the trial").click()
+            scenes.vision.go_on.set()
+            expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    finally:
+        scenes.vision.go_on.set()
+
+
 def test_a_job_is_retried_and_cancelled(scenes: Scenes, opened: Opener) -> None:
     shard = write_scenes(scenes.shards / "retried.tar", range(200, 204), broken=1)
     scenes.vision.go_on.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from transformers import AutoModelForImageTextToText
 from samples.scenes import HELD_OUT_SEED, Scene, make_scene
 from samples.training.vision_tower import SIDE, tower_config
 from training.ablation.alignment import align
+from training.ablation.pool import pooled, rare_things, read_pool, write_pool
 from training.ablation.pretraining import pretrain
 from training.ablation.questions import ELSE, NOTHING, WHAT, Seen, look, vocabulary
 from training.ablation.report import Row, document
 from training.ablation.scoring import FIGURES, KINDS, Figure, Tally, estimate, place_of, statements_of, tally
+from training.ablation.selections import of_rare
 from training.ablation.texts import without_positions
 from training.tiny import build_model, build_processor, save_start
 
@@ -180,3 +183,23 @@ def test_the_page_has_every_figure_with_its_interval_and_trainings() -> None:
     assert line.endswith("| 1.50 (1.00 to 2.00; 1.50, 1.50) | 1.00 (0.00 to 2.00; 1.00, 1.00) |")
     assert "nothing counted" in line
     assert all(f"| {name} |" in page for name in (*FIGURES, *KINDS))
+
+
+def test_a_pool_has_common_things_and_copies(tmp_path: Path) -> None:
+    write_pool(tmp_path, 20)
+    pool = list(read_pool(tmp_path).values())
+    assert pool == pooled(20)
+    scenes = [image.scene for image in pool if not image.kind]
+    assert len(scenes) == len(set(scenes)) == 12
+    assert {image.scene for image in pool if image.kind} <= set(scenes)
+    with tarfile.open(tmp_path / "00000.tar") as tar:
+        assert {Path(name).stem for name in tar.getnames()} == {image.key for image in pool}
+    things = {name for image in pool for name in image.things}
+    assert len(rare_things(pool)) == len(things) // 2
+
+
+def test_rare_things_alone_are_recalled_or_not(scene: Scene) -> None:
+    rare = of_rare(scene, frozenset(["bee", "bell"]))
+    assert tally(rare, "There is a bell and a lemon.") == Tally(
+        **{"present": 1, "recalled": 1, "named": 2, "invented": 1, "words": 1}
+    )

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import shutil
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
 from strata.cli import exits
+from strata.core.chunks import Chunk
 from strata.core.layers import LAYERS
 from strata.core.layers.features import part_schema
 from strata.core.profiles import Profile
-from strata.core.records import Status
+from strata.core.records import ImageReference, Status
 from strata.data.exports import PROVENANCE, Request, export
 from strata.errors import InvalidInput
+from strata.shards import ImageReader, index_shard
 from strata.snapshots import Cleaning, Selection, Snapshots, Verification, read_rows
 from strata.store.feature_parts import FeatureReader, MissingFeatures, keep_kind, kinds_of
 from strata.store.part_paths import Part
+from strata.store.provenance import keep_profile
 from strata.store.store import Store
 from tests.cli.test_cli import code_of
 from tests.described import described
-from tests.planted import PROFILE, photograph, plant, saved, with_stages
+from tests.fakes import write_shard
+from tests.planted import NAMES, PROFILE, photograph, plant, saved, with_stages
 from workers.features import FeatureRun, Totals
 
 MAX_PIXELS = 10**7
@@ -124,6 +131,51 @@ def test_a_file_that_is_away_is_no_image_of_fault(store: Store, tmp_path: Path) 
     assert computed(store, parts, profile).succeeded == {"sharpness": 3}
 
 
+def test_a_failed_row_does_not_hide_that_the_file_is_away(store: Store, tmp_path: Path) -> None:
+    profile = with_stages("sharpness")
+    records = [described(name, status=Status.FAILED if name == "a" else Status.SUCCEEDED) for name in "abc"]
+    parts = plant(store, tmp_path, [saved(photograph())] * 3, profile, records)
+    shutil.rmtree(tmp_path / "images")
+    totals = computed(store, parts, profile)
+    assert not totals.parts and len(totals.unread) == 1
+
+
+def test_an_image_that_cannot_be_read_now_waits(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = with_stages("sharpness")
+    parts = plant(store, tmp_path, [saved(photograph())] * 3, profile)
+
+    def read(self: ImageReader, rows: Sequence[Any]) -> list[bytes | Exception]:
+        return [*(Path(row.uri).read_bytes() for row in rows[1:]), OSError(errno.EIO, "the disk is sick")]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageReader, "read", read)
+        totals = computed(store, parts, profile)
+    assert not totals.parts and "cannot be read now" in totals.unread[0] and "the disk is sick" in totals.unread[0]
+    assert computed(store, parts, profile).succeeded == {"sharpness": 3}
+
+
+def test_a_tar_that_has_changed_gives_no_values_of_other_pictures(store: Store, tmp_path: Path) -> None:
+    profile = with_stages("sharpness")
+    keep_profile(store, profile)
+    path = tmp_path / "a.tar"
+    write_shard(path, [saved(photograph()), saved(photograph(NAMES[1]))])
+    index = index_shard(str(path))
+    records = [
+        described(row.key).model_copy(update={"image": ImageReference(uri=row.uri, offset=row.offset, size=row.size)})
+        for row in index.rows
+    ]
+    chunk = Chunk("llm", profile.name, profile.fingerprint("llm"), str(path), index.identity, 0, len(records))
+    store.write_records(chunk, records)
+    # two pictures have changed places: of the same sizes at the same offsets
+    first, second = (path.read_bytes()[row.offset :][: row.size] for row in index.rows)
+    size = max(len(first), len(second))
+    write_shard(path, [second.ljust(size), first.ljust(size)])
+    totals = computed(store, [Part.of_chunk(chunk)], profile)
+    assert not totals.parts and "has changed since it was indexed" in totals.unread[0]
+    write_shard(path, [first, second])
+    assert computed(store, [Part.of_chunk(chunk)], profile).succeeded == {"sharpness": 2}
+
+
 def test_a_retried_chunk_is_computed_again(store: Store, tmp_path: Path) -> None:
     profile = with_stages("sharpness")
     first = plant(store, tmp_path, [saved(photograph())], profile)
@@ -132,6 +184,40 @@ def test_a_retried_chunk_is_computed_again(store: Store, tmp_path: Path) -> None
     assert computed(store, again, profile).parts == {"sharpness": 1}
     # who reads the first attempt's rows finds those of the newer one
     assert all(FeatureReader(store).read(part, "sharpness", ["sharpness"]).num_rows == 1 for part in first + again)
+
+
+def test_a_run_that_dies_is_gone_on_with(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = with_stages("sharpness", "hash")
+    parts = plant(store, tmp_path, [saved(photograph())] * 20, profile)
+    write = store.write_part
+    written: list[Any] = []
+
+    def dies(*arguments: Any) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(arguments)
+        write(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(store, "write_part", dies)
+        computed(store, parts, profile)
+    missing = FeatureRun(store, profile, (), MAX_PIXELS).missing(parts)
+    assert [(part.number, len(kinds)) for part, kinds in missing] == [(1, 1)]
+    assert sum(computed(store, parts, profile).parts.values()) == 1
+
+
+def test_a_store_that_cannot_be_written_is_one_line(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STRATA_STORE", store.uri)
+    plant(store, tmp_path, [saved(photograph())])
+
+    def put(self: Store, path: str, data: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+
+    monkeypatch.setattr(Store, "put", put)
+    assert code_of("features", "demo", "--stage", "sharpness") == exits.USAGE
+    assert "Read-only file system" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_what_was_not_computed_is_said(store: Store, tmp_path: Path) -> None:
@@ -177,6 +263,7 @@ def test_the_command(
         "succeeded": {"sharpness": 4},
         "failed": {"sharpness": 0},
         "unread": [],
+        "gone": 0,
         "there": 0,
     }
     assert code_of(*asked) == 0
@@ -188,7 +275,20 @@ def test_the_command(
     shutil.rmtree(tmp_path / "images")
     assert code_of("features", "demo", "--stage", "hash") == exits.FAILURE
     shown = capsys.readouterr()
-    assert len(shown.err.splitlines()) == 3 and "Traceback" not in shown.err
+    lines = shown.err.splitlines()
+    assert [line for line in lines if "no image can be read: FileNotFoundError: no such file" in line] and len(
+        lines
+    ) > 2
+    assert "2 parts could not be computed; repeat the command for them" in lines[-1]
+
+
+def test_the_command_tells_its_progress_where_there_is_no_terminal(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STRATA_STORE", store.uri)
+    plant(store, tmp_path, [saved(photograph())] * 20)
+    assert code_of("features", "demo", "--stage", "sharpness") == 0
+    assert capsys.readouterr().err == "strata: parts with features: 1 of 2\n"  # and one every ten seconds
 
 
 def test_faces_are_found_and_blurred_in_what_is_exported(store: Store, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl.data_utils import prepare_multimodal_messages
 
-from samples.scenes import HELD_OUT_SEED, Scene, make_scene
+from samples.scenes import HELD_OUT_SEED, Scene, SceneOptions, make_scene
 
 INSTRUCTION = "Describe the image."
 FIRST_HELD_OUT = HELD_OUT_SEED + 6_000_000  # no other program draws scenes from here on
@@ -19,9 +19,9 @@ LONGEST = 160  # tokens of an answer
 GENERATED = 50  # images in one call of `generate`
 
 
-def held_out(count: int) -> list[Scene]:
+def held_out(count: int, drawn: SceneOptions | None = None) -> list[Scene]:
     """The scenes that all arms describe; none of their seeds is used in a training."""
-    return [make_scene(FIRST_HELD_OUT + i) for i in range(count)]
+    return [make_scene(FIRST_HELD_OUT + i, drawn) for i in range(count)]
 
 
 @torch.inference_mode()
@@ -44,9 +44,11 @@ def describe(folder: Path, scenes: Sequence[Scene]) -> list[str]:
     return texts
 
 
-def score(model: Path, path: Path, scenes: int, facts: Mapping[str, Any]) -> None:
-    """Let a model describe the held-out scenes; write the texts, with `facts`, to a JSON file."""
-    path.write_text(json.dumps({**facts, "texts": describe(model, held_out(scenes))}), encoding="utf-8")
+def score(model: Path, path: Path, scenes: Sequence[Scene], facts: Mapping[str, Any]) -> None:
+    """Let a model describe scenes; write the texts, with `facts`, to a JSON file, which appears when it is complete."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({**facts, "texts": describe(model, scenes)}), encoding="utf-8")
+    temporary.replace(path)
 
 
 def scores_of(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from strata.core import (
     JobEnd,
     JobRequest,
     JobRun,
+    JobSample,
     JobStatus,
     JobUsage,
     JobView,
@@ -35,13 +36,15 @@ from strata.core import (
     ShardSummary,
     Waiting,
     is_job_id,
+    source_shard,
 )
 from strata.errors import Conflict, NotFound
 from strata.jobs.envelope import envelope
 from strata.jobs.finalizer import final_counts
 from strata.jobs.job_parts import JobParts
-from strata.jobs.new_jobs import new_request
+from strata.jobs.new_jobs import Chosen, new_request, of_chosen, write_request
 from strata.jobs.plans import Plan
+from strata.jobs.sampling import draw, sample_of
 from strata.queue import Claim
 from strata.store import Footer, Store, keep_profile, reason_of
 from workers.engines.desk import LocalDesk
@@ -57,22 +60,30 @@ WRITE_SECONDS = 2.0  # between two writings of `run.json`
 
 
 class Asked(NamedTuple):
-    """What a new job is to do. profile: with the texts that are wanted."""
+    """What a new job is to do. profile: with the texts that are wanted; sample: of which images, None: of all.
+
+    chosen: rows of other jobs, without shards.
+    """
 
     shards: Sequence[str]
     profile: Profile
     metadata: Mapping[str, str]
     budget: Budget | None
+    sample: JobSample | None = None
+    chosen: Chosen | None = None
 
 
 def new_job(store: Store, asked: Asked) -> JobRequest:
     """Write the request of a new job to the store. Raises OSError."""
     request = new_request("batch", list(asked.shards), asked.profile, "lo", dict(asked.metadata), [], asked.budget, "")
+    if asked.sample is not None:
+        request = request.model_copy(update={"sample": sample_of(asked.sample, asked.profile)})
+    request = of_chosen(request, asked.chosen)
     if store.find_mark() is None:
         store.make_mark()
     keep_profile(store, asked.profile)
     store.open_job(request.id)
-    store.write_job_file(request.id, "request", request)
+    write_request(store, request, asked.chosen)
     return request
 
 
@@ -152,7 +163,8 @@ class EngineJob:
         indexer, before = ShardIndexer(self.store, roots), known.shards if known else self.request.indexed
         with ThreadPoolExecutor(INDEXERS, thread_name_prefix="index") as pool:
             pairs = zip(before, pool.map(self._has_index, before), strict=True)
-            kept = {one.shard: one for one, has_index in pairs if has_index}
+            own = set(self.request.shards)
+            kept = {one.shard: one for one, has_index in pairs if has_index and one.shard in own}
             missing = [shard for shard in self.request.shards if shard not in kept]
             found = pool.map(lambda shard: self._summary(indexer, shard), missing)
             for summary in (*kept.values(), *found):
@@ -164,6 +176,15 @@ class EngineJob:
         self.bills = [(part.id, footer.bill) for part, footer in self._bills() if footer.bill is not None]
         for chunk_id, bill in self.bills:
             self.desk.settle(chunk_id, bill)
+
+    def draw(self) -> None:
+        """Draw the sample of a job whose shards are indexed; from here on the job is one of the drawn images."""
+        self.request = draw(self.store, self.request, list(self.summaries.values()))
+        self.summaries = {one.shard: one for one in self.request.indexed}
+        self.counts = MemoryCounts()
+        self.parts, self._plan = JobParts(self.counts, self.store), Plan(self.request)
+        for summary in self.summaries.values():
+            self.counts.record(self.request.id, self.request.index_chunk(summary.shard), summary.counts)
 
     def _has_index(self, summary: ShardSummary) -> bool:
         index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
@@ -298,13 +319,14 @@ class EngineJob:
         if interrupted:
             self.store.remove_job_file(self.request.id, "run")
             raise WorkInterrupted
-        summaries, written = list(self.summaries.values()), None
+        # while a sample is not drawn, no image of the shards is one of the job
+        summaries, written = [] if self.request.draws else list(self.summaries.values()), None
         if self.error or self.cancelled:
             self.status = JobStatus.FAILED if self.error else JobStatus.CANCELLED
             counts, written = self.parts.all_written(self.request, summaries)
         else:
             counts = self.parts.counts(self.request, summaries)
-            unread = [f"{one.shard}: {one.failure.detail}" for one in summaries if one.failure]
+            unread = [f"{source_shard(one.shard)}: {one.failure.detail}" for one in summaries if one.failure]
             self.status = JobStatus.COMPLETED
             if unread and not any(one.images for one in summaries):
                 self.status, self.error = JobStatus.FAILED, f"no shard could be read: {unread[0]}"
@@ -338,6 +360,8 @@ def _compute_all(job: EngineJob, roots: Sequence[str], compute: Callable[[Sequen
     before = -1
     while not job.stop.is_set():
         job.patiently(lambda: job.index(roots))
+        if job.request.draws:
+            job.patiently(job.draw)
         chunks = job.patiently(job.plan)
         if not chunks:
             return

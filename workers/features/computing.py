@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from models.base import Stage
 from models.building import build_stage, load_stages
 from models.items import Failure
-from strata.core import FEATURE_COLUMNS, READS_TEXTS, ImageReference, Profile, Status, part_schema
+from strata.core import FEATURE_COLUMNS, READS_TEXTS, Profile, part_schema
 from strata.errors import InvalidInput
-from strata.images import ImageError, decode, shrunk
-from strata.shards import ImageReader
-from strata.store import FeatureKind, Part, Store, feature_part, keep_kind, kind_of, write_features
+from strata.store import BrokenPart, FeatureKind, Part, Store, feature_part, keep_kind, kind_of, write_features
+from workers.features.reading import FileAway, PartImages
 
-AT_ONCE = 16  # images of a part in memory, and as many that are read ahead
 _TEXTS = ("description.text", "caption.text")  # what a stage that reads texts reads: the first that there is
 
 
@@ -30,13 +24,15 @@ _TEXTS = ("description.text", "caption.text")  # what a stage that reads texts r
 class Totals:
     """What was computed: parts, rows with values and rows without, by stage.
 
-    unread: a line for each `llm` part none of whose images can be read: nothing was written beside it.
+    unread: a line for each `llm` part that is broken, or whose images cannot be read now: nothing was written beside
+    it. gone: `llm` parts that were deleted meanwhile.
     """
 
     parts: dict[str, int] = field(default_factory=dict)
     succeeded: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    gone: int = 0
 
     def add(self, stage: str, counts: Mapping[str, int]) -> None:
         """Count one part more."""
@@ -49,10 +45,6 @@ class Totals:
 
 
 Missing = tuple[Part, tuple[FeatureKind, ...]]  # a `llm` part, and what is to be computed beside it
-
-
-class _FileAway(Exception):
-    """No image of a part can be read: the file is away, and no image is at fault."""
 
 
 class FeatureRun:
@@ -70,12 +62,14 @@ class FeatureRun:
             raise InvalidInput(f"the profile {profile.name!r} has no stage {unknown[0]!r} of features; {there}")
         if not known:
             raise InvalidInput(f"the profile {profile.name!r} has no stage of the group `features`")
-        self._store, self._profile, self._reader = store, profile, ImageReader(store)
-        self._decode = functools.partial(_decoded, max_pixels=max_pixels)
+        self._store, self._profile, self._images = store, profile, PartImages(store, max_pixels)
         self._stages: dict[str, Stage[Any, Any]] = {}
 
     def missing(self, parts: Iterable[Part]) -> list[Missing]:
-        """What is to be computed, in order. It takes one listing for each shard and stage. Raises OSError."""
+        """What is to be computed, in order. It takes one listing for each shard and stage.
+
+        Raises MissingFeatures if the store does not know the profile of the parts, and OSError.
+        """
         kinds: dict[str, list[FeatureKind]] = {}
         listed: dict[str, dict[int, dict[int, list[str]]]] = {}
         found = []
@@ -89,6 +83,8 @@ class FeatureRun:
                 folder = feature_part(part, kind.fingerprint).folder
                 if folder not in listed:
                     listed[folder] = self._store.attempts_in(folder).found
+                    if listed[folder]:  # a note that is away would hide them
+                        keep_kind(self._store, kind)
                 if max(listed[folder].get(part.number, ()), default=-1) < part.attempt:
                     lacking.append(kind)
             if lacking:
@@ -104,16 +100,31 @@ class FeatureRun:
         self._load({kind.stage for _, kinds in missing for kind in kinds})
         for part, kinds in missing:
             try:
-                tables = self._computed(part, kinds)
-            except _FileAway as error:
-                totals.unread.append(f"{part.path}: {error}")
-                continue
-            finally:
-                advance(1)
-            for kind, (shard, table) in zip(kinds, tables, strict=True):
-                keep_kind(self._store, kind)
-                totals.add(kind.stage, write_features(self._store, part, kind, shard, table))
+                self._write(part, kinds, self._computed(part, kinds), totals)
+            except (FileAway, BrokenPart) as error:
+                totals.unread.append(str(error) if isinstance(error, BrokenPart) else f"{part.path}: {error}")
+            except FileNotFoundError:
+                if not self._store.lost([part]):
+                    raise
+                totals.gone += 1
+            advance(1)
         return totals
+
+    def _write(
+        self, part: Part, kinds: Sequence[FeatureKind], made: Sequence[tuple[str, pa.Table]], totals: Totals
+    ) -> None:
+        """Write the parts beside a `llm` part, and take them back if that was deleted meanwhile: see `Deletion`."""
+        counts = []
+        for kind, (shard, table) in zip(kinds, made, strict=True):
+            keep_kind(self._store, kind)
+            counts.append(write_features(self._store, part, kind, shard, table))
+        if self._store.lost([part]):
+            for kind in kinds:
+                self._store.remove(self._store.path(feature_part(part, kind.fingerprint).path))
+            totals.gone += 1
+            return
+        for kind, count in zip(kinds, counts, strict=True):
+            totals.add(kind.stage, count)
 
     def _load(self, names: Iterable[str]) -> None:
         new = {name: build_stage(name, self._profile.stages[name]) for name in sorted(names)}
@@ -121,12 +132,12 @@ class FeatureRun:
         self._stages |= new
 
     def _computed(self, part: Part, kinds: Sequence[FeatureKind]) -> list[tuple[str, pa.Table]]:
-        """For each kind the shard and the table of its part. Raises _FileAway."""
+        """For each kind the shard and the table of its part. Raises FileAway, BrokenPart and FileNotFoundError."""
         rows = self._store.read_columns(part.path, ["key", "status", "image", *_TEXTS]).to_pylist()
         stages = [kind.stage for kind in kinds]
         made: dict[str, list[Any]] = {stage: [] for stage in stages}
         of_images = [stage for stage in stages if stage not in READS_TEXTS]
-        for images in self._images(rows) if of_images else ():
+        for images in self._images.of(rows, part.identity) if of_images else ():
             for stage in of_images:
                 made[stage] += _results(self._stages[stage], images)
         for stage in set(stages) - set(of_images):
@@ -134,36 +145,6 @@ class FeatureRun:
         keys = [row["key"] for row in rows]
         shard = rows[0]["image"]["uri"] if rows else ""
         return [(shard, table_of(stage, keys, made[stage])) for stage in stages]
-
-    def _images(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Image.Image | Exception]]:
-        """The decoded images of a part, some at a time; those after them are read and decoded meanwhile.
-
-        An image whose row has failed is not decoded again. Raises _FileAway if not one of the others can be read.
-        """
-        portions = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
-        fine = 0
-        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(os.cpu_count()) as pool:
-            following = ahead.submit(self._decoded, portions[0], pool)
-            for number in range(len(portions)):
-                images, errors = following.result()
-                fine += len(images) - len(errors)
-                if errors and not fine and number + 1 == len(portions):
-                    raise _FileAway(f"no image can be read: {_reason(errors[0])}")
-                if number + 1 < len(portions):
-                    following = ahead.submit(self._decoded, portions[number + 1], pool)
-                yield images
-
-    def _decoded(
-        self, rows: Sequence[Mapping[str, Any]], pool: ThreadPoolExecutor
-    ) -> tuple[list[Image.Image | Exception], list[Exception]]:
-        """The images of some rows, or why there is none; and the errors of those whose bytes cannot be read."""
-        there = [row for row in rows if row["status"] != Status.FAILED.value]
-        data = self._reader.read([ImageReference(**row["image"]) for row in there])
-        images = iter(pool.map(self._decode, data))  # decoding releases the interpreter's lock
-        found = [
-            next(images) if row["status"] != Status.FAILED.value else ValueError("its row has failed") for row in rows
-        ]
-        return found, [one for one in data if isinstance(one, Exception)]
 
 
 def table_of(stage: str, keys: Sequence[str], results: Sequence[Any]) -> pa.Table:
@@ -199,16 +180,6 @@ def _results(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
 def _text_of(row: Mapping[str, Any]) -> str | None:
     texts = ((row[name.partition(".")[0]] or {}).get("text") for name in _TEXTS)
     return next((text for text in texts if text), None)
-
-
-def _decoded(data: bytes | Exception, max_pixels: int) -> Image.Image | Exception:
-    """The image of a file's bytes as stages see it, or why there is none."""
-    if isinstance(data, Exception):
-        return data
-    try:
-        return shrunk(decode(data, max_pixels))
-    except ImageError as error:
-        return error
 
 
 def _reason(error: Failure | Exception) -> str:

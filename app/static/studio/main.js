@@ -6,6 +6,7 @@ import { Busy, Fault } from "./parts.js";
 import { href, useRoute } from "./router.js";
 import { keepScroll, pageOf } from "./scroll.js";
 import { chosenTheme, setTheme } from "./theme.js";
+import { Compare } from "./pages/compare.js";
 import { Describe } from "./pages/describe.js";
 import { Gallery } from "./pages/gallery.js";
 import { Jobs } from "./pages/jobs.js";
@@ -15,9 +16,9 @@ import { Review } from "./pages/review.js";
 import { SignInAgain, SignInPage } from "./pages/sign_in.js";
 
 // each page gets the parts of the address after its name, and the query
-const PAGES = { describe: Describe, jobs: Jobs, job: JobDetail, records: RecordPage, gallery: Gallery, review: Review };
+const PAGES = { describe: Describe, jobs: Jobs, job: JobDetail, records: RecordPage, gallery: Gallery, compare: Compare, review: Review };
 const TABS = [["describe", "Describe"], ["jobs", "Jobs"], ["gallery", "Gallery"], ["review", "Review"]];
-const TAB_OF = { job: "jobs" };
+const TAB_OF = { job: "jobs", compare: "jobs" };
 
 function App() {
   const { parts, query } = useRoute();

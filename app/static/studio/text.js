@@ -6,6 +6,8 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyl
 
 export const count = (number) => WHOLE.format(number);
 export const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+/** a number with three digits that count */
+export const some = (number) => SOME.format(number);
 export const percent = (p) => (p === null || p === undefined ? "" : `${Math.round(p * 100)} %`);
 export const rate = (perSecond) => (perSecond === null || perSecond === undefined ? "–" : `${SOME.format(perSecond)}/s`);
 export const time = (text) => (text ? CLOCK.format(new Date(text)) : "–");

@@ -50,11 +50,26 @@
  *   groups: Object<string, GroupProgress>, usage: JobUsage|null, budget: {tokens: number|null, money: number|null}|null,
  *   images_per_second: number|null, eta_seconds: number|null, created_at: string, started_at: string|null,
  *   finished_at: string|null, error: string|null, waiting: Waiting|null, links: Object<string, string>,
- *   tenant: string}} JobView */
+ *   tenant: string, chosen: ChosenRows|null,
+ *   sample: {images: number, seed: number, drawn: boolean}|null}} JobView */
+/** Which rows of jobs, snapshots and data sets a job describes once more; where: null for all that succeeded
+ * @typedef {{sources: string[], where: string|null}} ChosenRows */
 /** What a job would compute; null where it is not known.
  * @typedef {{shards: number, looked_at: number, images: number|null, reused: number|null,
  *   unread: {shard: string, reason: string}[], seconds: number|null, money: number|null, like: string|null,
  *   first: string[]}} BatchPreview */
+/** A figure of all images with its interval of 95 %; null if the sample is too small for one.
+ * @typedef {{value: number, low: number|null, high: number|null}} Figure */
+/** @typedef {{images: Figure, measured: number, images_per_second: Figure|null, hours: Figure|null, device: string|null,
+ *   workers: number|null, loading_seconds: number|null, prompt_tokens: Figure|null, completion_tokens: Figure|null,
+ *   money: Figure|null}} GroupEstimate */
+/** What all images would take, by a sample; null until the shards are indexed, or where it is not known.
+ * @typedef {{job: string, status: string, profile: string, seed: number, sampled: number, described: number,
+ *   shards: number|null, unread: number|null, images: number|null, to_compute: number|null,
+ *   groups: Object<string, GroupEstimate>, seconds: Figure|null, gpu_hours: Figure|null, cpu_hours: Figure|null,
+ *   prompt_tokens: Figure|null, completion_tokens: Figure|null, money: Figure|null, succeeded: Figure|null,
+ *   filtered: Figure|null, failed: Figure|null, store_bytes: Figure|null, notes: string[],
+ *   reasons: {status: string, stage: string, error_type: string, images: Figure}[]}} Estimate */
 /** @typedef {{jobs: JobView[], next: string|null}} JobPage */
 /** a shard (key null) or one of its images, and why it failed or which rule rejected it
  * @typedef {{shard: string, key: string|null, failure: FailureNote}} FailureRow */

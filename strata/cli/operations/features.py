@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from strata.cli.terminal import AsJson, Moved, StoreUri, open_store, progress
+from strata.cli.terminal import AsJson, Moved, StoreUri, open_store, steps
 from strata.components import load
 from strata.counts import counted
 from strata.errors import InvalidInput, StrataError
@@ -43,7 +44,7 @@ def features(
     root: Moved = None,
     store: StoreUri = None,
 ) -> None:
-    """Compute features of described images: hashes, sharpness, embeddings.
+    """Compute features of described images: hashes, scores, faces, embeddings.
 
     What a profile's stages of the group `features` have computed before is not computed again. Snapshots filter by the
     values and find duplicates with them. Nothing that is described is changed.
@@ -57,14 +58,14 @@ def features(
     load("workers.engines.groups", "workers").quiet_libraries(settings.threads)
     run = load("workers.features", "workers").FeatureRun(opened, asked, stage or (), settings.max_pixels)
     missing = run.missing(parts)
-    with progress() as bar:
-        task = bar.add_task("parts", total=len(missing))
-        totals = run.run(missing, lambda number: bar.advance(task, number))
+    with steps() as show:
+        done = itertools.count(1)
+        totals = run.run(missing, lambda _: show("parts with features", next(done), len(missing)))
     _tell(totals, as_json, len(parts) - len(missing))
 
 
 def _tell(totals: Any, as_json: bool, there: int) -> None:
-    """Print what was computed. Raises StrataError if images of whole parts cannot be read."""
+    """Print what was computed. Raises StrataError if whole parts could not be computed."""
     if as_json:
         print(json.dumps({**vars(totals), "there": there}))
     else:
@@ -72,10 +73,12 @@ def _tell(totals: Any, as_json: bool, there: int) -> None:
             rows = f"{counted(totals.succeeded[name], 'row')}, {totals.failed[name]:,} without"
             print(f"{name}: {counted(totals.parts[name], 'part')} with {rows}")
         print(f"{counted(there, 'part')} had all before")
+        if totals.gone:
+            print(f"{counted(totals.gone, 'part')} deleted meanwhile")
     for line in totals.unread:
         print(f"strata: {line}", file=sys.stderr)
     if totals.unread:
-        raise StrataError(f"{counted(len(totals.unread), 'part')} whose images cannot be read: nothing was computed")
+        raise StrataError(f"{counted(len(totals.unread), 'part')} could not be computed; repeat the command for them")
 
 
 def _profile(store: Store, parts: list[Part], name: str | None) -> Profile:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from strata.cli.terminal import AsJson, progress
+from strata.cli.terminal import AsJson, progress, tell
 from strata.counts import counted
 from strata.errors import InvalidInput
 
@@ -36,16 +35,22 @@ def push(
 
     target = _target(place, public)
     contents = contents_of(folder)
-    for name in contents.unlisted:
-        print(f"strata: {folder / name} is not in SHA256SUMS: it is not sent", file=sys.stderr)
+    for line in target.check(contents):  # before hours of reading and sending
+        tell(line)
+    for name in contents.unlisted[:SHOWN]:
+        tell(f"{folder / name} is not in SHA256SUMS: it is not sent")
+    if more := contents.unlisted[SHOWN:]:
+        tell(f"{counted(len(more), 'further file')} not in SHA256SUMS")
     if dry_run:
         _list(contents, place, as_json)
         return
     with progress() as bar:
         task = bar.add_task("check", total=contents.bytes)
-        contents.check(lambda size: bar.advance(task, size))
+        checked = contents.checked(lambda size: bar.advance(task, size))
+        if checked is not contents:
+            tell("README.md was edited since the export: SHA256SUMS has its new checksum; croissant.json is as it was")
         task = bar.add_task("send", total=contents.bytes)
-        pushed = target.push(contents, lambda size: bar.advance(task, size))
+        pushed = target.push(checked, lambda size: bar.advance(task, size))
     if as_json:
         print(json.dumps(vars(pushed)))
     else:

@@ -285,10 +285,16 @@ def job_details(job: JobView) -> Text:
         f"{given_up} {counts.cancelled}",
         f"shards: total {job.shards.total}, indexed {job.shards.indexed}, failed {job.shards.failed}",
     ]
+    if job.chosen is not None:
+        where = f" where {job.chosen.where}" if job.chosen.where else ""
+        lines.append(clean(f"images of: {', '.join(job.chosen.sources)}{where}"))
     if job.shards.left_out:
         known = ((number, LEFT_OUT.get(reason, (reason, reason))) for reason, number in job.shards.left_out.items())
         told = (counted(number, *words) for number, words in known)
         lines.append(f"left out: {', '.join(told)}")
+    if job.sample:
+        drawn = "" if job.sample.drawn else ", not drawn yet"
+        lines.append(f"a random sample: at most {counted(job.sample.images, 'image')}, seed {job.sample.seed}{drawn}")
     for name, group in job.groups.items():
         lines.append(f"{name}: images {group.images}, chunks {group.chunks}, images reused {group.reused}")
     lines += [usage_line(job)] if job.usage else []

@@ -18,12 +18,16 @@ from strata.snapshots import (
     FEATURES,
     SHORT_ID,
     Axis,
+    Better,
     Change,
     Difference,
     Manifest,
     Overlap,
+    Quota,
     Selection,
     Snapshot,
+    commonest_of,
+    evenness_of,
     moved_away,
     shares_of,
 )
@@ -69,18 +73,26 @@ def selection_line(selection: Selection) -> str:
     for axis in selection.axes:
         parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.targets.items()]
         parts += [f"{axis.feature}={label} at most {axis.shares.get(label, 0):.4g}" for label in axis.held]
-    parts += [f"by {selection.score}"] if selection.score else []
+    parts += [f"by {selection.quality or selection.score}"] if selection.quality or selection.score else []
+    parts += [f"of {' and '.join(selection.concepts)}"] if selection.method == "concepts" else []
+    parts += [f"at most {_amount(quota)} of {quota.source}" for quota in selection.quotas]
     same = f"{selection.same}{f' {selection.alike}' if selection.alike else ''}" if selection.same else ""
     same += "" if selection.bits == Selection().bits else f", {selection.bits} bits"
     parts += [f"each image once{f' ({same})' if same else ''}"] if selection.unique else []
     parts += [f"the {selection.keep} stays"] if selection.keep != "first" else []
     parts += [f"without {name}: {rule}" for name, rule in selection.leave_out]
-    parts += [f"cap {selection.cap:,} per noun"] if selection.cap else []
+    parts += [f"of each image the better by {', then '.join(selection.better)}"] if selection.better else []
+    kinds = " or ".join(kind.removesuffix("s") for kind in selection.concepts)
+    parts += [f"cap {selection.cap:,} per {kinds}"] if selection.cap else []
     parts += [f"--{option} {digest[:SHORT_ID]}" for option, digest in selection.files]
     parts += [f"where {selection.where}"] if selection.where else []
     if selection.split:
         parts += [f"the part {selection.split.part} of {selection.split.of[:SHORT_ID]}"]
     return ", ".join(parts)
+
+
+def _amount(quota: Quota) -> str:
+    return f"{quota.rows:,}" if quota.rows is not None else f"{100 * (quota.share or 0):.4g} %"
 
 
 def snapshot_details(snapshot: Snapshot) -> Group:
@@ -106,11 +118,28 @@ def _head_lines(name: str, manifest: Manifest) -> Iterator[str]:
     yield f"rows: {counts.selected:,} selected of {counts.passed:,} that pass; {ended}"
     if counts.left_out:
         yield f"left out: {', '.join(f'{name} {number:,}' for name, number in counts.left_out.items())}"
+    if counts.better is not None:
+        yield _better_line(counts.better, manifest.provenance)
+
+
+def _better_line(better: Better, provenance: Sequence[Provenance]) -> str:
+    """How many images were described several times, and from which profile each has its row."""
+    profiles = {one.fingerprint: one.profile for one in provenance}
+    taken = (
+        f"{number:,} of {clean(profiles.get(fingerprint) or 'a profile that is not in the store')} "
+        f"({fingerprint[:SHORT_ID]})"
+        for fingerprint, number in better.taken.items()
+    )
+    ties = f"; {better.ties:,} were equal, of which the first one stays" if better.ties else ""
+    return f"described several times: {counted(better.images, 'image')}, kept {', '.join(taken)}{ties}"
 
 
 def _composition(manifest: Manifest) -> Iterator[RenderableType]:
-    for feature, labels in manifest.composition.items():
-        table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for feature, whole in manifest.composition.items():
+        labels = commonest_of(whole)
+        spread = "spread as over {:,.1f} equal labels before, {:,.1f} after".format(*evenness_of(whole))
+        caption = f"{spread}, of {len(whole):,}" if len(whole) > len(labels) else None
+        table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
         table.add_column(feature, min_width=12)
         for name in ("before", "", "%", "after", "", "%"):
             table.add_column(name, justify="right")

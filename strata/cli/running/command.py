@@ -7,25 +7,43 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from strata.cli import exits
+from strata.cli.estimating.options import DryRun, Images, Seed, sample_of
 from strata.cli.running.watching import begun_job, watched
-from strata.cli.terminal import AsJson, Language, Metadata, Money, Moved, Prompt, StoreUri, Tokens, Variants
+from strata.cli.terminal import (
+    AsJson,
+    ChosenFrom,
+    ChosenWhere,
+    Language,
+    Metadata,
+    Money,
+    Moved,
+    OpenLineage,
+    Prompt,
+    StoreUri,
+    Tokens,
+    Variants,
+    tell,
+)
 from strata.components import load
 from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from strata.core import JobView, Settings
+    from strata.core import JobSample, JobView, Settings
 
+DEFAULT_SAMPLE = 200  # images of a dry run, as strata.core.SAMPLE, which is slow to import
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
 
 
-Targets = Annotated[list[str], typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `submit`.")]
+Targets = Annotated[
+    list[str] | None, typer.Argument(metavar="JOB|SHARD", help="A job's id, or shards as for `submit`.")
+]
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="In this process, or with Ray Data.")]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="A profile; none: STRATA_PROFILE, else everyday.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the models of one group.")]
@@ -39,7 +57,9 @@ Gpus = Annotated[list[str] | None, typer.Option(metavar="GROUP=NUMBER", help="ra
 
 
 def run(
-    targets: Targets,
+    targets: Targets = None,
+    sources: ChosenFrom = None,
+    where: ChosenWhere = None,
     engine: Engine = "local",
     profile: ProfileName = None,
     variants: Variants = None,
@@ -56,31 +76,36 @@ def run(
     actors: Actors = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    dry_run: DryRun = False,
+    images: Images = None,
+    seed: Seed = None,
+    openlineage: OpenLineage = None,
     as_json: AsJson = False,
     folder: Annotated[Path | None, typer.Option("--run-folder", hidden=True)] = None,
 ) -> None:
     """Compute the missing parts of a job, or of shards, without a server. Prints the job's id.
 
     Ctrl-C ends the run after the images in hand; the same command with the job's id goes on. A second one ends it at
-    once. The exit code is 8 if the job failed or was cancelled.
+    once. The exit code is 8 if it failed or was cancelled. --dry-run tells what all would take, by a random sample.
     """
-    # the work of `local` is done by a child process: an image that ends it must not end the run
+    chosen = (sources, where, sample_of(dry_run, images, seed, DEFAULT_SAMPLE))
     if engine == "local" and folder is None:
-        raise typer.Exit(watched())
+        raise typer.Exit(watched())  # a child does the work of `local`: an image that ends it must not end the run
     settings = _settings(profile, store, threads, root)
+    options = _options(engine, in_turn, folder, address, (actors, cpus, gpus))
+    begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
+    target = begun or _known(targets, sources) or _asked(targets, settings, texts, metadata, budget, chosen)
+    raise typer.Exit(_run(settings, target, options, (folder, as_json, begun is None), openlineage))
+
+
+def _options(
+    engine: str, in_turn: bool, folder: Path | None, address: str | None, pools: tuple[list[str] | None, ...]
+) -> Any:
+    """How the job is run. pools: actors, CPUs and GPUs."""
     if engine == "ray":
         load("workers.engines.ray", "ray")  # tell at once if it is not installed
-    pools = load("workers.engines.options", "workers").pools_of(actors or (), cpus or (), gpus or ())
-    options = _options(engine, in_turn, folder, address, pools)
-    # the job that a process before this one has begun, a job by its id, or a new one
-    begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
-    target = begun or _known(targets) or _asked(targets, settings, texts, metadata, budget)
-    raise typer.Exit(_run(settings, target, options, folder, as_json, begun is None))
-
-
-def _options(engine: str, in_turn: bool, folder: Path | None, address: str | None, pools: Any) -> Any:
-    notes = folder / "notes.json" if folder else None
-    return load("workers.engines.options", "workers").Options(engine, in_turn, notes, address, pools)
+    module, notes = load("workers.engines.options", "workers"), folder / "notes.json" if folder else None
+    return module.Options(engine, in_turn, notes, address, module.pools_of(*(pool or () for pool in pools)))
 
 
 def _settings(profile: str | None, store: str | None, threads: int | None, root: list[str] | None) -> Settings:
@@ -91,22 +116,23 @@ def _settings(profile: str | None, store: str | None, threads: int | None, root:
     return load_settings(profile=profile, store=store or None, threads=threads, moved_roots=root or None)
 
 
-def _known(targets: list[str]) -> str | None:
+def _known(targets: list[str] | None, sources: list[str] | None) -> str | None:
     """The id of a job, if that is what is named."""
     from strata.core import is_job_id
 
-    return targets[0] if len(targets) == 1 and is_job_id(targets[0]) else None
+    return targets[0] if targets and not targets[1:] and not sources and is_job_id(targets[0]) else None
 
 
 def _asked(
-    shards: list[str],
+    shards: list[str] | None,
     settings: Settings,
     texts: tuple[str | None, str | None, str | None],
     metadata: list[str] | None,
     budget: tuple[int | None, float | None],
+    chosen: tuple[list[str] | None, str | None, JobSample | None],
 ) -> Any:
-    """What a new job is to do. texts: variants, language and prompt; budget: tokens and money."""
-    from strata.cli.arguments import budget_of, pairs_of, shards_of, texts_of
+    """What a new job is to do. texts: variants, language, prompt; budget: tokens, money; chosen: from, where, -n."""
+    from strata.cli.arguments import budget_of, chosen_of, pairs_of, shards_of, texts_of
     from strata.core import load_profile
 
     profile = load_profile(settings.profile, settings.profiles_dir)
@@ -115,7 +141,22 @@ def _asked(
     if budget[1] is not None and not profile.priced:
         raise InvalidInput(f"--budget-money: profile {profile.name!r} has no prices for some of its servers")
     asked = load("workers.engines.job", "workers").Asked
-    return asked(list(shards_of(shards)), profile, pairs_of(metadata or ()), budget_of(*budget))
+    sources, where, sample = chosen
+    if sources and sample is not None:
+        raise InvalidInput("--dry-run samples shards; of --from the rows are counted by the preview of the service")
+    rows = _pinned(settings, sources, where) if chosen_of(shards, sources, where) else None
+    return asked(list(shards_of(shards or [])), profile, pairs_of(metadata or ()), budget_of(*budget), sample, rows)
+
+
+def _pinned(settings: Settings, sources: list[str] | None, where: str | None) -> Any:
+    """The rows that a new job chooses of others, as they are now. Raises InvalidInput and NotFound."""
+    from strata.core import ChosenRows
+    from strata.jobs import Chosen
+    from strata.snapshots.chosen import Pinning
+    from strata.store import Store
+
+    names = sources or []
+    return Chosen(ChosenRows(sources=names, where=where), Pinning(Store(settings.store_uri)).pin(names, where))
 
 
 def stored_view(store: str, job_id: str) -> JobView:
@@ -135,41 +176,76 @@ def stored_view(store: str, job_id: str) -> JobView:
     raise NotFound(f"the store has no job {job_id[:100]!r} that has ended or is run by `strata run`")
 
 
-def _run(settings: Settings, target: Any, options: Any, folder: Path | None, as_json: bool, tells: bool) -> int:
-    """Run a job, show its progress, and return the exit code."""
+def _run(
+    settings: Settings, target: Any, options: Any, how: tuple[Path | None, bool, bool], openlineage: str | None
+) -> int:
+    """Run a job, show its progress, and return the exit code.
+
+    how: the folder of a run that is watched, whether JSON is printed, and whether the job is new to the user.
+    openlineage: who is told of its beginning and its end; None: whom the environment names.
+    """
+    from strata.core import JobStatus
+    from strata.lineage import told_jobs
+
+    folder, as_json, tells = how
+    start = load("workers.engines.start", "workers")
+    views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
+    with told_jobs(openlineage, tell) as watch:
+        job = start.opened(settings, target, options, views.put)
+        if folder is not None:
+            (folder / "job").write_text(job.request.id, encoding="utf-8")
+        sampled = job.request.sample is not None
+        if tells and sampled:
+            print(f"strata: job {job.request.id} describes a random sample", file=sys.stderr, flush=True)
+        elif tells and not as_json:
+            print(job.request.id, flush=True)
+        if tells:
+            watch(job.store, job.request, JobStatus.IN_PROGRESS)
+        _end_on_signals(job)
+        end = _followed(lambda: start.computed(job, settings, options), views, job, folder)
+        if type(end).__name__ == "WorkInterrupted":
+            print(f"strata: the run has ended; go on with `strata run {job.request.id}`", file=sys.stderr)
+            return INTERRUPTED
+        if isinstance(end, BaseException):
+            raise end
+        watch(job.store, job.request, end.status)
+    if sampled:
+        _tell_estimate(job, end, options, as_json)
+    elif as_json:
+        print(end.model_dump_json())
+    return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0
+
+
+def _followed(
+    compute: Callable[[], Any], views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None
+) -> Any:
+    """Compute in a thread and show the progress; returns the job as it has ended, or the error that has ended it."""
     from rich.console import Console
 
     from strata.cli.rendering import records as render
 
-    start = load("workers.engines.start", "workers")
-    views: queue.SimpleQueue[JobView | None] = queue.SimpleQueue()
-    job = start.opened(settings, target, options, views.put)
-    if folder is not None:
-        (folder / "job").write_text(job.request.id, encoding="utf-8")
-    if tells and not as_json:
-        print(job.request.id, flush=True)
-    _end_on_signals(job)
     ends: list[Any] = []
 
-    def compute() -> None:
+    def work() -> None:
         try:
-            ends.append(start.computed(job, settings, options))
+            ends.append(compute())
         except BaseException as error:
             ends.append(error)
         finally:
             views.put(None)
 
-    threading.Thread(target=compute, name="run", daemon=True).start()
+    threading.Thread(target=work, name="run", daemon=True).start()
     render.follow(_shown(views, job, folder), Console(stderr=True))
-    (end,) = ends
-    if type(end).__name__ == "WorkInterrupted":
-        print(f"strata: the run has ended; go on with `strata run {job.request.id}`", file=sys.stderr)
-        return INTERRUPTED
-    if isinstance(end, BaseException):
-        raise end
-    if as_json:
-        print(end.model_dump_json())
-    return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0
+    return ends[0]
+
+
+def _tell_estimate(job: Any, end: JobView, options: Any, as_json: bool) -> None:
+    """Print what all images would take in such a run. How many actors Ray would start depends on its cluster."""
+    from strata.cli.estimating.dry_run import tell_estimate
+    from strata.estimates import Workers, estimate
+
+    ready = {"vision": 1, "llm": 1} if options.engine == "local" else None
+    tell_estimate(estimate(job.store, end, job.request, Workers(ready, options.in_turn)), as_json)
 
 
 def _shown(views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None) -> Iterator[JobView]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from strata.cli.terminal import open_store, output
+from strata.cli.terminal import tell as tell
+from strata.counts import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -43,11 +46,6 @@ def pictures_of(snapshots: Snapshots, same: Any, bar: Progress) -> Callable[...,
     return read
 
 
-def tell(line: str) -> None:
-    """Print a line of advice on stderr."""
-    print(f"strata: {line}", file=sys.stderr)
-
-
 def show_snapshot(snapshot: Snapshot, as_json: bool) -> None:
     """Print a snapshot, for a person or as JSON."""
     if as_json:
@@ -61,3 +59,14 @@ def show_snapshot(snapshot: Snapshot, as_json: bool) -> None:
 def as_json_of(snapshot: Snapshot, without: set[str] | None = None) -> dict[str, Any]:
     """All that is known of a snapshot but its rows. without: names of fields to leave out."""
     return {"name": snapshot.name, **snapshot.manifest.model_dump(mode="json", exclude=without)}
+
+
+def save_plot(snapshot: Snapshot, path: Path | None) -> None:
+    """Save the picture of a composition, if it is asked for. Raises InvalidInput."""
+    if path is None:
+        return
+    from strata.snapshots import plot_composition
+
+    title = f"{snapshot.name}: {counted(snapshot.manifest.counts.selected, 'row')}"
+    plot_composition(snapshot.manifest.composition, title, path)
+    print(f"plot: {path}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from strata.cli.snapshot.access import pictures_of, snapshots_of
-from strata.cli.terminal import StoreUri, progress
+from strata.cli.terminal import OpenLineage, StoreUri, progress, told_lineage
 from strata.errors import InvalidInput
 
 
@@ -19,14 +19,18 @@ def split(
     same: Annotated[
         Literal["near", "bytes"], typer.Option("--same", help="Which pictures are one, and stay together.")
     ] = "near",
+    openlineage: OpenLineage = None,
     store: StoreUri = None,
 ) -> None:
     """Divide a snapshot into NAME-train and NAME-validation. No picture is in both."""
     if not 0 < validation < 1:
         raise InvalidInput("--validation must be above 0 and below 1")
+    from strata.publishing.lineage import note_split
+
     snapshots = snapshots_of(store)
-    with progress() as bar:
+    with told_lineage(openlineage, f"split.{name}") as run, progress() as bar:
         made = snapshots.split(name, validation, seed, same, pictures_of(snapshots, same, bar))
+        note_split(run, snapshots.store, snapshots.open(name), made)
     for snapshot in made:
         print(f"{snapshot.name}: {snapshot.manifest.counts.selected:,} rows")
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from strata.cli.snapshot.access import pictures_of, show_snapshot, snapshots_of, tell
+from strata.cli.snapshot.access import pictures_of, save_plot, show_snapshot, snapshots_of, tell
 from strata.cli.snapshot.options import (
     Accept,
+    BetterBy,
     By,
     Cap,
+    Concepts,
     Count,
     Exclude,
     FeaturesOf,
@@ -21,8 +23,12 @@ from strata.cli.snapshot.options import (
     LeaveOut,
     Like,
     Method,
+    Plot,
+    Quality,
+    Quotas,
     Same,
     Scores,
+    SelectionPath,
     Share,
     SingleImages,
     Sources,
@@ -31,73 +37,135 @@ from strata.cli.snapshot.options import (
     Where,
     Without,
 )
-from strata.cli.terminal import AsJson, StoreUri, progress
+from strata.cli.terminal import AsJson, StoreUri, progress, told_lineage
 from strata.errors import InvalidInput, fault_line
 
 if TYPE_CHECKING:
     from strata.snapshots import OwnFiles, Selection, Snapshot, Snapshots
 
+Options = dict[str, Any]
+_OPTIONS = {"method": "select", "axes": "by", "quotas": "quota"}  # of the fields of a selection with other names
+
 
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A new name.")],
     sources: Sources,
-    method: Annotated[Method, typer.Option("--select", help="How rows are selected.")] = "random",
+    select: Annotated[Method | None, typer.Option("--select", help="How rows are selected: random.")] = None,
     count: Count = None,
     share: Share = None,
-    seed: Annotated[int, typer.Option(help="Seed of the selection.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the selection: 0.")] = None,
     where: Where = None,
     unique: Annotated[bool, typer.Option("--unique", help="Each picture once; reads the images.")] = False,
     same: Annotated[Same | None, typer.Option("--same", help="Which pictures are one: near.")] = None,
     alike: Annotated[float | None, typer.Option(help="With --same embedding: the least cosine, 0 to 1.")] = None,
     bits: Annotated[int | None, typer.Option(help="By which hashes differ at most: 31 of 256.")] = None,
-    keep: Annotated[Keep, typer.Option(help="With --unique: which row of one picture stays.")] = "first",
+    keep: Annotated[Keep | None, typer.Option(help="With --unique: which row of one picture stays: first.")] = None,
+    better: BetterBy = None,
     leave_out: LeaveOut = None,
     without: Without = None,
     features: FeaturesOf = None,
     by: By = None,
     target: Target = None,
     cap: Cap = None,
+    concepts: Concepts = None,
+    quality: Quality = None,
+    quota: Quotas = None,
     scores: Scores = None,
     exclude: Exclude = None,
     accept_shortfall: Accept = False,
+    selection: SelectionPath = None,
     like: Like = None,
     single_images: SingleImages = False,
     tenant: Tenant = None,
+    plot: Plot = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
-    """Select rows of jobs and store the selection under a name.
+    """Select rows of jobs and store the selection under a name. `options.HELP` is what the user reads."""
+    _create(dict(locals()))
 
-    A data set is all rows of one profile, named by it or by the fingerprint, without images that were sent one by one
-    (POST /v1/captions). What the rows' profile leaves out is left out, unless --leave-out has a filter of the name.
-    """
-    snapshots, own = snapshots_of(store), _own_files(scores, exclude, without)
-    given = {"count": count, "share": share, "seed": seed, "where": where, "unique": unique, "cap": cap, "bits": bits}
-    given |= {"alike": alike, "keep": keep, "ways": _ways(features)} | _axes(method, by or (), target or ())
-    given |= {"same": same if like else _same(same, unique, without is not None)}
-    rules = None if like else _leave_out(snapshots, (sources, single_images), leave_out)
-    selection = _asked(snapshots, like, {"method": method, **given}, {"leave_out": rules, **_of(own)})
-    show_snapshot(_made(snapshots, name, (sources, single_images), selection, (accept_shortfall, own, tenant)), as_json)
+
+def _create(given: Options) -> None:
+    """Make and show the snapshot that all parameters of `create` ask for."""
+    name, sources, singles = given.pop("name"), given.pop("sources"), given.pop("single_images")
+    selection, like, plot = given.pop("selection"), given.pop("like"), given.pop("plot")
+    tenant, as_json, store = given.pop("tenant"), given.pop("as_json"), given.pop("store")
+    _check_files(selection, like, plot)
+    # what is left are the options of the selection
+    options = {option: value for option, value in given.items() if not (value is None or value is False or value == [])}
+    options = {**(_read_file(selection) if selection else {}), **options}
+    made = _made(snapshots_of(store), name, (sources, singles), (options, like, tenant))
+    save_plot(made, plot)
+    show_snapshot(made, as_json)
+
+
+def _check_files(selection: Path | None, like: str | None, plot: Path | None) -> None:
+    """Refuse what would be found to be wrong only after minutes. Raises InvalidInput."""
+    from strata.snapshots import check_plot
+
+    if selection is not None and like is not None:
+        raise InvalidInput("--like uses the whole selection of a snapshot; remove --selection")
+    if plot is not None:
+        check_plot(plot)
+
+
+def _read_file(path: Path) -> Options:
+    from strata.snapshots import read_selection_file
+
+    return read_selection_file(path)
 
 
 def _made(
-    snapshots: Snapshots,
-    name: str,
-    sources: tuple[list[str], bool],
-    selection: Selection,
-    how: tuple[bool, OwnFiles, str | None],
+    snapshots: Snapshots, name: str, sources: tuple[list[str], bool], asked: tuple[Options, str | None, str | None]
 ) -> Snapshot:
-    """Make a snapshot, with a bar. sources: and whether with single images; how: `--accept-shortfall`, own, tenant."""
+    """Make a snapshot, with a bar. sources: and whether with single images; asked: options, `--like`, tenant.
+
+    Its run is told to whom the environment names (`strata.lineage`).
+    """
+    from strata.publishing.lineage import note_snapshots
+    from strata.snapshots import read_own_files
     from strata.store import PartsOf
 
+    options, like, tenant = asked
+    own = read_own_files(*(options.pop(option, None) for option in ("scores", "exclude", "without")))
+    accept_shortfall = bool(options.pop("accept_shortfall", False))
+    if like is None:
+        selection = _selection(snapshots, sources, options, own)
+    elif options:
+        raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
+    else:
+        selection = snapshots.open(like).manifest.selection
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
     parts = PartsOf(snapshots.store).sources(*sources)
-    accept_shortfall, own, tenant = how
-    with progress() as bar:
+    with told_lineage(None, f"snapshot.{name}") as run, progress() as bar:
         advance = functools.partial(bar.advance, bar.add_task("parts", total=len(parts)))
         pictures = pictures_of(snapshots, selection.same, bar) if selection.same else None
         more = (accept_shortfall, own, tell, pictures, tenant)
-        return snapshots.create(name, parts, selection, sources[0], advance, *more)
+        made = snapshots.create(name, parts, selection, sources[0], advance, *more)
+        note_snapshots(run, snapshots.store, [made])
+        return made
+
+
+def _selection(snapshots: Snapshots, sources: tuple[list[str], bool], options: Options, own: OwnFiles) -> Selection:
+    """The selection of some options; those without a value keep their default. Raises InvalidInput."""
+    from pydantic import ValidationError
+
+    from strata.snapshots import Selection, quotas_of
+
+    values = dict(options)
+    values["method"] = values.pop("select", "random")
+    values |= _axes(values["method"], values.pop("by", ()), values.pop("target", ()))
+    values["quotas"] = quotas_of(values.pop("quota", ()))
+    values["ways"] = _ways(values.pop("features", None))
+    values["leave_out"] = _leave_out(snapshots, sources, values.pop("leave_out", ()))
+    values["same"] = _same(values.get("same"), values.get("unique", False), own.benchmarks is not None)
+    values |= {"own": own.kinds, "files": own.sha256s}
+    try:
+        return Selection.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = f"--{_OPTIONS.get(str(first['loc'][0]), first['loc'][0])}: " if first["loc"] else ""
+        raise InvalidInput(f"{option}{fault_line(first)}") from error
 
 
 def _same(same: Same | None, unique: bool, without: bool) -> str | None:
@@ -118,7 +186,7 @@ def _ways(profile: str | None) -> dict[str, str] | None:
 
 
 def _leave_out(
-    snapshots: Snapshots, sources: tuple[list[str], bool], given: Sequence[str] | None
+    snapshots: Snapshots, sources: tuple[list[str], bool], given: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
     """The rules of the rows' profiles, and those of the options, which replace rules of their names.
 
@@ -127,53 +195,18 @@ def _leave_out(
     from strata.snapshots import rules_of
     from strata.store import PartsOf, leave_out_of
 
-    asked = rules_of(given or ())
+    asked = rules_of(given)
     parts = PartsOf(snapshots.store).sources(*sources)
     rules = leave_out_of(snapshots.store, {part.fingerprint for part in parts}, asked)
     return tuple((name, rule) for name, rule in rules.items() if rule != "False")
 
 
-def _own_files(scores: Path | None, exclude: Path | None, without: Path | None) -> OwnFiles:
-    from strata.snapshots import read_own_files
-
-    return read_own_files(scores, exclude, without)
-
-
-def _of(own: OwnFiles) -> dict[str, Any]:
-    """What a selection says of the user's files."""
-    return {"own": own.kinds, "files": own.sha256s}
-
-
-def _asked(snapshots: Snapshots, like: str | None, given: dict[str, Any], more: dict[str, Any]) -> Selection:
-    """The selection of the options, or a copy of another snapshot's selection. more: what that may differ in."""
-    if like is None:
-        return _selection(given | more)
-    unset = {"method": "random", "keep": "first"}
-    if any(value and value != unset.get(name) for name, value in given.items()):
-        raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
-    return snapshots.open(like).manifest.selection
-
-
 def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str, Any]:
-    """The axes of a balanced selection, from the options; other methods have none. Raises InvalidInput."""
-    from strata.snapshots import axes_of
+    """The axes of a balanced or diverse selection, from the options; other methods have none. Raises InvalidInput."""
+    from strata.snapshots import AXES_OF, axes_of
 
-    if method == "balanced":
-        return {"axes": axes_of(by, target)}
+    if method in AXES_OF:
+        return {"axes": axes_of(by, target, AXES_OF[method])}
     if by or target:
-        raise InvalidInput("--by and --target are for --select balanced")
+        raise InvalidInput("--by and --target are for --select balanced and diverse")
     return {}
-
-
-def _selection(values: dict[str, Any]) -> Selection:
-    """The selection of some options; those without a value keep their default. Raises InvalidInput."""
-    from pydantic import ValidationError
-
-    from strata.snapshots import Selection
-
-    try:
-        return Selection.model_validate({name: value for name, value in values.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = f"--{first['loc'][0]}: " if first["loc"] else ""
-        raise InvalidInput(f"{option}{fault_line(first)}") from error

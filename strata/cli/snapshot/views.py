@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from strata.cli.snapshot.access import Name, as_json_of, show_snapshot, snapshots_of
-from strata.cli.terminal import AsJson, StoreUri, output
-from strata.counts import counted
+from strata.cli.snapshot.access import Name, as_json_of, save_plot, show_snapshot, snapshots_of
+from strata.cli.snapshot.options import Plot
+from strata.cli.terminal import AsJson, StoreUri, open_store, output
 from strata.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from strata.snapshots import Descriptions, Difference, Snapshot, Snapshots
+
+Compare = Annotated[str, typer.Argument(metavar="SNAPSHOT|JOB", help="A snapshot's name or id, or a job.")]
 
 
 def list_snapshots(
@@ -46,7 +50,8 @@ def list_snapshots(
 
 def show(
     name: Name,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the composition: .png, .svg, .pdf.")] = None,
+    card: Annotated[bool, typer.Option("--card", help="Show its data card, as `snapshot card` prints it.")] = False,
+    plot: Plot = None,
     as_json: AsJson = False,
     store: StoreUri = None,
 ) -> None:
@@ -54,29 +59,83 @@ def show(
 
     Exit code 14 if parts with its rows are lost.
     """
+    if card and as_json:
+        raise InvalidInput("--card is for people, and --json for programs: give one of them")
     snapshot = snapshots_of(store).open(name)
-    if plot:
-        from strata.snapshots import plot_composition
-
-        selected = f"{snapshot.name}: {counted(snapshot.manifest.counts.selected, 'row')}"
-        plot_composition(snapshot.manifest.composition, selected, plot)
-        print(f"plot: {plot}", file=sys.stderr)
-    show_snapshot(snapshot, as_json)
+    save_plot(snapshot, plot)
+    if card:
+        _show_card(snapshot, store)
+    else:
+        show_snapshot(snapshot, as_json)
     snapshot.check_parts()
 
 
-def diff(first: Name, second: Name, as_json: AsJson = False, store: StoreUri = None) -> None:
-    """Show the differences of two snapshots: rows, parts, selection, provenance."""
+def _show_card(snapshot: Snapshot, store: str | None) -> None:
+    """Show the card of a snapshot on a terminal, without the head that is for the hub."""
+    from rich.markdown import Markdown
+
+    from strata.publishing import About, card_of, facts_of
+
+    _, _, text = card_of(facts_of(open_store(store), snapshot, About())).split("---\n", 2)
+    output().print(Markdown(text))
+
+
+def diff(
+    first: Compare,
+    second: Compare,
+    texts: Annotated[int, typer.Option(min=0, help="Images whose texts are shown; 0: texts are not read.")] = 5,
+    as_json: AsJson = False,
+    store: StoreUri = None,
+) -> None:
+    """Show the differences of two snapshots: rows, parts, selection, provenance, and the texts side by side.
+
+    Of two jobs, or a job and a snapshot, only the texts are compared. The largest changes of the match come first. Two
+    snapshots of one profile's rows have no other texts.
+    """
     from strata.cli.rendering.snapshots import difference_details
-    from strata.snapshots import difference
+    from strata.snapshots import Snapshot, compared, difference
 
     snapshots = snapshots_of(store)
-    old, new = snapshots.open(first), snapshots.open(second)
-    found = difference(old, new)
+    old, new = (_described(snapshots, name) for name in (first, second))
+    settings = difference(old, new) if isinstance(old, Snapshot) and isinstance(new, Snapshot) else None
+    sides = _side(snapshots, old), _side(snapshots, new)
+    wanted = settings is None or (texts > 0 and sides[0].differs(sides[1]))
+    found = compared(*sides, texts) if wanted else None
     if as_json:
-        print(found.model_dump_json())
-    else:
-        output().print(difference_details(old, new, found))
+        print(json.dumps(_dumped(settings) | {"texts": found.model_dump(mode="json") if found else None}))
+        return
+    if isinstance(old, Snapshot) and isinstance(new, Snapshot) and settings is not None:
+        output().print(difference_details(old, new, settings))
+    if found is not None:
+        from strata.cli.rendering.side_by_side import texts_side_by_side
+
+        output().print(texts_side_by_side((first, second), found))
+
+
+def _dumped(settings: Difference | None) -> dict[str, Any]:
+    return {} if settings is None else settings.model_dump(mode="json")
+
+
+def _described(snapshots: Snapshots, name: str) -> Snapshot | list[str]:
+    """A snapshot, or the paths of a job's or data set's parts. Raises UnknownSource."""
+    from strata.snapshots import UnknownSnapshot
+    from strata.store import PartsOf, UnknownSource
+
+    try:
+        return snapshots.open(name)
+    except UnknownSnapshot as unknown:
+        try:
+            return [part.path for part in PartsOf(snapshots.store).sources([name])]
+        except UnknownSource:
+            raise unknown from None
+
+
+def _side(snapshots: Snapshots, described: Snapshot | list[str]) -> Descriptions:
+    from strata.snapshots import Descriptions
+
+    if isinstance(described, list):
+        return Descriptions(snapshots.store, described)
+    return Descriptions.of_snapshot(snapshots.store, described)
 
 
 def features() -> None:

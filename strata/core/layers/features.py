@@ -28,6 +28,8 @@ FEATURE_COLUMNS: Mapping[str, pa.Schema] = {
         ]
     ),
     "sharpness": pa.schema([("sharpness", pa.float32())]),
+    # the probability of pornography, 0 to 1
+    "nsfw": pa.schema([("nsfw", pa.float32())]),
     # the number of faces; of each x1, y1, x2, y2 as shares of the upright image's width and height, one after the other
     "faces": pa.schema([("faces", pa.int32()), ("face_boxes", pa.list_(pa.float32()))]),
     # vectors of length 1

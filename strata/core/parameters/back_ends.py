@@ -98,6 +98,7 @@ _BACK_ENDS = (
     # 2: a thumbnail in place of hashes of windows
     BackEnd("hash", "pdq", Parameters, "models.stages.features.pictures:PictureHash", ("builtin",), version=2),
     BackEnd("sharpness", "laplacian", SharpnessParameters, "models.stages.features.pictures:Sharpness", ("builtin",)),
+    BackEnd("nsfw", "open_nsfw", Parameters, "models.stages.features.nsfw:OpenNsfw"),
     BackEnd("faces", "libfacedetection", FacesParameters, "models.stages.features.faces:Faces", ("builtin",)),
     BackEnd("embedding", "open_clip", Parameters, "models.stages.features.embeddings:OpenClipEmbedding"),
     BackEnd("embedding", "imagenet", Parameters, "models.stages.features.embeddings:ImageNetEmbedding"),

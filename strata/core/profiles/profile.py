@@ -164,6 +164,10 @@ class Profile(BaseModel):
         """Whether the prices of all stages that use a model server are known."""
         return all(stage.prices is not None for stage in self.stages.values() if stage.paid)
 
+    def stage_prices(self) -> dict[str, tuple[float, float] | None]:
+        """The prices of each stage that uses a model server, see `StageSettings.prices`."""
+        return {name: self._asked(name).prices for group in GROUPS for name in self.paid(group)}
+
     def cost(self, usage: Mapping[str, Usage]) -> Cost:
         """The cost of the stages' usage; an unknown price counts as 0, and each stage's cost is rounded up."""
         total = Cost()

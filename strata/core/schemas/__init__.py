@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from strata.core.schemas.batches import BatchInput, BatchPreview, BatchRequest, Budget, Priority, UnreadShard
+from strata.core.schemas.estimates import (
+    MAX_SAMPLE,
+    SAMPLE,
+    Estimate,
+    EstimateRequest,
+    Figure,
+    GroupEstimate,
+    ReasonEstimate,
+)
 from strata.core.schemas.fields import AltText, ProfileName, Text
 from strata.core.schemas.images import CaptionBody, ImageLinks
 from strata.core.schemas.jobs import (
+    ChosenRows,
     FailureRow,
     GroupProgress,
     JobKind,
     JobPage,
+    JobSample,
     JobStatus,
     JobUsage,
     JobView,
@@ -24,7 +35,9 @@ from strata.core.schemas.webhooks import DeliveryAttempt, DeliveryPage, Delivery
 from strata.core.schemas.workers import Backlog, GroupBacklog, WorkerList, WorkerView
 
 __all__ = [
+    "MAX_SAMPLE",
     "MAX_UPLOADS",
+    "SAMPLE",
     "AltText",
     "Backlog",
     "BatchInput",
@@ -32,18 +45,24 @@ __all__ = [
     "BatchRequest",
     "Budget",
     "CaptionBody",
+    "ChosenRows",
     "DeliveryAttempt",
     "DeliveryPage",
     "DeliveryState",
     "DeliveryView",
+    "Estimate",
+    "EstimateRequest",
     "FacetValue",
     "Facets",
     "FailureRow",
+    "Figure",
     "GroupBacklog",
+    "GroupEstimate",
     "GroupProgress",
     "ImageLinks",
     "JobKind",
     "JobPage",
+    "JobSample",
     "JobStatus",
     "JobUsage",
     "JobView",
@@ -51,6 +70,7 @@ __all__ = [
     "Problem",
     "ProblemEntry",
     "ProfileName",
+    "ReasonEstimate",
     "RequestCounts",
     "SearchHit",
     "SearchPage",

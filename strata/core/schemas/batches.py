@@ -15,15 +15,20 @@ Priority = Literal["hi", "lo"]
 # the limits of the metadata of OpenAI's batch API: a page of jobs shows the metadata of each
 MetadataKey = Annotated[Text, Field(max_length=64)]
 MetadataValue = Annotated[Text, Field(max_length=512)]
+SourceName = Annotated[Text, Field(min_length=1, max_length=100)]
+Where = Annotated[Text, Field(min_length=1, max_length=10_000)]  # as long as a filter may be
 UploadLine = Annotated[Text, Field(pattern=r"^[0-9a-f]{64}( [\s\S]{0,1000})?$")]
 
 
 class BatchInput(BaseModel):
-    """What is described: shards, or images that were sent before (`POST /v1/uploads`); one of the two.
+    """What is described: shards, images that were sent before (`POST /v1/uploads`), or rows of sources; one of these.
 
     shards: by URI or path; a brace range such as `{00000..00331}`, a glob or an `@FILE` stands for several. uploads: as
     `sha256sum` writes them, the SHA-256 of the file that was sent, a space, and a name, from which the key is made; at
-    most MAX_UPLOADS. alt_texts: of the uploads, in the same order.
+    most MAX_UPLOADS. alt_texts: of the uploads, in the same order. sources: jobs, snapshots and data sets whose images
+    are described once more, with the keys that they have there. where: which of their rows, as the filter of a snapshot
+    (`match < 0.5`); null: all that succeeded. Rows that failed or were filtered are looked at if it names `status` or
+    `failure`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -31,11 +36,15 @@ class BatchInput(BaseModel):
     shards: list[Text] | None = Field(default=None, min_length=1, max_length=100_000, fail_fast=True)
     uploads: list[UploadLine] | None = Field(default=None, min_length=1, max_length=MAX_UPLOADS, fail_fast=True)
     alt_texts: list[AltText | None] | None = Field(default=None, max_length=MAX_UPLOADS, fail_fast=True)
+    sources: list[SourceName] | None = Field(default=None, min_length=1, max_length=100, fail_fast=True)
+    where: Where | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> BatchInput:
-        if (self.shards is None) == (self.uploads is None):
-            raise ValueError("exactly one of shards and uploads must be given")
+        if sum(kind is not None for kind in (self.shards, self.uploads, self.sources)) != 1:
+            raise ValueError("exactly one of shards, uploads and sources must be given")
+        if self.where is not None and self.sources is None:
+            raise ValueError("where chooses rows of sources, which are not given")
         if self.alt_texts is not None and len(self.alt_texts) != len(self.uploads or ()):
             raise ValueError(f"{len(self.alt_texts)} alt_texts for {len(self.uploads or ())} uploads")
         return self

@@ -97,11 +97,31 @@ class Waiting(BaseModel):
     attempts: int
 
 
+class ChosenRows(BaseModel):
+    """Which rows a job describes once more: those of jobs, snapshots and data sets that a filter chooses, or all."""
+
+    sources: list[str]
+    where: str | None = None
+
+
+class JobSample(BaseModel):
+    """That a job describes a random sample of the images of its shards (`POST /v1/batches/estimate`).
+
+    images: how many, at most; seed: of the draw. drawn: whether all shards are indexed and the images are drawn; the
+    job's counts are then those of the sample.
+    """
+
+    images: int
+    seed: int
+    drawn: bool = False
+
+
 class JobView(BaseModel):
     """A job, of one image or of many shards. Times are in RFC 3339, UTC.
 
     waiting: what the job waits for now; null if nothing is in its way. tenant: to whom it belongs; empty if that is not
-    known, because its request is damaged.
+    known, because its request is damaged. chosen: which rows of other jobs it describes; null: shards or an image.
+    sample: null of a job that describes all images.
     """
 
     id: str
@@ -124,6 +144,8 @@ class JobView(BaseModel):
     waiting: Waiting | None = None
     links: dict[str, str] = Field(default_factory=dict)
     tenant: str = DEFAULT_TENANT
+    chosen: ChosenRows | None = None
+    sample: JobSample | None = None
 
 
 class JobPage(BaseModel):

@@ -101,14 +101,16 @@ class ExportSamples:
 
     It yields ExportSample objects in the snapshot's order. It raises SampleError for an image that cannot be read or
     decoded, or leaves it out and writes a line to `skipped_file`, if that is given; and OSError. count: rows so far;
-    skipped: rows without text in the layer; broken: images that were left out.
+    skipped: rows without text in the layer; broken: images that were left out. words: of the texts so far; example: the
+    first text, or the first questions with their answers.
     """
 
     def __init__(self, store: Store, snapshot: Snapshot, request: Request, skipped_file: Path) -> None:
         self._store, self._snapshot, self._layer = store, snapshot, request.layer
         self._request, self._skipped_file, self._form = request, skipped_file, request.box_form
         self._files = ImageFiles(store)
-        self.count = self.skipped = self.broken = 0
+        self.count = self.skipped = self.broken = self.words = 0
+        self.example: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[ExportSample]:
         rows = self._rows()
@@ -118,13 +120,19 @@ class ExportSamples:
             if isinstance(sample, _Broken):
                 self._leave_out(sample)
             else:
-                self.count += 1
+                self._count(sample)
                 yield sample
 
     @property
     def counts(self) -> dict[str, int]:
         """The numbers so far, as `_provenance.json` has them."""
         return {"exported": self.count, "without_text": self.skipped, "broken": self.broken}
+
+    def _count(self, sample: ExportSample) -> None:
+        texts = sample.turns or (sample.text,)
+        self.count += 1
+        self.words += sum(len(text.split()) for text in texts)
+        self.example = self.example or texts
 
     def _leave_out(self, broken: _Broken) -> None:
         self.broken += 1

@@ -10,20 +10,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import strata
+from strata.core import FEATURE_STAGES
 from strata.counts import counted
-from strata.data.exports import PROVENANCE
 from strata.evaluation.intervals import Rate
 from strata.publishing.papers.checks import Checks
 from strata.publishing.papers.commands import export_command, snapshot_commands
-from strata.publishing.papers.facts import Facts, Source
+from strata.publishing.papers.facts import Exported, Facts, Source
 from strata.publishing.papers.heads import head_of, yaml_of
 from strata.publishing.papers.limits import limits_of
 from strata.publishing.papers.loading import loading_of
 from strata.publishing.papers.markdown import fenced, folded, inline, table
 from strata.publishing.papers.rules import rules_of
-from strata.snapshots import moved_away, shares_of
+from strata.publishing.papers.samples import files_lines, sample_lines
+from strata.snapshots import commonest_of, moved_away, shares_of
 
-CARD = "README.md"
 PLOT = "composition.png"
 SHOWN = 20  # reasons of a kind; the others are summed up
 
@@ -32,15 +32,17 @@ def card_of(facts: Facts, plot: bool = False) -> str:
     """The card as Markdown. plot: whether PLOT lies beside it."""
     sections = (
         ("", _opening(facts)),
+        ("Load it", fenced(loading_of(facts.export.form), "python") if facts.export else []),
+        ("What is in it", sample_lines(facts.export) if facts.export else []),
         ("Selection", _selection(facts)),
         ("Composition", _composition(facts, plot)),
         ("How the texts were made", _models(facts)),
-        ("How the texts were checked", _checks(facts.checks)),
+        ("How the texts were checked", _checks(facts)),
         ("What people found", _truth(facts)),
         ("Known limits", [f"- {inline(line)}" for line in limits_of(facts)]),
         ("Sources and licences", _sources(facts)),
         ("How to repeat it", _repeat(facts)),
-        ("Files", _files() if facts.export else []),
+        ("Files", files_lines(facts.export) if facts.export else []),
     )
     lines = ["---", yaml_of(head_of(facts)).rstrip("\n"), "---", "", f"# {inline(facts.title)}"]
     for title, found in sections:
@@ -50,23 +52,45 @@ def card_of(facts: Facts, plot: bool = False) -> str:
 
 
 def _opening(facts: Facts) -> Iterator[str]:
-    manifest = facts.snapshot.manifest
+    manifest, export = facts.snapshot.manifest, facts.export
     made = f"made by Strata {strata.__version__}"
-    if facts.export is None:
-        yield f"A snapshot of {counted(facts.count, 'described image')}, {made}."
+    if export is None:
+        yield f"A snapshot of {counted(facts.count, 'described image')}, {made}. It was not exported yet."
     else:
-        yield f"{counted(facts.count, 'image')} with texts of the layer {inline(facts.export.layer.name)}, {made}."
+        yield f"{counted(facts.count, 'image')}, each with {_text_of(export)}, {made}."
     yield ""
-    rows = [("snapshot", facts.snapshot.name), ("id", manifest.id), ("created", _day(manifest.created_at))]
-    rows += [("languages", ", ".join(facts.languages) or "unknown"), ("licence", facts.about.license or "unknown")]
+    rows = [("licence", facts.about.license or "unknown"), ("languages", ", ".join(facts.languages) or "unknown")]
     rows += [("creator", facts.about.creator)] if facts.about.creator else []
     rows += [("page", facts.about.url)] if facts.about.url else []
-    if facts.export is not None:
-        asked = {name: value for name, value in facts.export.request.describe().items() if value is not None}
-        rows += [("exported", _day(facts.export.made_at)), *asked.items()]
+    rows += _export_rows(facts.count, export) if export is not None else []
+    rows += [("snapshot", f"{facts.snapshot.name}, of {_day(manifest.created_at)}"), ("snapshot's id", manifest.id)]
     yield from table(("", ""), rows)
-    if facts.export is not None:
-        yield from ("", *fenced(loading_of(facts.export.form), "python"))
+
+
+def _text_of(export: Exported) -> str:
+    """What a sample has beside its image."""
+    if export.layer.asks_itself:
+        return "questions and their answers"
+    return f"a text of the layer {inline(export.layer.name)}"
+
+
+def _export_rows(count: int, export: Exported) -> Iterator[tuple[str, str]]:
+    yield "size", f"{_size(export.bytes)} in {counted(export.files, 'file')}"
+    yield "words", f"{export.words:,} in the texts, {export.words / max(1, count):,.1f} an image"
+    asked = export.request.describe()
+    yield "format", f"{asked['format']}, exported on {_day(export.made_at)}"
+    if export.asks:
+        yield "question", asked["instruction"]
+    if asked["boxes"] is not None:
+        limit = f", for images of at most {asked['max_pixels']:,} pixels" if "max_pixels" in asked else ""
+        yield "boxes in the texts", f"as {asked['boxes']} has them{limit}"
+    if export.request.blur_faces:
+        yield "faces", "blurred where a detector has found one"
+
+
+def _size(size: int) -> str:
+    unit, name = next((one for one in ((1e9, "GB"), (1e6, "MB")) if size >= one[0]), (1e3, "kB"))
+    return f"{size / unit:,.1f} {name}"
 
 
 def _day(moment: Any) -> str:
@@ -78,11 +102,12 @@ def _selection(facts: Facts) -> Iterator[str]:
     yield from (f"- {inline(line)}" for line in rules_of(facts.snapshot.manifest.selection))
     yield ""
     rows = [("succeeded", counts.succeeded), ("filtered by a rule", counts.filtered), ("failed", counts.failed)]
-    rows += [("succeeded and pass the selection's filter", counts.passed), ("selected", counts.selected)]
+    rows += [(f"left out by the rule {name}", number) for name, number in counts.left_out.items()]
+    rows += [("succeeded and pass all of that", counts.passed), ("selected", counts.selected)]
     if facts.export is not None:
         found = facts.export.counts
-        rows += [("exported", found["exported"]), ("left out: no text in the layer", found["without_text"])]
-        rows += [("left out: the image cannot be read", found["broken"])]
+        left = (("no text in the layer", found["without_text"]), ("the image cannot be read", found["broken"]))
+        rows += [("exported", found["exported"]), *((f"left out: {why}", number) for why, number in left if number)]
     yield from table(("rows", "number"), rows)
     checks = facts.checks
     if checks.filtered:
@@ -105,7 +130,7 @@ def _composition(facts: Facts, plot: bool) -> Iterator[str]:
     yield "Rows by the labels of each feature: of all that succeeded, and of those that were selected."
     if plot:
         yield from ("", f"![Shares of labels before and after the selection]({PLOT})")
-    for feature, labels in manifest.composition.items():
+    for feature, labels in ((name, commonest_of(whole)) for name, whole in manifest.composition.items()):
         shares = zip(*shares_of(labels), strict=True)
         rows = [
             (label, before, f"{share_before:.1%}", after, f"{share_after:.1%}")
@@ -148,7 +173,8 @@ def _prompts(settings: Mapping[str, Any], prompts: Mapping[str, str]) -> dict[st
     return found
 
 
-def _checks(checks: Checks) -> Iterator[str]:
+def _checks(facts: Facts) -> Iterator[str]:
+    checks = facts.checks
     yield (
         "Each text of a model passes guards, which clean it, cut it back to whole sentences, or reject it (a refusal, "
         "a loop, another language, …). Rows whose text was rejected twice are filtered."
@@ -165,6 +191,7 @@ def _checks(checks: Checks) -> Iterator[str]:
     yield (
         f"The verifier has compared {counted(checks.sentences, 'sentence')} of "
         f"{counted(checks.verified, 'description')} with the layers, and has cut or shortened {checks.cut.total():,}."
+        f"{_not_of_descriptions(facts, ' It has not read')}"
     )
     if checks.cut:
         yield from ("", *_reasons("reason", checks.cut))
@@ -175,6 +202,14 @@ def _checks(checks: Checks) -> Iterator[str]:
             f"Nothing was left of {again + plain:,} first texts: {again:,} were composed again, and {plain:,} were "
             "written from the layers by rules."
         )
+
+
+def _not_of_descriptions(facts: Facts, who: str) -> str:
+    """That what was said of descriptions was not said of the texts that were exported, if these are others."""
+    layer = facts.export.layer if facts.export else None
+    if layer is None or layer.name in ("description", "reviewed"):
+        return ""
+    return f"{who} the texts of the layer {inline(layer.name)}, which were exported."
 
 
 def _found(checks: Checks, layer: str) -> int:
@@ -196,6 +231,7 @@ def _truth(facts: Facts) -> Iterator[str]:
     yield (
         f"{people} judged {counted(truth.records, 'record')} of {facts.snapshot.manifest.counts.selected:,}. They may "
         "have chosen which; the intervals (Wilson, 95 %) hold only if they did not."
+        f"{_not_of_descriptions(facts, ' They did not judge')}"
     )
     named = {
         "descriptions accepted as they are": truth.accepted,
@@ -223,7 +259,7 @@ def _sources(facts: Facts) -> Iterator[str]:
         yield from table(heads, map(_source_row, facts.sources))
     else:
         yield "The snapshot does not name its sources."
-    if licences := sorted({one.licence or "unknown" for one in facts.models}):
+    if licences := sorted({one.licence or "unknown" for one in facts.models if one.stage not in FEATURE_STAGES}):
         yield ""
         yield f"Licences of the models that wrote the texts: {inline('; '.join(licences))}."
 
@@ -243,9 +279,3 @@ def _repeat(facts: Facts) -> Iterator[str]:
         "The sources must be in the store, described by the profiles and revisions above; a snapshot of the same parts "
         "and rows has the same id."
     )
-
-
-def _files() -> Iterator[str]:
-    yield "- `SHA256SUMS`: the checksum of every other file; `sha256sum -c SHA256SUMS` compares them."
-    yield f"- `{PROVENANCE}`: the snapshot's selection and counts, and the profiles with all settings and prompts."
-    yield "- `croissant.json`: this card for machines, in [Croissant](https://docs.mlcommons.org/croissant/)."

@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from strata.addresses import without_secrets
-from strata.core import JobRequest, LayerSpec
+from strata.core import FEATURE_STAGES, JobRequest, LayerSpec
 from strata.data import Request
-from strata.data.exports import Form
+from strata.data.exports import ExportSamples, Form
 from strata.errors import DamagedFile
 from strata.evaluation.truth_rates import TruthRates, rates_of, truth_rates
 from strata.judgments import Judgments, LostJudgments
 from strata.profiles import licence_of
+from strata.publishing.checksums import files_of
 from strata.publishing.papers.about import About
 from strata.publishing.papers.checks import Checks, checks_of
 from strata.snapshots import Snapshot
@@ -27,11 +29,18 @@ from strata.store import PartsOf, Store
 
 @dataclass(frozen=True)
 class Exported:
-    """An export. counts: as in `_provenance.json`; question: the user's turn of conversations."""
+    """An export. counts: as in `_provenance.json`; files and bytes: of the data, without its papers.
+
+    words: of all its texts; example: the first text, or the first questions with their answers.
+    """
 
     request: Request
     counts: Mapping[str, int]
     made_at: datetime
+    files: int = 0
+    bytes: int = 0
+    words: int = 0
+    example: tuple[str, ...] = ()
 
     @property
     def form(self) -> Form:
@@ -40,6 +49,11 @@ class Exported:
     @property
     def layer(self) -> LayerSpec:
         return self.request.layer
+
+    @property
+    def asks(self) -> bool:
+        """Whether its samples have the question that its text answers."""
+        return not self.layer.asks_itself and self.form not in ("parquet", "hf", "webdataset")
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,10 @@ class Facts:
 
     @property
     def models(self) -> list[Model]:
-        """The models of all stages of all profiles that the store has kept, each once."""
+        """The models of all profiles that the store has kept, each once; of features only those that were read."""
+        read = {*self.snapshot.manifest.selection.ways}
+        if self.export is not None and self.export.request.blur_faces:
+            read.add("faces")
         found = [
             Model(
                 provenance.profile or provenance.fingerprint,
@@ -120,6 +137,7 @@ class Facts:
             )
             for provenance in self.snapshot.provenance
             for stage, settings in provenance.settings.get("stages", {}).items()
+            if stage not in FEATURE_STAGES or stage in read
         ]
         return list(dict.fromkeys(found))
 
@@ -127,7 +145,7 @@ class Facts:
     def languages(self) -> tuple[str, ...]:
         """The owner's languages; else those that the profiles wrote the descriptions in, if these are exported."""
         layer = self.export.layer if self.export else None
-        if self.about.languages or (layer is not None and layer.column not in ("description", "variants")):
+        if self.about.languages or (layer is not None and layer.column not in ("description", "reviewed", "variants")):
             return self.about.languages
         if not self.settings or len(self.settings) < len(self.snapshot.provenance):
             return ()
@@ -157,9 +175,11 @@ def _truth(store: Store, snapshot: Snapshot) -> TruthRates:
     return truth_rates(store, snapshot.name) if judged else rates_of((), {})
 
 
-def exported(request: Request, counts: Mapping[str, int]) -> Exported:
-    """An export that is made now."""
-    return Exported(request, counts, datetime.now(UTC))
+def exported(request: Request, samples: ExportSamples, folder: Path) -> Exported:
+    """An export that is made now, in a folder that has no papers yet. Raises OSError."""
+    sizes = [(folder / name).stat().st_size for name in files_of(folder) if not name.startswith("_")]
+    size = (len(sizes), sum(sizes))
+    return Exported(request, samples.counts, datetime.now(UTC), *size, samples.words, samples.example)
 
 
 def _source(store: Store, name: str) -> Source:

@@ -28,6 +28,7 @@ _FILES: Mapping[Form, str] = MappingProxyType(
         "messages": f"{DATA}/*.parquet",
         "webdataset": "*.tar",
         "parquet": f"{DATA}/*.parquet",
+        "hf": "*.arrow",
     }
 )
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")

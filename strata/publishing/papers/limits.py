@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from strata.counts import counted
 from strata.publishing.papers.facts import Facts
+from strata.publishing.papers.rules import compares_benchmarks
+from strata.snapshots.duplicates.pictures import HASHED
 
 
 def limits_of(facts: Facts) -> list[str]:
@@ -32,10 +34,11 @@ def _limits(facts: Facts) -> Iterator[str]:
     selection = facts.snapshot.manifest.selection
     if not selection.unique:
         yield "The selection did not compare pictures, so that copies of one may be in several rows."
-    elif selection.same != "near":
+    elif selection.same not in HASHED:
         yield "The selection did not look for pictures that look alike: one may be in several rows."
     yield personal(facts)
-    yield "The export did not compare the pictures with those of benchmarks."
+    if not compares_benchmarks(selection):
+        yield "The pictures were not compared with those of benchmarks."
 
 
 def personal(facts: Facts) -> str:
@@ -43,5 +46,10 @@ def personal(facts: Facts) -> str:
     seen = "Faces, names and numbers that can be seen in pictures or read in texts were not removed by the export."
     if facts.export is None:
         return seen
+    if facts.export.request.blur_faces:
+        seen = (
+            "The faces that a detector has found were blurred. Those that it has not found, and names and numbers that "
+            "can be seen in pictures or read in texts, were not removed by the export."
+        )
     kept = "were left in" if facts.export.request.keep_metadata else "(EXIF, places) were removed"
     return f"{seen} Metadata of images {kept}."

@@ -2,14 +2,15 @@
 
 The forms are those of the specification 1.1 (mlcommons/croissant, docs/croissant-spec-1.1.md) that its reference
 implementation, mlcroissant 1.1.1, loads: a set of local files is read whole, and members of a tar cannot be joined, so
-a webdataset has a record set for its images and one for its texts. `mds` and `hf` have no record sets, because their
-files are of no type that Croissant knows, and the formats with `train.json` have none, because mlcroissant did not load
-theirs. Fields of JSON Lines have no key, because pandas reads "000000001" as 1.
+a webdataset has a record set for its images and one for its texts. Images that lie singly have a record set too, whose
+paths are those that the conversations name. Fields of an array of JSON have a JSONPath each; those of JSON Lines are
+columns, and have no key, because pandas reads "000000001" as 1. `mds` and `hf` have no record sets, because
+mlcroissant reads neither MDS nor Arrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ _TYPES = {
     ".json": "application/json",
     ".jsonl": "application/jsonlines",
     ".tar": "application/x-tar",
+    ".arrow": "application/vnd.apache.arrow.stream",  # as `datasets` writes it; registered with IANA
 }
 _OTHER = "application/octet-stream"
 
@@ -39,10 +41,10 @@ class Layout(NamedTuple):
 
 _LAYOUTS: Mapping[Form, Layout] = MappingProxyType(
     {
-        "llava": Layout(("train.json",), True),
-        "qwen-vl": Layout(("train.json",), True),
-        "monkey": Layout(("train.json",), True),
-        "llama-factory": Layout(("train.json", "dataset_info.json"), True),
+        "llava": Layout(("train.json",), True, "array"),
+        "qwen-vl": Layout(("train.json",), True, "array"),
+        "monkey": Layout(("train.json",), True, "array"),
+        "llama-factory": Layout(("train.json", "dataset_info.json"), True, "array"),
         "ms-swift": Layout(("train.jsonl",), True, "lines"),
         "messages": Layout((f"{DATA}/*.parquet",), False, "conversations"),
         "webdataset": Layout(("*.tar",), False, "members"),
@@ -81,7 +83,12 @@ def _set(name: str, pattern: str, kind: str, inside: Sequence[Node] = ()) -> Nod
 
 
 def record_sets_of(form: Form) -> list[Node]:
-    """The record sets of a format; none of one whose files Croissant does not know."""
+    """The record sets of a format; none of one whose files mlcroissant does not read."""
+    sets = _samples(form)
+    return [*sets, _files("image", "sc:ImageObject", "image-files", "fullpath")] if _LAYOUTS[form].images else sets
+
+
+def _samples(form: Form) -> list[Node]:
     match _LAYOUTS[form].records:
         case "table":
             return [_records("samples", _table())]
@@ -92,9 +99,25 @@ def record_sets_of(form: Form) -> list[Node]:
         case "lines":
             turns = _nested("messages", [_part("messages", name, _line) for name in ("role", "content")])
             return [_records("samples", [turns, _field("images", "sc:Text", _line("images"), many=True)])]
+        case "array":
+            return [_records("samples", [_field("id", "sc:Text", _entry("id")), *_conversation(form)])]
         case "members":
-            return [_members("image", "sc:ImageObject"), _members("text", "sc:Text")]
+            return [
+                _files("image", "sc:ImageObject", "image-members", "filename"),
+                _files("text", "sc:Text", "text-members", "filename"),
+            ]
     return []
+
+
+def _conversation(form: Form) -> Iterator[Node]:
+    """The fields of an entry of `train.json`, as `strata.data.exports.conversations` writes it."""
+    name, parts = ("messages", ("role", "content")) if form == "llama-factory" else ("conversations", ("from", "value"))
+    # two lists that go together: of fields in a field mlcroissant does not read the JSONPath
+    yield from (_field(part, "sc:Text", _entry(name, part), many=True) for part in parts)
+    if form == "llava":
+        yield _field("image", "sc:Text", _entry("image"))
+    if form == "llama-factory":
+        yield _field("images", "sc:Text", _entry("images"), many=True)
 
 
 def _table() -> list[Node]:
@@ -109,11 +132,14 @@ def _table() -> list[Node]:
     ]
 
 
-def _members(name: str, kind: str) -> Node:
-    """The record set of the members of tars with one extension. A member's name without it is its sample's key."""
-    source = {"fileSet": {"@id": f"{name}-members"}}
+def _files(name: str, kind: str, files: str, named_by: str) -> Node:
+    """The record set of a set of files: the name of each, and its content.
+
+    named_by: `fullpath`, or `filename` of the members of tars, which without its extension is the sample's key.
+    """
+    source = {"fileSet": {"@id": files}}
     fields = [
-        _field("file", "sc:Text", source | {"extract": {"fileProperty": "filename"}}),
+        _field("file", "sc:Text", source | {"extract": {"fileProperty": named_by}}),
         _field(name, kind, source | {"extract": {"fileProperty": "content"}}),
     ]
     return _records(f"{name}s", fields)
@@ -150,6 +176,10 @@ def _column(name: str, part: str = "") -> Node:
 
 def _line(name: str, part: str = "") -> Node:
     return {"fileObject": {"@id": "train.jsonl"}, "extract": {"column": name}} | _transform(part)
+
+
+def _entry(name: str, part: str = "") -> Node:
+    return {"fileObject": {"@id": "train.json"}, "extract": {"jsonPath": f"$[*].{name}"}} | _transform(part)
 
 
 def _transform(part: str) -> Node:

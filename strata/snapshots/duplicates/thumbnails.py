@@ -22,7 +22,7 @@ from strata.snapshots.duplicates.vectors import Pairs, alike_vectors
 
 log = logging.getLogger(__name__)
 
-LEAST_COSINE = 0.6  # of the vectors of pictures that may be copies
+LEAST_COSINE = 0.75  # of the vectors of pictures that may be copies
 CANDIDATES = 6  # nearest pictures of each that are looked at
 LEAST_CONTRAST = 1.0  # levels of 256: a picture with less is no copy (`alignment.LEAST_CONTRAST`)
 BLOCK = 4096  # thumbnails whose vectors are computed together

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from strata.errors import InvalidInput
-from strata.snapshots.features import FEATURES
+from strata.snapshots.features import CLUSTER, FEATURES
 
 OTHER = "other"
 COMMONEST = 16  # default number of names with a label of their own
@@ -74,6 +74,9 @@ class Axis(Setting):
         # a yes-or-no feature takes no values
         if kind == "flag" and not values:
             return cls(feature=feature)
+        # clusters are all labels; their number is that of those to be found
+        if feature == CLUSTER and not values:
+            return cls(feature=feature)
         # a name takes the number of its commonest values, or the values themselves
         if kind == "name":
             if len(values) == 1 and values[0].isdecimal():
@@ -99,10 +102,20 @@ class Axis(Setting):
             names = tuple(dict.fromkeys([*names, *(label for label in shares if label != OTHER)]))
         held = tuple(label for label in self.held if label not in shares)
         axis = self.model_copy(update={"names": names, "shares": dict(shares), "held": held})
-        # the labels of an axis by the commonest names are not known yet; `resolved` checks them later
-        if axis.names is not None or axis.commonest is None:
+        # the labels of an axis by the commonest names, or by clusters, are not known yet; `resolved` checks them later
+        if axis.names is not None or (axis.commonest is None and self.feature != CLUSTER):
             axis.weights()
         return axis
+
+    def with_clusters(self, names: tuple[str, ...]) -> Self:
+        """The axis with a label for each cluster, if it is by clusters and has none yet. Raises AxisError.
+
+        Rows without an embedding are no kind that a balance should favour: their share stays what it is.
+        """
+        if self.feature != CLUSTER or self.names is not None:
+            return self
+        update = {"names": names, "commonest": len(names), "held": (OTHER,)}
+        return self.model_copy(update=update).with_shares(self.shares)
 
     def resolved(self, column: pa.ChunkedArray) -> Self:
         """The axis with what depends on the rows: the commonest names of a column, the shares of held labels."""
@@ -165,11 +178,12 @@ DEFAULT_AXES = (
     Axis.parse("words"),
     Axis.parse("thing"),
 )
+BY_CLUSTER = (Axis(feature=CLUSTER),)  # of a diverse selection
 
 
-def axes_of(texts: Iterable[str], targets: Iterable[str]) -> tuple[Axis, ...]:
+def axes_of(texts: Iterable[str], targets: Iterable[str], default: tuple[Axis, ...] = DEFAULT_AXES) -> tuple[Axis, ...]:
     """Parse the axes of `--by`, or take the default ones, and `--target` FEATURE=LABEL:SHARE. Raises AxisError."""
-    axes = tuple(map(Axis.parse, texts)) or DEFAULT_AXES
+    axes = tuple(map(Axis.parse, texts)) or default
     shares: dict[str, dict[str, float]] = {axis.feature: {} for axis in axes}
     if len(shares) < len(axes):
         raise AxisError("a feature can be given with --by only once")

@@ -1,41 +1,85 @@
-"""The cap per noun of a selection: of rows whose text names common things fewer are kept, of rare ones all.
+"""Balancing concepts: of rows that name common things fewer are taken, of those that name rare ones all.
 
 The method is that of MetaCLIP (Xu et al., "Demystifying CLIP Data", arXiv 2309.16671, algorithm 1): a concept that
-`count` texts name keeps each of them with the probability min(1, t / count), and a text stays if any of its concepts
-keeps it. So a rare noun protects a row that also names a common one, and a common noun may have more than t rows.
+`count` rows name keeps each of them with the probability min(1, t / count), and a row stays if any of its concepts
+keeps it. So a rare concept protects a row that also names a common one, and a common one may have more than t rows.
+
+Here hashes draw, not a generator of random numbers. So the least t at which a row stays is a number of its own
+(`least_caps`): a cap keeps the rows below it, and a selection of n rows takes those with the n smallest numbers.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from strata.snapshots.nouns import nouns_of
+from strata.snapshots.nouns import names_in, noun_of, nouns_of
 
+ConceptKind = Literal["nouns", "tags"]
 Hashes = np.typing.NDArray[np.uint64]
-NO_NOUN = ""  # the concept of texts without a noun, which a cap limits as any other
+Ints = np.typing.NDArray[np.int64]
+Floats = np.typing.NDArray[np.float64]
+COLUMNS: dict[ConceptKind, str] = {"nouns": "description", "tags": "tag_words"}  # the features that name concepts
+NOTHING = ""  # the concept of rows that name none, which a cap limits as any other
 
 
-def within_cap(texts: pa.ChunkedArray, hashes: Hashes, cap: int) -> np.typing.NDArray[np.bool_]:
-    """Which rows stay. hashes: of the rows, which decide; cap: rows that each noun keeps on average.
+@dataclass(frozen=True, eq=False)
+class Concepts:
+    """What rows name: pairs of the index of a row and of a name, each pair once, sorted by row."""
 
-    Rows that are added make probabilities smaller, so they only remove other rows.
+    rows: Ints
+    numbers: Ints
+    names: Sequence[str]
+
+
+def concepts_of(table: pa.Table, kinds: Sequence[ConceptKind]) -> Concepts:
+    """The concepts of the rows of a table with the features of COLUMNS.
+
+    nouns: of the descriptions; tags: the kept tags, whose nouns are in the singular too, so that both name one concept.
     """
-    rows, nouns, names = nouns_of(texts)
-    # rows without a noun share one concept
-    without = np.setdiff1d(np.arange(len(texts)), rows)
-    rows = np.concatenate([rows, without])
-    nouns = np.concatenate([nouns, np.full(len(without), len(names))])
-    chances = np.minimum(1.0, cap / np.maximum(1, np.bincount(nouns, minlength=len(names) + 1)))
-    # a number from 0 to 1 for each pair of a row and a noun, of their hashes alone
-    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in [*names, NO_NOUN])
-    drawn = _mixed(hashes[rows] ^ np.frombuffer(digests, np.dtype("<u8"))[nouns]) / 2.0**64
-    stays = np.zeros(len(texts), bool)
-    stays[rows[drawn < chances[nouns]]] = True
-    return stays
+    found = [_READ[kind](table.column(COLUMNS[kind])) for kind in kinds]
+    names = sorted({name for _, _, some in found for name in some})
+    numbers = {name: number for number, name in enumerate(names)}
+    width = max(1, len(names))
+    pairs = []
+    for rows, places, some in found:
+        codes = np.array([numbers[name] for name in some] or [0], np.int64)
+        pairs.append(rows * width + codes[places])
+    whole = np.unique(np.concatenate(pairs))
+    return Concepts(whole // width, whole % width, names)
+
+
+def _tags_of(texts: pa.ChunkedArray) -> tuple[Ints, Ints, list[str]]:
+    """The tags of texts with one a line, as `nouns_of`."""
+    lines = pc.split_pattern(pc.fill_null(pc.utf8_lower(texts), ""), "\n")
+    return names_in(lines, lambda tag: noun_of(tag.strip()) or tag.strip() or None)
+
+
+_READ: dict[ConceptKind, Any] = {"nouns": nouns_of, "tags": _tags_of}
+
+
+def least_caps(concepts: Concepts, hashes: Hashes) -> Floats:
+    """For each row the least cap at which it stays: a cap t keeps the rows whose number is below t.
+
+    hashes: of the rows, which decide. Rows that are added make numbers larger, so a cap only loses rows by them.
+    """
+    # rows that name nothing share one concept
+    without = np.setdiff1d(np.arange(len(hashes)), concepts.rows)
+    rows = np.concatenate([concepts.rows, without])
+    numbers = np.concatenate([concepts.numbers, np.full(len(without), len(concepts.names))])
+    counts = np.bincount(numbers, minlength=len(concepts.names) + 1)
+    # a number from 0 to 1 for each pair of a row and a concept, of their hashes alone
+    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in [*concepts.names, NOTHING])
+    drawn = _mixed(hashes[rows] ^ np.frombuffer(digests, np.dtype("<u8"))[numbers]) / 2.0**64
+    least = np.full(len(hashes), np.inf)
+    np.minimum.at(least, rows, drawn * counts[numbers])
+    return least
 
 
 def _mixed(values: Hashes) -> Any:

@@ -13,8 +13,11 @@ from strata.snapshots.filters import Filter
 from strata.snapshots.own_files import without
 from strata.snapshots.rules import BENCHMARK, ruled
 from strata.snapshots.selection.axes import Axis
-from strata.snapshots.selection.caps import within_cap
-from strata.snapshots.selection.order import Floats, Ints, order_of, row_hashes, scores_of
+from strata.snapshots.selection.better import Better, better_rows
+from strata.snapshots.selection.caps import concepts_of, least_caps
+from strata.snapshots.selection.clusters import Floats, Ints, Vectors
+from strata.snapshots.selection.order import Keys, keys_of, order_of, row_hashes, scores_of
+from strata.snapshots.selection.quotas import members_of, within_quotas
 from strata.snapshots.selection.settings import Selection, SelectionError
 
 Pictures = Callable[[pa.Table], PictureHashes]  # reads the pictures of rows (columns part and row)
@@ -26,7 +29,8 @@ class Choice:
 
     passed: number of rows that pass the filter; indices: selected rows, in order. left_out: by rule, the number of rows
     that it is the first to leave out; clusters: the rows that show the same picture as another, if pictures were
-    compared (`CLUSTER_SCHEMA`).
+    compared (`CLUSTER_SCHEMA`). better: what became of images that are described several times, if one row of each
+    stays.
     """
 
     selection: Selection
@@ -34,6 +38,8 @@ class Choice:
     indices: Ints
     left_out: dict[str, int]
     clusters: pa.Table | None = None
+    wanted: int = 0
+    better: Better | None = None
 
     @property
     def axes(self) -> dict[str, Axis]:
@@ -48,14 +54,21 @@ def select(
     excluded: pa.Array | None = None,
     pictures: Pictures | None = None,
     benchmarks: Benchmarks | None = None,
+    fingerprints: Sequence[str] = (),
+    embedded: tuple[Vectors, Ints] | None = None,
 ) -> Choice:
     """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
     excluded: keys of rows that do not pass. pictures: reads the pictures of rows. benchmarks: pictures whose rows are
-    left out. Raises SelectionError if fewer rows pass than are requested, and FilterError.
+    left out. fingerprints: of the parts, for a selection of the better of several descriptions. embedded: the vector of
+    each row and its cluster, for a diverse selection. Raises SelectionError if fewer rows pass than are requested, and
+    FilterError.
     """
     indices, left_out = _narrowed(table, selection, excluded)
-    clusters = None
+    clusters = better = None
+    if selection.better:
+        kept, better = better_rows(table.take(pa.array(indices)), fingerprints, selection.better)
+        indices = indices[kept]
     if selection.unique or benchmarks is not None:
         rows = table.take(pa.array(indices))
         compared = _compared(rows, selection, pictures, benchmarks)
@@ -64,14 +77,25 @@ def select(
     if selection.cap:
         rows = table.take(pa.array(indices))
         hashes = row_hashes(rows, identities, selection.seed)
-        indices = indices[within_cap(rows.column("description"), hashes, selection.cap)]
+        indices = indices[least_caps(concepts_of(rows, selection.concepts), hashes) < selection.cap]
     # axes by the commonest names are resolved on the rows that pass
     rows = table.take(pa.array(indices))
     selection = selection.resolved(rows)
     wanted = _wanted(selection, len(indices), excluded is not None or bool(left_out))
-    # take the first rows of the order, and return them in the table's order
-    selected = order_of(rows, identities, selection)[:wanted]
-    return Choice(selection, len(indices), np.sort(indices[selected]), left_out, clusters)
+    of_rows = None if embedded is None else (embedded[0][indices], embedded[1][indices])
+    selected = _first(rows, keys_of(rows, identities, selection, of_rows), selection, wanted)
+    # in the table's order
+    return Choice(selection, len(indices), np.sort(indices[selected]), left_out, clusters, wanted, better)
+
+
+def _first(rows: pa.Table, keys: Keys, selection: Selection, wanted: int) -> Ints:
+    """The first rows of the order, of each source as many as its quota allows."""
+    order = order_of(rows, keys, selection)
+    if not selection.quotas:
+        return order[:wanted]
+    left = within_quotas(members_of(rows, selection.quotas), selection.quotas, order, wanted)
+    # the strata are merged again, without the rows beyond a quota
+    return left[order_of(rows.take(pa.array(left)), keys.take(left), selection)[:wanted]]
 
 
 def _wanted(selection: Selection, passed: int, narrowed: bool) -> int:
@@ -79,7 +103,9 @@ def _wanted(selection: Selection, passed: int, narrowed: bool) -> int:
     wanted = passed if selection.share is None else round(selection.share * passed)
     wanted = selection.count if selection.count is not None else wanted
     if wanted > passed:
-        what = "pass" if narrowed or selection.where or selection.unique or selection.cap else "exist"
+        what = (
+            "pass" if narrowed or selection.where or selection.unique or selection.cap or selection.better else "exist"
+        )
         raise SelectionError(f"{wanted} rows are requested, but only {passed} {what}")
     return wanted
 

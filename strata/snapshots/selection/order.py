@@ -1,9 +1,10 @@
 """The order in which rows are selected: the first n are taken.
 
-Within a stratum the hash (or the score) of each row decides. The strata are merged in proportion to their target
-shares, as divisor methods apportion seats (Webster/Sainte-Laguë; M. Balinski, H. Young, "Fair Representation", 1982):
-added rows can only move others back, never forward, so a selection of the same size loses at most as many old rows as
-it gains new ones. Apportionment by largest remainders does not have this property (the Alabama paradox).
+Within a stratum the hash of each row decides, or what it is worth, or what is new in it. The strata are merged in
+proportion to their target shares, as divisor methods apportion seats (Webster/Sainte-Laguë; M. Balinski, H. Young,
+"Fair Representation", 1982): added rows can only move others back, never forward, so a selection of the same size loses
+at most as many old rows as it gains new ones. Apportionment by largest remainders does not have this property (the
+Alabama paradox).
 """
 
 from __future__ import annotations
@@ -15,31 +16,64 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from strata.snapshots.filters import Expression
+from strata.snapshots.selection.caps import concepts_of, least_caps
+from strata.snapshots.selection.clusters import Floats, Hashes, Ints, Vectors, novelty_of
 from strata.snapshots.selection.settings import Selection
-
-Ints = np.typing.NDArray[np.int64]
-Floats = np.typing.NDArray[np.float64]
 
 HALF_TOLD = 3  # entries of a description at which the factor for its content is 1/2
 
 
-def order_of(rows: pa.Table, identities: Sequence[str], selection: Selection) -> Ints:
-    """The indices of all rows in the order in which they are selected."""
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """What rows are ordered by. hashes: of each row; first: numbers, the smallest first; None: the hashes alone."""
+
+    hashes: Hashes
+    first: Floats | None = None
+
+    def take(self, rows: Ints) -> Keys:
+        """The keys of some rows."""
+        return Keys(self.hashes[rows], None if self.first is None else self.first[rows])
+
+    def sorted(self, *before: Ints | Floats) -> Ints:
+        """The indices of all rows. before: what comes before the keys, the most important last."""
+        return np.lexsort((self.hashes, *(() if self.first is None else (self.first,)), *before))
+
+
+def keys_of(
+    rows: pa.Table, identities: Sequence[str], selection: Selection, embedded: tuple[Vectors, Ints] | None
+) -> Keys:
+    """What a selection orders rows by. embedded: the vector of each row and its cluster, for a diverse selection."""
     hashes = row_hashes(rows, identities, selection.seed)
+    if selection.method == "concepts":
+        return Keys(hashes, least_caps(concepts_of(rows, selection.concepts), hashes))
     if selection.method == "best":
-        return np.lexsort((hashes, -scores_of(rows, selection)))
-    if selection.method == "random":
-        return np.argsort(hashes, kind="stable")
-    return _balanced_order(rows, hashes, selection)
+        return Keys(hashes, -scores_of(rows, selection))
+    if selection.method == "diverse":
+        assert embedded is not None
+        vectors, clusters = embedded
+        # a worth below zero would prefer what is not new
+        worth = np.maximum(0.0, scores_of(rows, selection))
+        return Keys(hashes, -worth * novelty_of(vectors, clusters, worth, hashes))
+    return Keys(hashes)
+
+
+def order_of(rows: pa.Table, keys: Keys, selection: Selection) -> Ints:
+    """The indices of all rows in the order in which they are selected."""
+    return _balanced_order(rows, keys, selection) if selection.axes else keys.sorted()
 
 
 def scores_of(rows: pa.Table, selection: Selection) -> Floats:
-    """The score of each row for the selection of the best, 0..1: evidence × match × told / (told + HALF_TOLD).
+    """What each row is worth: its quality, or evidence × match × told / (told + HALF_TOLD), 0..1.
 
     evidence: the share of sentences that rest on an entry; match: the mean probability of the kept entries; told: the
     entries that the description tells. The last factor rewards content and saturates: the first things that a
-    description tells count most, and no length makes up for what is not right.
+    description tells count most, and no length makes up for what is not right. A quality that is not known is worth
+    less than any other. Raises FilterError.
     """
+    if selection.quality is not None:
+        values = Expression(selection.quality, selection.own).values(rows)
+        return np.where(np.isnan(values), -np.inf, values)
     score: Floats = rows.column("evidence").to_numpy() * rows.column("match").to_numpy()
     if selection.score == "evidence":
         return score
@@ -47,7 +81,7 @@ def scores_of(rows: pa.Table, selection: Selection) -> Floats:
     return np.asarray(score * told / (told + HALF_TOLD), np.float64)
 
 
-def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> np.typing.NDArray[np.uint64]:
+def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> Hashes:
     """A 64-bit hash of each row: of the seed, its shard's identity and its key, but not of its position."""
     # hash the common prefix once per shard
     heads = [hashlib.blake2b(f"{seed}/{identity}/".encode(), digest_size=8) for identity in identities]
@@ -59,15 +93,15 @@ def row_hashes(rows: pa.Table, identities: Sequence[str], seed: int) -> np.typin
     return np.frombuffer(bytes(digests), np.uint64)
 
 
-def _balanced_order(rows: pa.Table, hashes: np.typing.NDArray[np.uint64], selection: Selection) -> Ints:
+def _balanced_order(rows: pa.Table, keys: Keys, selection: Selection) -> Ints:
     """The indices of all rows, merged stratum by stratum from the last axis to the first.
 
     Row k of its stratum (from 0) gets the rank (k + 1/2) / weight among the rows of the sibling strata (Webster's
     divisors).
     """
     levels = _levels(rows, selection)
-    # within the smallest strata the hashes decide
-    order = np.lexsort((hashes, levels[-1].strata))
+    # within the smallest strata the keys decide
+    order = keys.sorted(levels[-1].strata)
     numbers = _numbers(levels[-1].strata, order)
     # merge sibling strata, from the smallest to the whole table; equal ranks are ordered by a hash of the stratum
     parents = [np.zeros(rows.num_rows, np.int64), *(level.strata for level in levels[:-1])]
@@ -119,7 +153,7 @@ def _numbers(strata: Ints, order: Ints) -> Ints:
     return numbers
 
 
-def _ties(strata: Ints, seed: str) -> np.typing.NDArray[np.uint64]:
+def _ties(strata: Ints, seed: str) -> Hashes:
     """A hash of each row's stratum. It decides between strata with equal ranks, in the same way in every run."""
     found, indices = np.unique(strata, return_inverse=True)
     digests = b"".join(hashlib.blake2b(f"{seed}/{stratum}".encode(), digest_size=8).digest() for stratum in found)

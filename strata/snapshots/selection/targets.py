@@ -11,14 +11,19 @@ from strata.core.registry import suggestion
 from strata.snapshots.features import FEATURES
 from strata.snapshots.selection.axes import OTHER, Axis, AxisError
 from strata.snapshots.selection.choices import Choice
-from strata.snapshots.selection.order import Ints
+from strata.snapshots.selection.clusters import Ints
+from strata.snapshots.selection.quotas import check_sources
 from strata.snapshots.selection.settings import Selection, SelectionError
 
 ACCEPT = "--accept-shortfall takes what is there"
 
 
 def check_labels(table: pa.Table, selection: Selection) -> None:
-    """Raise AxisError for a name of an axis that was asked for and that no row of a table of features has."""
+    """Raise AxisError for a name of an axis that was asked for and that no row of a table of features has.
+
+    Raise QuotaError for a source with a quota that no row comes from.
+    """
+    check_sources(table, selection.quotas)
     for axis in selection.axes:
         if FEATURES[axis.feature].kind != "name":
             continue
@@ -40,8 +45,13 @@ def _near(label: str, known: set[str]) -> str:
 def check_targets(table: pa.Table, choice: Choice) -> None:
     """Raise SelectionError if a target share of a choice from a table of features is not met.
 
-    A share is met if it is right up to rounding: by one row in each of the strata that the axis divides.
+    A share is met if it is right up to rounding: by one row in each of the strata that the axis divides. Also raise it
+    if quotas leave fewer rows than were asked for.
     """
+    asked = choice.selection.count is not None or choice.selection.share is not None
+    if asked and len(choice.indices) < choice.wanted:
+        left = f"but the quotas leave {len(choice.indices):,}"
+        raise SelectionError(f"{choice.wanted:,} rows are requested, {left}; {ACCEPT}")
     chosen, parents = table.take(pa.array(choice.indices)), np.zeros(len(choice.indices), np.int64)
     for axis in choice.selection.axes:
         codes = axis.codes(chosen.column(axis.feature))

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from strata.core import GROUPS, is_hash
+from strata.core import FEATURES, GROUPS, is_hash
 from strata.store.bundles.format import OpenBundle, encode_bundle
 from strata.store.bundles.locks import Busy, folder_lock
 from strata.store.filesystem import Files
@@ -69,7 +69,7 @@ class Compaction:
 
     def plans(self) -> Iterator[FolderPlan]:
         """The folders with small parts or bundles, one after the other."""
-        for group in GROUPS[1:]:
+        for group in (*GROUPS[1:], FEATURES):
             for fingerprint in self.files.folders(f"parts/{group}", is_hash):
                 above = f"parts/{group}/{fingerprint}"
                 for identity in self.files.folders(above, lambda name: name[0] not in "._"):

@@ -18,7 +18,7 @@ from strata.keys import Scope, StoredKeys
 from strata.queue.queue import Queue
 from strata.snapshots import Selection, Snapshots
 from strata.store import Part, PartsOf
-from tests.fakes import jpeg
+from tests.fakes import jpeg, wait_for_end
 from tests.service import Answer, Service, problem, running_service
 
 OPERATIONS = sorted((method, f"/v1{path}") for (method, path), scopes in NEEDED.items() if scopes)
@@ -223,3 +223,20 @@ def test_idempotency_keys_and_backlogs_are_a_tenant_s_own(two: Two) -> None:
     assert found[0].json()["id"] == found[2].json()["id"] != found[1].json()["id"]
     backlogs = [two.service.jobs.backlog(tenant).jobs for tenant in ("nobody", None)]
     assert backlogs[0] == 0 <= backlogs[1]
+
+
+def test_rows_are_chosen_of_what_is_one_s_own(two: Two) -> None:
+    own, other = two.secret("a", *ALL), two.secret("b", *ALL)
+    job, fingerprint = two.places["job_id"], two.places["fingerprint"]
+    store = two.service.jobs.store
+    Snapshots(store).create("chosen-from", PartsOf(store).sources([job]), Selection(), [job])
+    for path in ("/v1/batches", "/v1/batches/preview"):
+        for name in (job, "chosen-from", fingerprint):
+            body = {"input": {"sources": [name]}}
+            problem(two.call(other, "POST", path, json=body), 422, "invalid-request")
+            # a data set has the rows of all tenants
+            assert (two.call(own, "POST", path, json=body).status_code < 300) == (name != fingerprint)
+    described = two.call(own, "POST", "/v1/batches", json={"input": {"sources": [job]}}).json()
+    assert described["tenant"] == "a" and described["chosen"] == {"sources": [job], "where": None}
+    wait_for_end(two.service.jobs, described["id"])
+    assert two.service.jobs.view(described["id"]).request_counts.succeeded == 1

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from bench.processes import BENCH_PROFILES, PLUG_INS
 from strata.cli import exits
 from strata.cli.main import app
-from strata.core import JobEnd, JobRequest, JobRun, JobStatus, JobView
+from strata.cli.running import command
+from strata.core import Estimate, JobEnd, JobRequest, JobRun, JobStatus, JobView
 from strata.store import Store
 from tests.checkout import CHECKOUT
 from tests.fakes import wait_for
@@ -172,3 +173,29 @@ def test_a_job_is_shown_without_a_service(tmp_path: Path, monkeypatch: pytest.Mo
     assert ended.exit_code == exits.PARTLY_FAILED  # one of the images is damaged
     view = JobView.model_validate_json(ended.stdout)
     assert (view.status, view.request_counts.succeeded) == (JobStatus.COMPLETED, 4)
+
+
+def test_a_dry_run_describes_a_sample_and_tells_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(command, "_end_on_signals", lambda job: None)
+    shards = shards_of(tmp_path / "shards", 2, 40)
+    arguments = ["run", *shards, "--dry-run", "-n", "30", "--seed", "3", "--run-folder"]
+    result = CliRunner().invoke(app, [*arguments, str(_folder(tmp_path / "first"))])
+    assert result.exit_code == 0, result.output
+    assert "80 images in 2 shards" in result.stdout and "by 30 random images (seed 3)" in result.stdout
+    assert "with ready workers: 1 vision, 1 llm" in result.stdout and "images/s of one worker" in result.stdout
+    store = Store(settings_of(tmp_path).store_uri)
+    (job_id,) = store.job_ids()
+    assert f"job {job_id} describes a random sample" in result.stderr
+    # the same seed computes nothing anew, and the job's id gives the figures again
+    for more in (arguments, ["run", job_id, "--run-folder"]):
+        result = CliRunner().invoke(app, [*more, str(_folder(tmp_path / more[1][-9:])), "--json"])
+        assert result.exit_code == 0, result.output
+        found = Estimate.model_validate_json(result.stdout)
+        assert (found.images, found.described, found.seed) == (80, 30, 3)
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from strata.core import Cancellation, JobEnd, JobRun, JobStatus
+from strata.core import Cancellation, JobEnd, JobRun, JobSample, JobStatus, load_profile
 from strata.errors import Conflict, NotFound
+from strata.estimates import NoSample, Workers, estimate
 from strata.jobs.jobs import Jobs
 from strata.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, wait_for, wait_for_end
 from tests.service import write_profile
 from tests.workers.engines.runs import options, rows_of, run_here, settings_of, shards_of, started
-from workers.engines.job import known_job
-from workers.engines.start import computed
+from workers.engines.job import Asked, known_job
+from workers.engines.start import computed, opened
 from workers.retry import WorkInterrupted
 
 
@@ -112,3 +113,29 @@ def test_a_job_that_is_not_there_is_told(tmp_path: Path) -> None:
     for name in ("none", "0" * 22):
         with pytest.raises(NotFound, match="no job"):
             known_job(store, name)
+
+
+def test_a_run_of_a_sample_tells_what_all_would_take(tmp_path: Path) -> None:
+    settings, shards = settings_of(tmp_path), shards_of(tmp_path / "shards", 3, 100)
+    profile = load_profile(settings.profile, settings.profiles_dir)
+    sample, how = JobSample(images=80, seed=1), options(seconds=0.002)
+    job = opened(settings, Asked(shards, profile, {}, None, sample), how)
+    view = computed(job, settings, how)
+    assert view.status is JobStatus.COMPLETED and view.request_counts.total == 80
+    found = estimate(job.store, view, job.request, Workers({"vision": 1, "llm": 1}))
+    assert (found.images, found.to_compute, found.described) == (300, 300, 80)
+    # each group sleeps two milliseconds for an image, and does a little besides
+    for group in found.groups.values():
+        assert group.images_per_second and group.measured and 0 < group.images_per_second.value <= 500
+    assert found.seconds and found.seconds.value >= 300 * 0.002
+    in_turn = estimate(job.store, view, job.request, Workers({"vision": 1, "llm": 1}, in_turn=True))
+    assert in_turn.seconds and in_turn.seconds.value >= 600 * 0.002
+    # of other engines it is not known how many workers there would be
+    unknown = estimate(job.store, view, job.request, Workers(None))
+    assert unknown.seconds is None and unknown.cpu_hours and not any("ready" in note for note in unknown.notes)
+    # the job of a sample goes on by its id like any other; of one that describes all nothing is estimated
+    request, again = run_here(settings, job.request.id, how)
+    assert again.request_counts == view.request_counts and request.sample == job.request.sample
+    whole, view = run_here(settings, shards, how)
+    with pytest.raises(NoSample, match="describes all its images"):
+        estimate(job.store, view, whole, Workers({}))

@@ -68,10 +68,14 @@ function Head({ job, ask }) {
       ${isEnded && failed > 0 && html`<button type="button" onClick=${ask("retry")}>Retry what failed</button>`}
       ${counts.succeeded > 0 && html`<a href=${href(["gallery"], { job: job.id })}>In the gallery</a>`}
       ${counts.succeeded > 0 && html`<a href=${href(["review"], { job: job.id })}>Review its records</a>`}
+      ${job.kind === "batch" && isEnded && counts.succeeded > 0 && html`<a href=${href(["jobs", "new"], { from: job.id })}>Describe again</a>`}
+      ${counts.succeeded > 0 && (job.chosen?.sources ?? []).map((one) => html`<a key=${one} href=${href(["compare"], { a: one, b: job.id })}>Compare with ${one}</a>`)}
       ${job.kind === "image" && html`<a href=${href(["describe", job.id])}>The answer in Describe</a>`}
     </div>
     ${job.error && html`<p class="fault">${job.error}</p>`}
     ${job.waiting && html`<p class="warning">Waits for ${job.waiting.stage} since ${time(job.waiting.since)} (${counted(job.waiting.attempts, "attempt")}): ${job.waiting.reason}</p>`}
+    ${job.chosen && html`<p class="hint">Images of ${job.chosen.sources.join(", ")}${job.chosen.where && html` where <code>${job.chosen.where}</code>`}</p>`}
+    ${job.sample && html`<p class="hint">Describes a random sample of the images of a submission: at most ${counted(job.sample.images, "image")}, seed ${job.sample.seed}.</p>`}
     <p><progress max=${counts.total || 1} value=${doneOf(job)} aria-label="Images that are done"></progress></p>
     <dl class="facts">
       <div><dt>images</dt><dd>${count(doneOf(job))} of ${count(counts.total)}</dd></div>

@@ -20,7 +20,7 @@ export function doneOf(job) {
   return counts.succeeded + counts.filtered + counts.failed + counts.cancelled;
 }
 
-export const Jobs = ({ parts: [name], query }) => (name === "new" ? html`<${Submit} />` : html`<${JobList} query=${query} />`);
+export const Jobs = ({ parts: [name], query }) => (name === "new" ? html`<${Submit} query=${query} />` : html`<${JobList} query=${query} />`);
 
 function JobList({ query }) {
   useTitle("Jobs");

@@ -1,21 +1,15 @@
-"""`python -m bench.selection`: select 213,000 of 427,000 rows, balanced; then again with a tenth more rows.
+"""Select half of the rows, balanced over features; then again with a tenth more rows.
 
-First, parts of made-up rows (`inputs.synthetic_parts`) are written; this is not counted. Then are measured: the seconds
-for a snapshot, made twice; the deviation of each stratum from its target by water-filling, which is computed
-independently, by bisection; and the overlap of the selections when a tenth of new rows is added, with the same count
-or share, and with new strata or those of the first snapshot.
+Measured are: the seconds for a snapshot, made twice; the deviation of each stratum from its target by water-filling,
+which is computed independently, by bisection; and the overlap of the selections when a tenth of new rows is added, with
+the same count or share, and with new strata or those of the first snapshot.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +18,6 @@ from bench.inputs.synthetic_parts import SyntheticParts
 from strata.snapshots import Selection, Snapshot, Snapshots, axes_of, difference, read_rows
 from strata.store import Part, Store
 
-ROWS, TAKEN = 427_000, 213_000  # of the paper's descriptions
 AXES = ("objects", "text", "words", "thing")  # all labels in equal shares, which the targets below are computed for
 SMALL = 100  # rows: below, one row is more than a hundredth
 Figures = dict[str, float]
@@ -139,9 +132,8 @@ def additions(snapshots: Snapshots, old: Snapshot, parts: Sequence[Part], added:
     return figures
 
 
-def measure(folder: Path, rows: int, taken: int) -> Figures:
-    """Measure all figures."""
-    store = Store(str(folder / "store"))
+def measure(store: Store, rows: int, taken: int) -> Figures:
+    """Write parts, which is not counted, and measure all figures."""
     synthetic, snapshots = SyntheticParts(store, 1), Snapshots(store)
     began = time.perf_counter()
     parts, added = synthetic.write("old", rows), synthetic.write("new", rows // 10)
@@ -152,23 +144,3 @@ def measure(folder: Path, rows: int, taken: int) -> Figures:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures |= {"peak memory, MiB": peak} | balance(store, old)
     return figures | additions(snapshots, old, parts, added)
-
-
-def main() -> None:
-    """Measure, and print the table."""
-    parser: Any = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--taken", type=int, default=TAKEN)
-    parser.add_argument("--folder", type=Path, help="where to work instead of the system's temporary folder")
-    parser.add_argument("--json", type=Path, help="a file that gets the figures as JSON")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="selection-", dir=options.folder) as folder:
-        figures = measure(Path(folder), options.rows, options.taken)
-    for name, value in figures.items():
-        print(f"| {name} | {value:,.{0 if value >= 100 or value == int(value) else 2}f} |")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

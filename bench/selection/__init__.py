@@ -1,0 +1,1 @@
+"""How long selections take, how even they are, and how stable when rows are added."""

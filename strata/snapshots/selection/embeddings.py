@@ -1,0 +1,92 @@
+"""The embeddings of rows and their clusters, read from a store and kept in it.
+
+The clusters of a selection are `snapshots/objects/DIGEST.centroids.parquet`, which all snapshots with them share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+
+from strata.snapshots.duplicates import vectors_of
+from strata.snapshots.features import CLUSTER
+from strata.snapshots.selection.clusters import Clusters, Ints, Vectors, find_clusters, nearest
+from strata.snapshots.selection.order import row_hashes
+from strata.snapshots.selection.settings import Selection, SelectionError
+from strata.store import READERS, FeatureReader, Part, Store
+
+SUFFIX = "centroids.parquet"
+_VECTOR = "embedding.list.element"
+
+
+def read_vectors(store: Store, parts: Sequence[str], rows: pa.Table, ways: Mapping[str, str]) -> Vectors:
+    """The embeddings of rows (columns part and row, sorted), (rows, width), zeros for a row without one.
+
+    Raises MissingFeatures and OSError.
+    """
+    numbers, starts = np.unique(rows.column("part").to_numpy(), return_index=True)
+    held = np.split(rows.column("row").to_numpy(), starts[1:]) if len(numbers) else []
+    reader = FeatureReader(store, ways)
+
+    def of_part(number: int, wanted: Ints) -> list[pa.Array]:
+        column = reader.read(Part.parse(parts[number]), "embedding", [_VECTOR]).column("embedding")
+        return list(column.take(pa.array(wanted)).chunks)
+
+    with ThreadPoolExecutor(os.cpu_count() if store.local else READERS) as pool:
+        chunks = [chunk for some in pool.map(of_part, numbers.tolist(), held) for chunk in some]
+    return vectors_of(pa.chunked_array(chunks)) if chunks else np.zeros((0, 1), np.float16)
+
+
+def with_clusters(
+    store: Store, parts: Sequence[str], rows: pa.Table, selection: Selection
+) -> tuple[pa.Table, Selection, Clusters, tuple[Vectors, Ints]]:
+    """Rows with their feature `cluster`, the selection with its clusters, these, and vector and cluster of each row.
+
+    The clusters are those that the selection names, or found. Raises SelectionError if they are not in the store,
+    MissingFeatures and OSError.
+    """
+    vectors = read_vectors(store, parts, rows, selection.ways)
+    if selection.centroids is not None:
+        clusters = kept_clusters(store, selection.centroids)
+        if clusters.centroids.shape[1] != vectors.shape[1]:
+            raise SelectionError("the clusters are those of embeddings of another model")
+        places = nearest(vectors, clusters.centroids)
+    else:
+        hashes = row_hashes(rows, [Part.parse(path).identity for path in parts], selection.seed)
+        clusters, places = find_clusters(vectors, hashes, rows.column("thing"), selection.clusters)
+    place = rows.schema.get_field_index(CLUSTER)
+    rows = rows.set_column(place, CLUSTER, clusters.labels(places))
+    return rows, selection.with_clusters(clusters.names, clusters.digest), clusters, (vectors, places)
+
+
+def keep_clusters(store: Store, clusters: Clusters) -> None:
+    """Write clusters to a store. Raises OSError."""
+    store.put(_path(store, clusters.digest), clusters.to_bytes())
+
+
+def clusters_fault(store: Store, digest: str) -> str | None:
+    """Why the kept clusters are not those of a digest; None if they are. Raises OSError."""
+    path = f"snapshots/objects/{digest}.{SUFFIX}"
+    try:
+        whole = kept_clusters(store, digest).digest == digest
+    except SelectionError:
+        return f"{path} is missing"
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        return f"{path} is damaged: {' '.join(str(error).split())[:200]}"
+    return None if whole else f"{path} is damaged: it has other clusters"
+
+
+def kept_clusters(store: Store, digest: str) -> Clusters:
+    """The clusters of a digest. Raises SelectionError if the store does not have them, pa.ArrowException, OSError."""
+    try:
+        return Clusters.from_bytes(store.get(_path(store, digest)))
+    except FileNotFoundError:
+        raise SelectionError(f"the store has lost the clusters {digest[:12]} of the selection") from None
+
+
+def _path(store: Store, digest: str) -> str:
+    return store.path("snapshots", "objects", f"{digest}.{SUFFIX}")

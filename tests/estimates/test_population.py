@@ -1,0 +1,125 @@
+"""Samples are drawn of all images without results, each with the same chance, and are the same with the same seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from strata.core import FINAL_GROUP, ImageReference, JobRequest, JobSample, Record, ShardSummaries, ShardSummary
+from strata.jobs import Population, sample_of
+from strata.jobs.new_jobs import new_request
+from strata.jobs.sampling import draw
+from strata.shards import index_shard
+from strata.store import Store, is_picked_list, located_rows
+from tests.fakes import FAKE_PROFILE, jpeg, write_shard
+
+SIZES = (13, 1, 30, 6)
+
+
+def _indexed(store: Store, folder: Path, images: int, seed: int) -> tuple[JobRequest, list[ShardSummary]]:
+    """A job of a sample of shards with equal keys, which are indexed."""
+    shards = []
+    for number, size in enumerate(SIZES):
+        path = folder / f"{number}.tar"
+        if not path.exists():
+            write_shard(path, [jpeg(20 + number, 20 + place) for place in range(size)])
+        shards.append(str(path))
+    sample = sample_of(JobSample(images=images, seed=seed), FAKE_PROFILE)
+    request = new_request("batch", shards, FAKE_PROFILE, "lo", {}, [], None, "").model_copy(update={"sample": sample})
+    summaries = []
+    for shard in shards:
+        index = index_shard(shard)
+        chunk = replace(request.index_chunk(shard), identity=index.identity)
+        store.write_index(chunk, index.table, size=index.size)
+        summaries.append(ShardSummary(shard=shard, identity=index.identity, images=index.table.num_rows))
+    return request, summaries
+
+
+def _rows(store: Store, request: JobRequest) -> list[tuple[str, int]]:
+    """Where the images of a drawn sample lie, in order."""
+    chunks = [replace(request.index_chunk(one.shard), identity=one.identity) for one in request.indexed]
+    tables = [store.read_part(chunk)[0] for chunk in chunks]
+    return [(row.uri, row.offset) for table in tables for row in located_rows(table, "picked:any")]
+
+
+def test_a_sample_is_lists_of_one_micro_batch(store: Store, tmp_path: Path) -> None:
+    request, summaries = _indexed(store, tmp_path, 11, 5)
+    drawn = draw(store, request, summaries)
+    assert drawn.sample is not None and drawn.sample.drawn and not drawn.draws and request.draws
+    assert [one.images for one in drawn.indexed] == [2, 2, 2, 2, 2, 1]
+    assert drawn.shards == [one.shard for one in drawn.indexed] and all(map(is_picked_list, drawn.shards))
+    rows = _rows(store, drawn)
+    assert len(set(rows)) == 11
+    # keys that several shards have are told apart
+    chunks = [replace(drawn.index_chunk(one.shard), identity=one.identity) for one in drawn.indexed]
+    keys = [key for chunk in chunks for key in store.read_part(chunk)[0].column("key").to_pylist()]
+    assert len(set(keys)) == 11
+    # the job's files are those of the sample
+    assert store.parse_job_file(request.id, "request", JobRequest) == drawn
+    kept = store.parse_job_file(request.id, "shards", ShardSummaries)
+    assert kept is not None and kept.shards == drawn.indexed
+    population = store.parse_job_file(request.id, "population", Population)
+    assert population == Population(
+        shards=4, unread=0, images=50, missing={"vision": 50, "llm": 50}, chunks={"vision": 15, "llm": 15}
+    )
+    # the same seed takes the same images, another one others
+    again = draw(store, _indexed(store, tmp_path, 11, 5)[0], summaries)
+    assert again.indexed == drawn.indexed
+    assert set(_rows(store, draw(store, _indexed(store, tmp_path, 11, 6)[0], summaries))) != set(rows)
+
+
+def test_every_image_has_the_same_chance(store: Store, tmp_path: Path) -> None:
+    found: Counter[tuple[str, int]] = Counter()
+    draws, images = 150, 10
+    request, summaries = _indexed(store, tmp_path, images, 0)
+    assert request.sample is not None
+    for seed in range(draws):
+        sample = request.sample.model_copy(update={"seed": seed})
+        found.update(_rows(store, draw(store, request.model_copy(update={"sample": sample}), summaries)))
+    expected = draws * images / sum(SIZES)
+    counts = np.array(list(found.values()), dtype=float)
+    assert len(counts) == sum(SIZES) and counts.sum() == draws * images
+    # chi square of 49 degrees of freedom is 85 at most with a probability of 0.999; without replacement it is less
+    assert ((counts - expected) ** 2 / expected).sum() < 85
+
+
+def test_images_with_results_and_copies_are_not_drawn(store: Store, tmp_path: Path) -> None:
+    request, summaries = _indexed(store, tmp_path, 100, 0)
+    # the second chunk of the first shard and the last one of the third have results; the vision of the fourth has
+    done = [(0, FINAL_GROUP, 1), (2, FINAL_GROUP, 7), (3, "vision", 0)]
+    for shard, group, number in done:
+        (chunk,) = request.chunks(summaries[shard], group, [number])
+        image = ImageReference(uri=chunk.shard, offset=512, size=1)
+        store.write_records(chunk, [Record(key=str(row), image=image) for row in range(chunk.images)])
+    copy = tmp_path / "copy.tar"
+    copy.write_bytes((tmp_path / "2.tar").read_bytes())
+    more = [*summaries, summaries[2].model_copy(update={"shard": str(copy)}), ShardSummary(shard="bad", failure=None)]
+    drawn = draw(store, request, more)
+    population = store.parse_job_file(request.id, "population", Population)
+    assert population is not None
+    assert population.missing == {"vision": 50 - 4 - 2 - 4, "llm": 50 - 4 - 2}
+    assert population.images == 80 and population.chunks == {"vision": 12, "llm": 13}
+    rows = _rows(store, drawn)
+    assert len(rows) == len(set(rows)) == 44 and str(copy) not in {uri for uri, _ in rows}
+    # what has results is not among them
+    (first,) = request.chunks(summaries[0], FINAL_GROUP, [1])
+    index = located_rows(index_shard(first.shard).table, first.shard)[4:8]
+    assert not {(row.uri, row.offset) for row in index} & set(rows)
+
+
+def test_a_lost_index_is_told(store: Store, tmp_path: Path) -> None:
+    request, summaries = _indexed(store, tmp_path, 100, 0)
+    store.remove(store.part_path(replace(request.index_chunk(summaries[0].shard), identity=summaries[0].identity)))
+    with pytest.raises(OSError, match=r"the index of .*0\.tar is gone"):
+        draw(store, request, summaries)
+
+
+def test_nothing_to_draw_is_an_empty_sample(store: Store) -> None:
+    sample = sample_of(JobSample(images=5, seed=0), FAKE_PROFILE)
+    request = new_request("batch", ["x"], FAKE_PROFILE, "lo", {}, [], None, "").model_copy(update={"sample": sample})
+    drawn = draw(store, request, [ShardSummary(shard="x")])
+    assert drawn.shards == [] and drawn.indexed == []
