@@ -30,6 +30,7 @@ from strata.describing import shared
 from strata.environment import OTHERS
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.queue import Queue
+from strata.snapshots import read_selection_file
 from tests.docs.blocks import Block, blocks_of, check_names, check_strata, inline_commands, words_of
 from tests.fakes import FakeLlm, FakeVision
 from tests.service import running_service
@@ -245,7 +246,7 @@ def test_python_blocks_of_pages(place: Place, page: str, snapshot: str, monkeypa
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_profiles_and_trainings_in_pages_are_valid(page: Path) -> None:
+def test_profiles_and_trainings_in_pages_are_valid(page: Path, tmp_path: Path) -> None:
     for block in blocks_of(page, "toml"):
         data = tomllib.loads(block.text)
         if page.name == "train.md":
@@ -254,5 +255,8 @@ def test_profiles_and_trainings_in_pages_are_valid(page: Path) -> None:
             Config.model_validate({**needed, **data})
         elif page.name == "mixture.md":
             MixtureFile.model_validate({"name": "m", **data})
+        elif block.text.startswith("# half.toml"):
+            (tmp_path / "half.toml").write_text(block.text, encoding="utf-8")
+            assert read_selection_file(tmp_path / "half.toml")["share"] == 0.5
         else:
             Profile.model_validate({"name": "example", "stages": {}, **data})

@@ -97,6 +97,10 @@ def features_of(record: Record) -> dict[str, Any]:
     return layer_features(record) | {
         "objects": len(kept),
         "review": "none",
+        "source": "none",
+        "cluster": "none",
+        "status": record.status.value,
+        "failure": record.failure.error_type if record.failure else "none",
         "text": any(entry.kept for entry in record.text or ()),
         "words": len(record.description.text.split()) if record.description else 0,
         "thing": head_of(max(kept, key=lambda entry: area(entry.box)).phrase or "") if kept else "none",
