@@ -202,16 +202,15 @@ def describe(
 def shared() -> Describer:
     """The describer of this process that `describe` uses; after it was closed, a new one."""
     # a process that was forked must not use the models' threads of its parent
-    found = _shared(os.getpid())
-    if found.closed:
-        _shared.cache_clear()
-        found = _shared(os.getpid())
+    process = os.getpid()
+    found = _shared.get(process)
+    if found is None or found.closed:
+        _shared.pop(process, None)
+        found = _shared.setdefault(process, Describer())  # of several threads at once one has made it
     return found
 
 
-@functools.lru_cache(maxsize=1)
-def _shared(_process: int) -> Describer:
-    return Describer()
+_shared: dict[int, Describer] = {}  # by the number of the process
 
 
 def _each_of_shared(profile: str | Path | None, texts: Mapping[str, Any]) -> Each:

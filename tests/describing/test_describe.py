@@ -6,7 +6,9 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +132,13 @@ def test_a_closed_describer_says_so(describer: Describer) -> None:
 
 
 def test_the_shared_describer_is_made_again_after_it_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    module._shared.cache_clear()
+    module._shared.clear()
     first = strata.describing.shared()
     assert strata.describing.shared() is first
     first.close()
     second = strata.describing.shared()
     assert second is not first and not second.closed
-    module._shared.cache_clear()
+    module._shared.clear()
 
 
 def test_strata_imports_nothing_slow() -> None:
@@ -206,3 +208,18 @@ def test_described_images_can_be_pickled_and_sent_as_json(describer: Describer, 
     again = pickle.loads(pickle.dumps(described))
     assert again == described and again.picture().size == (32, 24)
     assert Record.model_validate_json(described.model_dump_json()).caption == described.caption
+
+
+def test_threads_share_one_describer(monkeypatch: pytest.MonkeyPatch) -> None:
+    module._shared.clear()
+    made, together = module.Describer, threading.Barrier(4)
+
+    def slow() -> Describer:
+        together.wait(30)
+        return made()  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(module, "Describer", slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: id(module.shared()), range(4)))
+    module._shared.clear()
+    assert len(found) == 1
