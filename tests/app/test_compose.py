@@ -63,6 +63,7 @@ READ_BY = {
     "HF_TOKEN": "huggingface_hub",
     "HOME": "libraries, for their caches",
     "OPENAI_API_KEY": "models/chat/server.py",
+    **dict.fromkeys(("OPENLINEAGE_URL", "OPENLINEAGE_API_KEY", "OPENLINEAGE_NAMESPACE"), "openlineage"),
     **dict.fromkeys(
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -107,10 +108,13 @@ OF_THE_API = {
 MANUAL = CHECKOUT / "docs" / "how-to" / "deploy.md"
 PAGES = [CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")]
 HISTORIES = {"decisions.md", "benchmarks.md"}  # tell of the past, too
-DOCUMENTED = re.compile(r"\b(?:STRATA|REDIS|AWS|HF|OTEL|OPENAI|GOOGLE|FORWARDED|VLLM|RAY)(?:_[A-Z0-9]+)+\b")
+DOCUMENTED = re.compile(r"\b(?:STRATA|REDIS|AWS|HF|OTEL|OPENAI|GOOGLE|OPENLINEAGE|FORWARDED|VLLM|RAY)(?:_[A-Z0-9]+)+\b")
 # variables that pages name, and that the file rightly does not hand through
 NOT_HANDED = {
     "HF_HUB_OFFLINE": "workers set it",
+    **dict.fromkeys(
+        ("OPENLINEAGE_CONTEXT", "OPENLINEAGE_DISABLED", "OPENLINEAGE_PARENT_ID"), "of commands; jobs name it as metadata"
+    ),
     "RAY_ADDRESS": "of `strata run --engine ray`, which needs no service",
     "STRATA_DATA_DIR": "fixed in the images",
     "STRATA_DEBUG": "of commands",
