@@ -23,7 +23,7 @@ from strata.queue.scripts import load_script
 MAX_SCANNED = 5000  # entries that are looked at for one page: about 10 ms of the server's time
 ANNOUNCED_SECONDS = 300  # after which a process that creates a job has died
 USED_SECONDS = 3600  # more than a job needs from its id to its place in the list, with the clocks' differences
-REMOVAL_SECONDS = 10  # after which a process that removes files of a refused request has died
+REMOVAL_SECONDS = 30  # after which a process that removes files of a refused request has died
 KINDS: tuple[JobKind, ...] = ("image", "batch")
 
 
@@ -155,7 +155,8 @@ class JobList:
             return set()
         # who has used the files was accepted after they were created
         after = f"{int(max(0.0, created_at(job_id) - USED_SECONDS) * 1000):012x}"
-        chosen, cursor = JobFilter(kind="image", image=image, after=after), None
+        chosen = JobFilter(kind="image", image=image, after=after)
+        cursor = None
         while True:
             ids, cursor = self.page(chosen, 1, cursor)
             if ids:
