@@ -21,6 +21,7 @@ SECONDS = 3.0  # for which shards are looked at
 MOST_SHARDS = 200  # that are looked at, spread evenly over all
 MOST_UNREAD = 20  # shards that the answer names with the reason
 EARLIER_JOBS = 20  # that are searched for one whose rate and cost are known
+LEAST_COMPUTED = 32  # images: the time of a job that has computed fewer is mostly that of its beginning and its end
 
 
 class TimeOver(SourceError):
@@ -61,7 +62,7 @@ class Preview:
         images = round(seen.images * scale) if seen.shards else None
         reused = round(seen.reused * scale) if seen.shards else None
         earlier = self._earlier_job()
-        rate, price = (_rate(earlier), _price(earlier)) if earlier else (None, None)
+        rate, price = (earlier.run_rate, _price(earlier)) if earlier else (None, None)
         computed = None if images is None or reused is None else images - reused
         return BatchPreview(
             shards=len(shards),
@@ -135,31 +136,24 @@ class Preview:
         return sum(min(size, images - number * size) for number in found if number * size < images)
 
     def _earlier_job(self) -> JobView | None:
-        """The newest completed job of the profile that has computed images: others are expected to be alike.
+        """The newest completed job of the profile that tells what others take: most of its images are its own work.
 
-        Not one of a sample: it has few images, in small chunks.
+        Not one of a sample: it has small chunks. Nor a retry of a few images: what was paid is of all runs.
         """
         chosen = JobFilter(status=JobStatus.COMPLETED, kind="batch", profile=self.profile.name, tenant=self.tenant)
         views, _ = self.given.listing.page(chosen, EARLIER_JOBS)
-        return next((view for view in views if view.sample is None and _rate(view)), None)
+        return next((view for view in views if view.sample is None and _tells(view)), None)
 
 
-def _computed(view: JobView) -> int:
-    done = view.groups.get(FINAL_GROUP)
-    return done.images - done.reused if done else 0
-
-
-def _rate(view: JobView) -> float | None:
-    """The images that a job has computed per second; None if it has computed none."""
-    if view.finished_at is None or _computed(view) <= 0:
-        return None
-    seconds = (view.finished_at - (view.started_at or view.created_at)).total_seconds()
-    return _computed(view) / seconds if seconds > 0 else None
+def _tells(view: JobView) -> bool:
+    """Whether a job has computed so many images, and so many of its own, that its rate and cost mean something."""
+    enough = max(LEAST_COMPUTED, view.request_counts.total / 2)
+    return view.run_rate is not None and view.computed >= enough
 
 
 def _price(view: JobView) -> float | None:
     """What an image of a job has cost; None if its profile has no prices."""
-    return view.usage.money / _computed(view) if view.usage and view.usage.money is not None else None
+    return view.usage.money / view.computed if view.usage and view.usage.money is not None else None
 
 
 def _spread(shards: Sequence[str], most: int) -> Iterator[str]:

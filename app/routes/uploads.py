@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -19,6 +22,7 @@ from app.http.quotas import UseDep
 from app.http.scopes import ScopedRoute
 from app.problems import PROBLEM_RESPONSES, ProblemError
 from strata.core import UploadsBody, UploadsView, UploadView
+from strata.errors import QueueUnavailable
 from strata.queue import image_of
 from strata.quotas import KeyUse
 from strata.store import Received, ReceivedUploads
@@ -73,20 +77,35 @@ async def receive_upload(
         errors = [{"type": "value_error", "location": ["path", "sha256"], "message": detail}]
         raise ProblemError("invalid-request", detail, errors)
     clean = await given.decoder.checked(data)
-    received = await run_in_threadpool(_keep, ReceivedUploads(given.store, access.tenant), sha256, clean, use)
+    received = await run_in_threadpool(_keep, given, ReceivedUploads(given.store, access.tenant), sha256, clean, use)
     return UploadView(sha256=sha256, stored_sha256=received.sha256, size=received.size)
 
 
-def _keep(uploads: ReceivedUploads, sha256: str, data: bytes, use: KeyUse | None) -> Received:
+def _keep(given: Services, uploads: ReceivedUploads, sha256: str, data: bytes, use: KeyUse | None) -> Received:
     """Store an image; it counts once, for the key that has sent it first. Raises QuotaExceeded."""
-    if use is None or not use.counts_bytes or uploads.find([sha256])[0] is not None:
-        return uploads.keep(sha256, data)
-    use.store(image_of(hashlib.sha256(data).hexdigest()), len(data))
+    image = image_of(hashlib.sha256(data).hexdigest())
+    with _announced(given, image):
+        if use is None or not use.counts_bytes or uploads.find([sha256])[0] is not None:
+            return uploads.keep(sha256, data)
+        use.store(image, len(data))
+        try:
+            return uploads.keep(sha256, data)
+        except Exception:
+            use.give_back()
+            raise
+
+
+@contextmanager
+def _announced(given: Services, image: str) -> Iterator[None]:
+    """Within the block an upload is not removed, and later not as the file of a request that was refused meanwhile."""
+    listed, name = given.jobs.queue.job_list, f"sent:{secrets.token_hex(8)}"
+    with suppress(QueueUnavailable):  # then nothing of refused requests is removed either
+        listed.announce(image, name, sent=True)
     try:
-        return uploads.keep(sha256, data)
-    except Exception:
-        use.give_back()
-        raise
+        yield
+    finally:
+        with suppress(QueueUnavailable):
+            listed.withdraw(image, name)
 
 
 def _check_room(given: Services, size: int) -> None:

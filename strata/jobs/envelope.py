@@ -43,7 +43,7 @@ def envelope(
     remaining = counts.queued + counts.processing
     rate = float(fields["rate"]) if fields.get("rate") else None
     url = f"/v1/jobs/{request.id}"
-    return JobView(
+    view = JobView(
         id=request.id,
         kind=request.kind,
         status=status,
@@ -67,6 +67,15 @@ def envelope(
         chosen=request.chosen,
         sample=_sample(request),
     )
+    return with_rate(view) if status.final else view
+
+
+def with_rate(view: JobView) -> JobView:
+    """The envelope of a job that has ended with the rate of its whole last run; the working copy's is that of its end.
+
+    In an end that an earlier version has written too.
+    """
+    return view.model_copy(update={"images_per_second": view.run_rate})
 
 
 def _links_of(request: JobRequest) -> Sequence[str]:

@@ -30,7 +30,7 @@ from strata.core import (
     is_job_id,
 )
 from strata.errors import Conflict, DamagedFile, NotFound, QueueUnavailable
-from strata.jobs.envelope import backlog, damaged_envelope, envelope
+from strata.jobs.envelope import backlog, damaged_envelope, envelope, with_rate
 from strata.jobs.job_parts import JobParts
 from strata.jobs.new_jobs import NewJobs
 from strata.jobs.waiting import Activity
@@ -372,7 +372,7 @@ class Jobs:
         # a job that has ended is what the store says, because its files may have been removed since
         end = self.store.parse_job_file(job_id, "end", JobEnd)
         if end is not None:
-            return JobView.model_validate(dict(end))
+            return with_rate(JobView.model_validate(dict(end)))
         # without its request too the job was deleted; otherwise Redis was emptied, or the job is run again
         if self.store.read_job_file(job_id, "request") is None:
             raise UnknownJob(job_id)

@@ -7,8 +7,9 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ from strata.jobs.job_parts import JobParts
 from strata.logs import log_context
 from strata.queue import Bounds, Limit, Queue, image_of
 from strata.quotas import KeyUse
-from strata.store import Attempts, IndexRow, Store, index_table, keep_profile
+from strata.store import Attempts, IndexRow, Part, Store, index_table, keep_profile
 from strata.telemetry import COUNTERS, current_trace
 from strata.webhooks import Outbox
 
@@ -136,8 +137,8 @@ class NewJobs:
         request = request.model_copy(update={"key": use.key_id if use else ""})
         row = IndexRow(digest[:16], summary.shard, 0, len(data), alt_text)
         # fail before anything is written if Redis is away
-        with self._announced(request), self._withdrawn_on_error(request.id, use):
-            if use is not None and use.counts_bytes and not self.store.has_upload(summary.shard):
+        with self._announced(request) as existing, self._withdrawn_on_error(request.id, use):
+            if use is not None and use.counts_bytes and not existing[0].result():
                 use.store(image_of(summary.shard), len(data))
             known = self._store_image(request, row, data, profile)
             self.store.write_job_file(request.id, "request", request)
@@ -171,9 +172,7 @@ class NewJobs:
 
     def _write_index(self, request: JobRequest, summary: ShardSummary, row: IndexRow) -> None:
         """The index part of an upload, as the group `index` would write it."""
-        fingerprint = request.fingerprints["index"]
-        index = Chunk("index", request.profile, fingerprint, summary.shard, summary.identity)
-        self.store.write_index(index, index_table([row]))
+        self.store.write_index(_index_of(request, summary), index_table([row]))
 
     def _shard_of(self, digest: str, alt_text: str | None) -> ShardSummary:
         """An upload as a shard. The same image with the same text has the same identity: its parts are found again."""
@@ -197,15 +196,43 @@ class NewJobs:
         self.create_copy(request, ())
 
     @contextmanager
-    def _announced(self, request: JobRequest) -> Iterator[None]:
-        """Within the block the upload of a job is not removed, though no job that is listed may use it."""
+    def _announced(self, request: JobRequest) -> Iterator[list[Future[bool]]]:
+        """Within the block the upload of a job is not removed, though no job that is listed may use it.
+
+        If the block fails, the files that the request has created are removed, unless others need them. Yields whether
+        the upload and its index part exist.
+        """
         listed, image = self.queue.job_list, image_of(request.shards[0])
+        (summary,) = request.indexed
         listed.announce(image, request.id)
         try:
-            yield
+            index = _index_of(request, summary)
+            asks = (lambda: self.store.has_upload(summary.shard), lambda: self.store.has_part(index))
+            existing = [self._pool.submit(ask) for ask in asks]
+            # a folder answers at once. A bucket is asked while the files are written: what it tells too late stays
+            # after a refusal, until `strata clean` removes it
+            if self.store.local:
+                wait(existing)
+            try:
+                yield existing
+            except Exception:
+                paths = (self.store.upload_path(summary.shard), Part.of_chunk(index).path)
+                self._remove_created(request, [path for path, one in zip(paths, existing, strict=True) if _is_new(one)])
+                raise
         finally:
             with suppress(QueueUnavailable):  # then the announcement expires
                 listed.withdraw(image, request.id)
+
+    def _remove_created(self, request: JobRequest, paths: Sequence[str]) -> None:
+        """Remove the new files of a request that was refused; `strata clean` removes what cannot be removed now."""
+        listed, image = self.queue.job_list, image_of(request.shards[0])
+        with suppress(OSError, QueueUnavailable):
+            gone = listed.begin_removal(image, request.id, paths)
+            try:
+                for path in gone:
+                    self.store.remove(self.store.path(path))
+            finally:
+                listed.end_removal(image, request.id, bool(gone))
 
     @contextmanager
     def _withdrawn_on_error(self, job_id: str, use: KeyUse | None = None) -> Iterator[None]:
@@ -242,6 +269,17 @@ class NewJobs:
         states.create(request, status=status.value, started_at=datetime.now(UTC).isoformat())
         for summary in {one.shard: one for one in (*pinned, *request.indexed)}.values():
             states.record(request.id, request.index_chunk(summary.shard), summary.counts, summary)
+
+
+def _index_of(request: JobRequest, summary: ShardSummary) -> Chunk:
+    """The chunk whose part is the index of an upload."""
+    return replace(request.index_chunk(summary.shard), identity=summary.identity)
+
+
+def _is_new(exists: Future[bool]) -> bool:
+    """Whether it is certain that a file did not exist."""
+    wait([exists])
+    return exists.exception() is None and not exists.result()
 
 
 class Chosen(NamedTuple):

@@ -12,6 +12,7 @@ from strata.core import Chunk, JobRequest, ShardSummary, Waiting
 from strata.queue import Queue, Queued
 
 RATE_SECONDS = 30.0  # a job's rate is its mean over this window
+LEAST_RATE_SECONDS = 10.0  # a shorter time tells no rate: chunks are counted as wholes, and were begun before it
 SLICE_CHUNKS = 500  # chunks of a shard whose parts are looked for at a time
 
 
@@ -121,7 +122,7 @@ class Plan:
         return not self.has_more and len(self.known) == len(self.request.shards)
 
     def rate(self, now: float, computed: int) -> float | None:
-        """Images per second over the last RATE_SECONDS; None if no image was computed in this time.
+        """Images per second over the last RATE_SECONDS; None if no image was computed in this time, or it is too short.
 
         now: seconds of a monotonic clock; computed: the job's images so far, without those whose parts existed before.
         """
@@ -130,7 +131,8 @@ class Plan:
         while self._computed[0][0] < now - RATE_SECONDS:
             self._computed.popleft()
         start, before = self._computed[0]
-        return (computed - before) / (now - start) if computed > before else None
+        known = computed > before and now - start >= LEAST_RATE_SECONDS
+        return (computed - before) / (now - start) if known else None
 
 
 class Room:

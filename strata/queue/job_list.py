@@ -10,17 +10,20 @@ Each status and kind has a sorted set whose members all have the score 0, so tha
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from strata.core import DEFAULT_TENANT, JobKind, JobRequest, JobStatus
+from strata.core import DEFAULT_TENANT, JobKind, JobRequest, JobStatus, created_at
 from strata.queue import keys
 from strata.queue.connection import Connection, translate_errors
 from strata.queue.scripts import load_script
 
 MAX_SCANNED = 5000  # entries that are looked at for one page: about 10 ms of the server's time
 ANNOUNCED_SECONDS = 300  # after which a process that creates a job has died
+USED_SECONDS = 3600  # more than a job needs from its id to its place in the list, with the clocks' differences
+REMOVAL_SECONDS = 30  # after which a process that removes files of a refused request has died
 KINDS: tuple[JobKind, ...] = ("image", "batch")
 
 
@@ -107,16 +110,67 @@ class JobList:
         ids, following = cast("tuple[list[str], str]", self._page(keys=where, args=args))
         return list(ids), following or None
 
-    def announce(self, image: str, job_id: str) -> None:
-        """Announce a job of one image that is being created: from now on its upload must not be removed."""
+    def announce(self, image: str, job_id: str, sent: bool = False) -> None:
+        """Announce a job of one image that is being created: from now on its upload must not be removed.
+
+        sent: no job is created, but the upload is stored for a batch to come. It waits while the files of a refused
+        request for the same image are being removed.
+        """
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.sadd(keys.ANNOUNCED + image, job_id)
             pipe.expire(keys.ANNOUNCED + image, ANNOUNCED_SECONDS)
-            pipe.execute()
+            if sent:
+                pipe.set(keys.SENT + image, job_id, ex=ANNOUNCED_SECONDS)
+            pipe.exists(keys.REMOVING + image)
+            removing = bool(pipe.execute()[-1])
+        ends = time.monotonic() + REMOVAL_SECONDS
+        while removing and time.monotonic() < ends:
+            time.sleep(0.01)
+            removing = bool(self._redis.exists(keys.REMOVING + image))
 
     def withdraw(self, image: str, job_id: str) -> None:
         """The job is listed now, or it was not created."""
         self._redis.srem(keys.ANNOUNCED + image, job_id)
+
+    def begin_removal(self, image: str, job_id: str, created: Iterable[str]) -> set[str]:
+        """Withdraw a job that was refused; the paths of files that nobody else needs, which must be removed now.
+
+        created: the paths of files that did not exist when the job was announced. A request for the same image that is
+        answered at the same time may need them: then they stay, and if that is refused too, it is the one that removes
+        them. Nobody begins to use them until `end_removal`, which must follow.
+        """
+        paths, (announced, sent) = list(created), (keys.ANNOUNCED + image, keys.SENT + image)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.srem(announced, job_id)
+            if paths:
+                pipe.sadd(keys.REFUSED + image, *paths)
+                pipe.expire(keys.REFUSED + image, ANNOUNCED_SECONDS)
+            pipe.sadd(keys.REMOVING + image, job_id)
+            pipe.expire(keys.REMOVING + image, REMOVAL_SECONDS)
+            pipe.exists(announced, sent)
+            pipe.exists(keys.LIST_COMPLETE)
+            pipe.smembers(keys.REFUSED + image)
+            *_, needed, complete, refused = pipe.execute()
+        if needed or not complete or not refused:
+            return set()
+        # who has used the files was accepted after they were created
+        after = f"{int(max(0.0, created_at(job_id) - USED_SECONDS) * 1000):012x}"
+        chosen = JobFilter(kind="image", image=image, after=after)
+        cursor = None
+        while True:
+            ids, cursor = self.page(chosen, 1, cursor)
+            if ids:
+                return set()
+            if cursor is None:
+                return set(refused)
+
+    def end_removal(self, image: str, job_id: str, removed: bool) -> None:
+        """The files of `begin_removal` were removed, or are not to be removed."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            if removed:
+                pipe.delete(keys.REFUSED + image)
+            pipe.srem(keys.REMOVING + image, job_id)
+            pipe.execute()
 
     def is_announced(self, image: str) -> bool:
         """Whether a job with this upload is being created."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,10 +12,21 @@ from strata.core import FEATURES, FINAL_GROUP, GROUPS, JobRequest, is_hash, is_j
 from strata.errors import Conflict, DamagedFile
 from strata.judgments import batches_of_job
 from strata.snapshots.snapshots import Snapshots
-from strata.store import READERS, Beside, Part, PartsOf, Store, UnknownSource, parts_at, unbundle, uploads_of
+from strata.store import (
+    READERS,
+    Beside,
+    Part,
+    PartsOf,
+    Store,
+    UnknownSource,
+    parts_at,
+    received_uploads,
+    unbundle,
+    uploads_of,
+)
 
 # seconds after which a file without what is written right after it counts as abandoned: rows without a manifest, the
-# note on a kind of feature without parts
+# note on a kind of feature without parts, an upload without a job
 ROWS_AGE = 3600.0
 WAIT_SECONDS = 10.0  # for another process that changes a bundle
 SUFFIXES = ("parquet", "reviewed.parquet", "clusters.parquet", "centroids.parquet")  # of the files of snapshots' rows
@@ -58,9 +70,9 @@ class Cleaning:
     """Finds and removes unreferenced files of a store.
 
     forget: finished jobs that are removed too, with their uploads, so that their references no longer count. Profiles,
-    the files and uploads of other jobs, and all parts of snapshots stay. damaged: after a search, a line for each file
-    of a job or snapshot that cannot be read; what it may reference is kept. Raises UnknownSource, Conflict for a job
-    that has not ended, and OSError if the store cannot be reached.
+    the files and uploads of other jobs, what was sent for a batch to come, and all parts of snapshots stay. damaged:
+    after a search, a line for each file of a job or snapshot that cannot be read; what it may reference is kept. Raises
+    UnknownSource, Conflict for a job that has not ended, and OSError if the store cannot be reached.
     """
 
     def __init__(self, store: Store, forget: Sequence[str] = ()) -> None:
@@ -69,6 +81,7 @@ class Cleaning:
         self._parts_of, self._snapshots = PartsOf(store), Snapshots(store)
         self.damaged: set[str] = set()
         self.damaged_snapshots = False
+        self._strays: set[str] = set()  # uploads of `unreferenced` that no job has used
         self._bundles: dict[str, str] = {}  # those with parts of `unreferenced`, by the paths that these would have
         for job_id in self.forget:
             if not is_job_id(job_id) or self.store.read_job_file(job_id, "request") is None:
@@ -80,9 +93,11 @@ class Cleaning:
         """Removable files, by path with their bytes.
 
         They are parts, among them superseded ones that no snapshot references, broken parts that were set aside, files
-        and judgments of forgotten jobs, rows files without a manifest, and parts of the group `features` whose rows go,
-        with the notes on what such parts are.
+        and judgments of forgotten jobs, rows files without a manifest, parts of the group `features` whose rows go,
+        with the notes on what such parts are, and uploads that no job uses and that were not sent for a batch.
         """
+        # list uploads before what names them: what is written meanwhile is kept
+        sent = self._old_uploads()
         # list features before their rows, and all parts before the references: what is written meanwhile is kept
         beside = self.store.find("parts", FEATURES)
         found = self.store.find("superseded")
@@ -95,7 +110,8 @@ class Cleaning:
         lists = {part.identity for path in parts for part in parts_at(path) if part.group == GROUPS[0]}
         sources = {path: size for path, size in self.store.find("sources").items() if path.rpartition("/")[2] in lists}
         jobs = [file for job_id in self.forget for file in self.store.find("jobs", job_id).items()]
-        uploads = dict(self._uploads(references.uploads))
+        self._strays = set(self._unnamed(sent, references.uploads))
+        uploads = dict(self._uploads(references.uploads)) | {path: sent[path] for path in sorted(self._strays)}
         broken = {path: size for path, size in self.store.find("broken").items() if parts_at(path.partition("/")[2])}
         judgments = [file for job_id in self.forget for file in batches_of_job(self.store, job_id).items()]
         return {**parts, **sources, **broken, **uploads, **dict(jobs), **dict(judgments), **dict(self._rows())}
@@ -133,6 +149,8 @@ class Cleaning:
         pinned = self._pinned()
         rows = Beside(self.store, pinned)
         gone = [path for path in paths if not any(part in pinned or rows.has(part) for part in parts_at(path))]
+        # a stray upload that was sent once more has a new time
+        gone = [path for path in gone if path not in self._strays or self._is_old(path)]
         for bundle in sorted({self._bundles[path] for path in gone if path in self._bundles}):
             unbundle(self.store, bundle, WAIT_SECONDS)
         with ThreadPoolExecutor(READERS) as pool:
@@ -201,6 +219,18 @@ class Cleaning:
                 request = self._parts_of.request(job_id)
                 for path in (self._upload_of(request) if request is not None else set()) - (used or set()):
                     yield from self.store.find(path).items()
+
+    def _old_uploads(self) -> dict[str, int]:
+        """The uploads that nobody is about to create a job for, with their bytes."""
+        old = set(self.store.uploads_before(time.time() - ROWS_AGE))
+        return {path: size for path, size in self.store.find("uploads").items() if path in old} if old else {}
+
+    def _unnamed(self, sent: Collection[str], used: set[str] | None) -> set[str]:
+        """The uploads that no job uses and that were not sent for a batch. used: None if that is not known."""
+        if used is None or not (strays := set(sent) - used):
+            return set()
+        received = map(self.store.upload_uri, received_uploads(self.store))
+        return strays - set(map(self.store.upload_path, received))
 
     def _rows(self) -> Iterator[tuple[str, int]]:
         """Rows files without a manifest: the process that wrote them was killed, or the name was already taken."""

@@ -66,20 +66,28 @@ class ReceivedUploads:
         return received
 
     def _find(self, digest: str) -> Received | None:
-        try:
-            found: Any = json.loads(self.store.get(self._path(digest)))
-            received = Received(str(found["sha256"]), int(found["size"]))
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return None
-        known = (
-            len(received.sha256) == 64
-            and is_hash(received.sha256)
-            and self.store.has_upload(self.store.upload_uri(received.sha256))
-        )
-        return received if known else None
+        received = _read(self.store, self._path(digest))
+        return received if received and self.store.has_upload(self.store.upload_uri(received.sha256)) else None
 
     def _path(self, digest: str) -> str:
         return self.store.path(*self._folder, digest[:2], digest)
+
+
+def received_uploads(store: Store) -> set[str]:
+    """The SHA-256 of all stored images that any tenant has sent for batches. It reads each note. Raises OSError."""
+    with ThreadPoolExecutor(READERS) as pool:
+        notes = pool.map(lambda path: _read(store, store.path(path)), store.find("received"))
+        return {note.sha256 for note in notes if note}
+
+
+def _read(store: Store, path: str) -> Received | None:
+    """A note of what was received; None if there is none, or if it is damaged."""
+    try:
+        found: Any = json.loads(store.get(path))
+        received = Received(str(found["sha256"]), int(found["size"]))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    return received if len(received.sha256) == 64 and is_hash(received.sha256) else None
 
 
 def write_list(store: Store, rows: Iterable[IndexRow], index: Callable[[str], Chunk]) -> ShardSummary:

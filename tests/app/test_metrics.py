@@ -55,6 +55,16 @@ def test_its_rows_are_those_of_the_jobs_envelope(queue: Queue, tmp_path: Path) -
         # a second job over the same shard computes nothing: the sums stay
         wait_for_end(service.jobs, service.submit(shard).json()["id"])
         assert scraped(service)["strata_rows_total"] == rows
+        # a retried row counts again, though the job has it once; what was counted of a deleted job stays
+        service.jobs.retry(job)
+        wait_for_end(service.jobs, job)
+        again = scraped(service)["strata_rows_total"]
+        assert service.jobs.view(job).request_counts == counts and counts.failed == 1
+        failed = {key: n for key, n in again.items() if {("group", "llm"), ("status", "failed")} <= key}
+        assert list(failed.values()) == [2.0]
+        assert again == {**rows, **{key: 2.0 for key in rows if ("status", "failed") in key}}
+        assert service.client.delete(f"/v1/jobs/{job}").status_code == 204
+        assert scraped(service)["strata_rows_total"] == again
 
 
 def test_it_shows_what_is_still_to_be_done_and_by_whom(queue: Queue, tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def test_two_storage_calls_in_a_row_before_the_work_starts(
     calls = calls_in(tmp_path / "calls")[before:]
     assert chain(calls) == 2
     assert sorted(f"{call.name} {call.folder}" for call in calls) == [
+        "exists uploads",
+        "list parts/index",
         "list parts/llm",
         "list parts/vision",
         "put jobs",
@@ -62,6 +64,13 @@ def test_two_storage_calls_in_a_row_before_the_work_starts(
     ]
     assert queue.broker.depth("vision") == 2
     assert store.open_jobs()[-1] == request.id
+
+
+def tick(jobs: Jobs) -> None:
+    """One tick of a scheduler, which completes the list of jobs in a new Redis."""
+    scheduler = Scheduler(jobs.queue, jobs.store, 100)
+    scheduler.tick()
+    jobs.queue.scheduler_lock.release(scheduler.name)
 
 
 FAULTS: dict[str, Callable[[Any], bool]] = {
@@ -77,6 +86,7 @@ FAULTS: dict[str, Callable[[Any], bool]] = {
 def test_a_store_that_fails_leaves_no_half_of_a_job(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch, fault: str, tmp_path: Path
 ) -> None:
+    tick(jobs)
     put = Store.put
 
     def failing(self: Store, path: str, data: bytes) -> None:
@@ -98,6 +108,8 @@ def test_a_store_that_fails_leaves_no_half_of_a_job(
 
 @pytest.mark.parametrize("kind", ["image", "batch"])
 def test_a_job_that_redis_refuses_is_not_run_later(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    tick(jobs)
+
     def refused(*_: object) -> None:
         raise QueueUnavailable("READONLY You can't write against a read only replica.")
 
@@ -112,10 +124,9 @@ def test_a_job_that_redis_refuses_is_not_run_later(jobs: Jobs, monkeypatch: pyte
 
 
 def assert_nothing_is_left(jobs: Jobs) -> None:
-    """No job is known, marked or queued; a scheduler finds nothing to do."""
-    scheduler = Scheduler(jobs.queue, jobs.store, 100)
-    scheduler.tick()
-    jobs.queue.scheduler_lock.release(scheduler.name)
+    """No job is known, marked or queued, no file of one is there; a scheduler finds nothing to do."""
+    tick(jobs)
+    assert jobs.store.find("uploads") == {} == jobs.store.find("parts")
     assert jobs.store.job_ids() == [] == jobs.store.open_jobs()
     assert jobs.queue.job_states.active() == set()
     assert all(jobs.queue.broker.depth(group) == 0 for group in GROUPS)

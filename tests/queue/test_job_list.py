@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -117,3 +119,66 @@ def test_a_working_copy_counts_more_than_the_files_that_were_read(queue: Queue) 
     queue.job_list.add_missing(ended)
     assert queue.job_list.page(JobFilter(status=JobStatus.VALIDATING), 5)[0] == [request.id]
     assert queue.job_list.page(JobFilter(status=JobStatus.COMPLETED), 5)[0] == [f"{2:022x}"]
+
+
+# the files of refused requests
+
+IMAGE, FILES = DIGEST[:16], {"uploads/01/a", "parts/index/b"}
+
+
+def complete(queue: Queue) -> None:
+    queue.job_list.begin("token")
+    assert queue.job_list.finish("token")
+
+
+def refuse(queue: Queue, job_id: str, *created: str) -> set[str]:
+    """What a refused request removes."""
+    gone = queue.job_list.begin_removal(IMAGE, job_id, created)
+    queue.job_list.end_removal(IMAGE, job_id, bool(gone))
+    return gone
+
+
+def test_the_last_of_several_refused_requests_removes_the_files_of_all(queue: Queue) -> None:
+    complete(queue)
+    for name in "abc":
+        queue.job_list.announce(IMAGE, name)
+    # the first one has created them; the others found them there
+    assert refuse(queue, "a", *FILES) == refuse(queue, "b") == set()
+    assert refuse(queue, "c") == FILES
+    # what is created later is none of them
+    queue.job_list.announce(IMAGE, "d")
+    assert refuse(queue, "d") == set()
+
+
+@pytest.mark.parametrize(
+    "owner", ["a job that is accepted", "a job that is created", "one who sends it", "a lost list"]
+)
+def test_files_that_others_may_need_are_not_removed(queue: Queue, owner: str) -> None:
+    if owner != "a lost list":
+        complete(queue)
+    mine = request_of(int(time.time() * 1000) << 40, "image").id
+    queue.job_list.announce(IMAGE, mine)
+    if owner == "a job that is accepted":
+        other = request_of((int(time.time() * 1000) - 60_000) << 40, "image")  # of a machine whose clock is behind
+        queue.job_list.announce(IMAGE, other.id)
+        queue.job_states.create(other, status="in_progress")
+        queue.job_list.withdraw(IMAGE, other.id)
+    elif owner == "a job that is created":
+        queue.job_list.announce(IMAGE, "other")
+    elif owner == "one who sends it":
+        queue.job_list.announce(IMAGE, "other", sent=True)
+        queue.job_list.withdraw(IMAGE, "other")
+    assert refuse(queue, mine, *FILES) == set()
+
+
+def test_who_needs_a_file_waits_while_it_is_removed(queue: Queue) -> None:
+    complete(queue)
+    queue.job_list.announce(IMAGE, "a")
+    assert queue.job_list.begin_removal(IMAGE, "a", FILES) == FILES
+    announced = threading.Thread(target=queue.job_list.announce, args=(IMAGE, "b"))
+    announced.start()
+    announced.join(0.2)
+    assert announced.is_alive() and queue.job_list.is_announced(IMAGE)
+    queue.job_list.end_removal(IMAGE, "a", True)
+    announced.join(10)
+    assert not announced.is_alive()

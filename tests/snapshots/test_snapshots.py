@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from strata.core.ids import DEFAULT_TENANT
 from strata.core.profiles import ProfileError, load_profile
 from strata.core.records import Record, Status
 from strata.core.settings import Settings
@@ -29,6 +30,7 @@ from strata.store.part_paths import Part, last_attempts
 from strata.store.parts import LostPart, PartsOf, UnknownSource
 from strata.store.provenance import provenance_of
 from strata.store.store import Store
+from strata.store.upload_lists import ReceivedUploads
 from tests.checkout import CHECKOUT
 from tests.described import FINGERPRINT, described, write_part
 from tests.fakes import FAKE_PROFILE, FakeMachine, FakeVision, jpeg, wait_for_end, write_shard
@@ -465,6 +467,29 @@ def test_cleaning_removes_what_nobody_names(jobs: Jobs, tmp_path: Path) -> None:
     assert len(keys_of(store, pinned)) == 1
     assert len(PartsOf(store).sources(ended[2:])) == 2
     assert not Cleaning(store).unreferenced()
+
+
+def test_cleaning_removes_uploads_that_nobody_names(jobs: Jobs) -> None:
+    store, cleaning = jobs.store, Cleaning(jobs.store)
+
+    def sent(data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        store.put_upload(digest, data)
+        return store.upload_path(store.upload_uri(digest))
+
+    with FakeMachine(jobs):
+        wait_for_end(jobs, jobs.new.create_image(jpeg(20), None, FAKE_PROFILE).id)
+    for tenant, data in ((DEFAULT_TENANT, b"one"), ("team", b"other")):
+        ReceivedUploads(store, tenant).keep(hashlib.sha256(b"with metadata").hexdigest(), data)
+    stray, again, young = sent(jpeg(21)), sent(jpeg(22)), sent(jpeg(23))
+    for path in set(store.find("uploads")) - {young}:
+        os.utime(store.path(path), (0, time.time() - 7200))
+    found = cleaning.unreferenced()
+    assert found == {stray: len(jpeg(21)), again: len(jpeg(22))}
+    # one of them is sent once more before they are removed
+    sent(jpeg(22))
+    assert cleaning.remove(list(found)) == [stray]
+    assert len(store.find("uploads")) == 5 and again in store.find("uploads")
 
 
 def test_cleaning_keeps_what_is_pinned_meanwhile(store: Store) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from strata.core.ids import DEFAULT_TENANT
+from strata.core.profiles import FINAL_GROUP
 from strata.core.records import FailureNote
 from strata.core.schemas.batches import Budget, Priority
 
@@ -122,6 +123,11 @@ class JobView(BaseModel):
     waiting: what the job waits for now; null if nothing is in its way. tenant: to whom it belongs; empty if that is not
     known, because its request is damaged. chosen: which rows of other jobs it describes; null: shards or an image.
     sample: null of a job that describes all images.
+
+    images_per_second: images that the job has computed itself, without those that it found computed. While the job
+    runs: over the last half minute in which it has computed some; null in its first ten seconds. Of a job that has
+    ended: over the time from `started_at` to `finished_at`, in which it may also have waited; after a retry both are
+    those of the retry alone. Null if it has computed none, and of a job of one image.
     """
 
     id: str
@@ -146,6 +152,20 @@ class JobView(BaseModel):
     tenant: str = DEFAULT_TENANT
     chosen: ChosenRows | None = None
     sample: JobSample | None = None
+
+    @property
+    def computed(self) -> int:
+        """Images that the job's last run has computed itself."""
+        done = self.groups.get(FINAL_GROUP)
+        return max(0, done.images - done.reused) if done else 0
+
+    @property
+    def run_rate(self) -> float | None:
+        """Images per second over the whole last run of a job of shards that has ended; None if it has computed none."""
+        if self.kind == "image" or self.finished_at is None or not self.computed:
+            return None
+        seconds = (self.finished_at - (self.started_at or self.created_at)).total_seconds()
+        return round(self.computed / seconds, 3) if seconds > 0 else None
 
 
 class JobPage(BaseModel):

@@ -25,6 +25,7 @@ from strata.queue import FOR_EVER, IMAGES, REQUESTS, Quota, Use, bytes_quota, ke
 from strata.queue.queue import Queue
 from strata.quotas import KeyUse, State, job_quotas
 from strata.store import Store
+from tests.app.jobs.test_job_list import wait_for_list
 from tests.fakes import jpeg, wait_for, wait_for_end, write_shard
 from tests.queue.test_ledger import PAID
 from tests.raw_redis import raw_redis
@@ -91,6 +92,7 @@ def refused(answer: Answer, policy: str) -> dict[str, Any]:
 
 
 def test_a_quota_holds_for_many_callers_to_the_image(idle: Service) -> None:
+    wait_for_list(idle.jobs)
     key = limited(idle, images_a_day=7)
     pictures = [jpeg(20 + number) for number in range(PARALLEL)]
     with ThreadPoolExecutor(PARALLEL) as pool:
@@ -103,7 +105,25 @@ def test_a_quota_holds_for_many_callers_to_the_image(idle: Service) -> None:
             assert 86_000 <= int(answer.headers["retry-after"]) <= 86_400
     # nothing stays of the jobs that were refused
     assert set(idle.jobs.store.job_ids()) == idle.jobs.queue.job_states.active() == set(accepted)
+    assert len(idle.jobs.store.find("uploads")) == len(idle.jobs.store.find("parts", "index")) == 7
     assert key.left(IMAGES, 7) == 0
+
+
+@pytest.mark.parametrize("quotas", [{"images_a_day": 3}, {"chunks_queued": 3}])
+def test_of_images_that_many_send_at_once_those_stay_that_a_job_has(idle: Service, quotas: dict[str, int]) -> None:
+    wait_for_list(idle.jobs)
+    key, store = limited(idle, **quotas), idle.jobs.store
+    pictures = [jpeg(20 + number) for number in range(10)]
+    assert key.send(pictures[0]).status_code == 201
+    kept = set(store.find("uploads"))
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        answers = list(pool.map(key.caption, pictures * (PARALLEL // len(pictures))))
+    assert sorted({answer.status_code for answer in answers}) == [202, 429]
+    requests = [idle.jobs.request(answer.json()["id"]) for answer in answers if answer.status_code == 202]
+    of_jobs = {store.upload_path(one.shards[0]) for one in requests}
+    assert set(store.find("uploads")) == kept | of_jobs
+    # all requests for an image have the same index part
+    assert len(store.find("parts", "index")) == len(of_jobs)
 
 
 def test_requests_a_minute(idle: Service) -> None:

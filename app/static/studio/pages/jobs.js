@@ -14,10 +14,10 @@ const LIMIT = 20;
 /** The chip of a job's status. */
 export const StatusChip = ({ job }) => html`<${Chip} kind=${KINDS[job.status] ?? "plain"}>${words(job.status)}<//>`;
 
-/** How many images of a job are done. */
+/** How many images of a job have a result; those that a cancelled or failed job has given up have none. */
 export function doneOf(job) {
   const counts = job.request_counts;
-  return counts.succeeded + counts.filtered + counts.failed + counts.cancelled;
+  return counts.succeeded + counts.filtered + counts.failed;
 }
 
 export const Jobs = ({ parts: [name], query }) => (name === "new" ? html`<${Submit} query=${query} />` : html`<${JobList} query=${query} />`);
