@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -26,7 +26,7 @@ from strata.core import (
     read_profile,
 )
 from strata.describing.datasets import BatchDescriber, Each, dataset_described, is_dataset
-from strata.describing.described import DescribedImage, DescribedImages, DescriptionFailed
+from strata.describing.described import DescribedImage, DescribedImages, DescriptionFailed, with_name
 from strata.describing.images import ImageSource, is_notebook, is_one, sources_of
 from strata.errors import InvalidInput, fault_line
 
@@ -202,11 +202,16 @@ def describe(
 def shared() -> Describer:
     """The describer of this process that `describe` uses; after it was closed, a new one."""
     # a process that was forked must not use the models' threads of its parent
-    found = _shared(os.getpid())
-    if found.closed:
-        _shared.cache_clear()
+    with _making:
         found = _shared(os.getpid())
-    return found
+        if found.closed:
+            _shared.cache_clear()
+            found = _shared(os.getpid())
+        return found
+
+
+_making = threading.Lock()  # lru_cache calls a function several times for threads that ask at once
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 
 @functools.lru_cache(maxsize=1)
@@ -226,6 +231,8 @@ def _texts_of(variants: str | Sequence[str] | None, language: str | None, prompt
     """What texts are wanted, None if nothing is said. Raises InvalidInput."""
     if isinstance(variants, str):
         variants = [name.strip() for name in variants.split(",") if name.strip()]
+    if not isinstance(variants, Iterable | None):
+        raise InvalidInput(f"variants: names such as 'short,tags', or a list of them; not {variants!r:.50}")
     given = {"variants": list(variants) if variants is not None else None, "language": language, "prompt": prompt}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
@@ -241,7 +248,7 @@ def _checked(described: DescribedImage) -> DescribedImage:
         return described
     note = described.failure
     if note is not None and note.stage == "read" and note.transient:
-        raise OSError(f"{described.image.uri}: {note.detail}")
+        raise OSError(with_name(described.image.uri, note.detail))
     raise DescriptionFailed(described)
 
 
