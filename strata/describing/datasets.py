@@ -87,7 +87,7 @@ def dataset_described(dataset: Any, act: BatchDescriber, size: int) -> Any:
         return dataset.map(act, features=datasets.Features({**dataset.features, **added}), **options)
     features = datasets.Features({**features, **added})
     if not len(dataset):  # of no rows `map` makes no columns
-        return datasets.Dataset.from_dict({name: [] for name in features}, features, dataset.info, dataset.split)
+        return datasets.Dataset.from_dict({name: [] for name in features}, features, split=dataset.split)
     return dataset.map(act, features=features, desc="described", **options)
 
 

@@ -227,7 +227,7 @@ def _named(name: str | Path | None, settings: Settings) -> Profile:
     return load_profile(str(name) if name is not None else settings.profile, settings.profiles_dir)
 
 
-def _texts_of(variants: str | Sequence[str] | None, language: str | None, prompt: str | None) -> TextSettings | None:
+def _texts_of(variants: Any, language: str | None, prompt: str | None) -> TextSettings | None:
     """What texts are wanted, None if nothing is said. Raises InvalidInput."""
     if isinstance(variants, str):
         variants = [name.strip() for name in variants.split(",") if name.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def _enter() -> None:
             from transformers.utils import logging as library
 
             _before = library.get_verbosity(), library.set_tqdm_hook(_without_bar)
-            library.set_verbosity_error()
+            library.set_verbosity(logging.ERROR)
 
 
 def _leave() -> None:
@@ -53,4 +54,5 @@ def _leave() -> None:
 def _without_bar(_factory: Any, arguments: Any, options: Any) -> Any:
     from transformers.utils.logging import EmptyTqdm
 
-    return EmptyTqdm(*arguments, **options)
+    without: Any = EmptyTqdm
+    return without(*arguments, **options)
