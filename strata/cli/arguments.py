@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
+from strata.cli.terminal import stdin
 from strata.core import Budget, TextSettings, WebhookTarget
 from strata.errors import InvalidInput, fault_line
 
@@ -105,7 +105,7 @@ def shards_of(arguments: Iterable[str]) -> Iterable[str]:
 def _list_text(argument: str) -> str:
     """The text of an @FILE. It may come from a program that never ends."""
     if argument == "@-":
-        text = sys.stdin.read(MAX_LIST + 1)
+        text = stdin().read(MAX_LIST + 1)
     else:
         with Path(argument[1:]).open(encoding="utf-8") as file:
             text = file.read(MAX_LIST + 1)

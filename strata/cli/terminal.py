@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -112,6 +112,15 @@ def told_lineage(place: str | None, name: str) -> Iterator[Run]:
 def tell(line: str) -> None:
     """Print a line for the user on stderr."""
     print(f"strata: {line}", file=sys.stderr, flush=True)
+
+
+def stdin() -> TextIO:
+    """What is given to a command on stdin. Raises InvalidInput if it is closed."""
+    from strata.errors import InvalidInput
+
+    if sys.stdin is None:
+        raise InvalidInput("stdin is closed")
+    return sys.stdin
 
 
 def output() -> Console:

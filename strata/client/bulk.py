@@ -20,6 +20,7 @@ from typing import TypeVar
 from strata.client.client import Client
 from strata.client.responses import ApiError
 from strata.errors import plain_line
+from strata.files import open_regular
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,7 +54,7 @@ def send_images(client: Client, files: Sequence[Path], show: Show = lambda name,
         try:
             known[file] = done.result()
         except OSError as error:
-            sent.refused[file] = plain_line(error)
+            sent.refused[file] = _reason(error)
         show("hashed", number, len(files))
     # ask which are missing; of equal files the first one stands for all
     first = {digest: file for file, (digest, _) in reversed(known.items())}
@@ -65,7 +66,7 @@ def send_images(client: Client, files: Sequence[Path], show: Show = lambda name,
         try:
             now[digest] = outcome.result()
         except OSError as error:
-            reasons[digest] = plain_line(error)
+            reasons[digest] = _reason(error)
         except ApiError as error:
             # a failure of the service itself, or of the key, would repeat for every image
             if error.problem.status not in (413, 422):
@@ -134,7 +135,7 @@ def _work(work: queue.SimpleQueue[tuple[Item, Future[Result]] | None], act: Call
 def _hashed(file: Path) -> tuple[str, int]:
     """The SHA-256 of a file, and its bytes. Raises OSError."""
     digest, size = hashlib.sha256(), 0
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         while piece := opened.read(_PIECE):
             digest.update(piece)
             size += len(piece)
@@ -143,7 +144,14 @@ def _hashed(file: Path) -> tuple[str, int]:
 
 def _send(client: Client, files: Mapping[str, Path], digest: str) -> str:
     """Send a file; returns its SHA-256, which is another one if the file has changed meanwhile."""
-    return client.upload(files[digest].read_bytes()).sha256
+    with open_regular(files[digest]) as file:
+        data = file.read()
+    return client.upload(data).sha256
+
+
+def _reason(error: OSError) -> str:
+    """Why a file cannot be read, without its name, by which a reason is kept."""
+    return error.strerror or plain_line(error)
 
 
 def _slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -12,6 +12,7 @@ from strata.client.responses import parse_response
 from strata.client.steps import Steps, call
 from strata.client.transport import Transport, quoted
 from strata.core import ImageLinks, JobView, Record, TextSettings
+from strata.files import open_regular, valid_name
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,11 @@ class ImageCalls(Transport):
         if texts is not None:
             fields |= texts.model_dump()
         given = {field: value for field, value in fields.items() if value is not None}
+        given |= {field: valid_name(value) for field, value in given.items() if isinstance(value, str)}
         if isinstance(image, str):
             content: dict[str, Any] = {"json": {"image_url": image, **given}}
         else:
-            name, data = ("image", image) if isinstance(image, bytes) else (image.name, image.read_bytes())
+            name, data = ("image", image) if isinstance(image, bytes) else _read(image)
             if "variants" in given:
                 given["variants"] = ",".join(given["variants"])
             content = {"files": {"file": (name, data)}, "data": {k: v for k, v in given.items() if v}}
@@ -119,3 +121,9 @@ class ImageCalls(Transport):
         names = ("image", "preview", "overlay")
         whole = {name: self.url + place + getattr(made, name).rpartition("/")[2] for name in names}
         return made.model_copy(update=whole)
+
+
+def _read(image: Path) -> tuple[str, bytes]:
+    """The name of a file, as a form can hold it, and its bytes. Raises OSError."""
+    with open_regular(image) as file:
+        return valid_name(image.name), file.read()

@@ -32,6 +32,7 @@ from strata.core.layers import (
     inner_type,
 )
 from strata.core.usage import Usage
+from strata.files import valid_name
 
 __all__ = [
     "RECORD_SCHEMA",
@@ -148,7 +149,7 @@ class Record(Layers, _Row):
         return self._ended(Status.FILTERED, RULES_STAGE, rule, detail)
 
     def _ended(self, status: Status, stage: str, error_type: str, detail: str, transient: bool = False) -> Record:
-        line = " ".join(detail.split())[:300]
+        line = valid_name(" ".join(detail.split())[:300])  # it may name a file
         note = FailureNote(stage=stage, error_type=error_type, detail=line, transient=transient)
         return self.model_copy(update={"status": status, "failure": note})
 

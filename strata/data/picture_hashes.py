@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 from strata.core import ImageReference
 from strata.data.sources.tables import default_cache
 from strata.errors import InvalidInput
+from strata.files import open_regular
 from strata.images import THUMBNAIL_BYTES, ImageError, decode, picture_hash
 from strata.shards import ImageReader, SourceError
+from strata.shards.kinds import is_hidden
 from strata.snapshots import Benchmarks, PictureHashes, RowArray, Same, bits_of, bytes_of, on_disk, vectors_of
 from strata.store import FeatureReader, MissingFeatures, Part, Store
 
@@ -179,7 +181,8 @@ def hash_pictures(
     _require_pdqhash()
 
     def of_file(path: Path) -> dict[str, Any]:
-        found = _of_bytes(path.read_bytes(), True)
+        with open_regular(path) as file:
+            found = _of_bytes(file.read(), True)
         advance(1)
         return found
 
@@ -195,13 +198,18 @@ def hash_pictures(
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:
-    """The files of pictures among files and below folders, by their suffixes, sorted. Raises InvalidInput."""
+    """The files of pictures among files and, by their suffixes, below folders, sorted and without hidden ones.
+
+    Raises InvalidInput.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.exists():
             raise InvalidInput(f"{path}: there is no such file or folder")
-        inside = [path] if path.is_file() else [one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES]
-        found += sorted(one for one in inside if one.is_file())
+        # links to files are read: a picture that is passed over is one that a selection may hold
+        below = (one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file())
+        shown = (one for one in below if not is_hidden(one.relative_to(path).as_posix()))
+        found += sorted(shown) if path.is_dir() else [path]
     if not found:
         raise InvalidInput(f"there is no file of a picture ({', '.join(sorted(SUFFIXES))})")
     return list(dict.fromkeys(found))

@@ -85,7 +85,10 @@ def dataset_described(dataset: Any, act: BatchDescriber, size: int) -> Any:
     if isinstance(dataset, datasets.IterableDataset):
         # the images of a stream stay files: one that is broken would end the reading of the others
         return dataset.map(act, features=datasets.Features({**dataset.features, **added}), **options)
-    return dataset.map(act, features=datasets.Features({**features, **added}), desc="described", **options)
+    features = datasets.Features({**features, **added})
+    if not len(dataset):  # of no rows `map` makes no columns
+        return datasets.Dataset.from_dict({name: [] for name in features}, features, split=dataset.split)
+    return dataset.map(act, features=features, desc="described", **options)
 
 
 def _check_columns(names: Sequence[str] | None, column: str, alt_text: str | None) -> None:

@@ -22,8 +22,14 @@ class DescriptionFailed(DataError):
 
     def __init__(self, described: DescribedImage) -> None:
         note = described.failure
-        super().__init__(f"{described.key}: {note.stage}: {note.error_type}: {note.detail}" if note else described.key)
+        reason = with_name(described.key, f"{note.stage}: {note.error_type}: {note.detail}") if note else described.key
+        super().__init__(reason)
         self.described = described
+
+
+def with_name(name: str, reason: str) -> str:
+    """Why an image failed, with its name, unless the reason has it already."""
+    return reason if name in reason else f"{name}: {reason}"
 
 
 class DescribedImage(Record):

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -26,7 +26,7 @@ from strata.core import (
     read_profile,
 )
 from strata.describing.datasets import BatchDescriber, Each, dataset_described, is_dataset
-from strata.describing.described import DescribedImage, DescribedImages, DescriptionFailed
+from strata.describing.described import DescribedImage, DescribedImages, DescriptionFailed, with_name
 from strata.describing.images import ImageSource, is_notebook, is_one, sources_of
 from strata.errors import InvalidInput, fault_line
 
@@ -221,10 +221,12 @@ def _named(name: str | Path | None, settings: Settings) -> Profile:
     return load_profile(str(name) if name is not None else settings.profile, settings.profiles_dir)
 
 
-def _texts_of(variants: str | Sequence[str] | None, language: str | None, prompt: str | None) -> TextSettings | None:
+def _texts_of(variants: Any, language: str | None, prompt: str | None) -> TextSettings | None:
     """What texts are wanted, None if nothing is said. Raises InvalidInput."""
     if isinstance(variants, str):
         variants = [name.strip() for name in variants.split(",") if name.strip()]
+    if not isinstance(variants, Iterable | None):
+        raise InvalidInput(f"variants: names such as 'short,tags', or a list of them; not {variants!r:.50}")
     given = {"variants": list(variants) if variants is not None else None, "language": language, "prompt": prompt}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
@@ -240,7 +242,7 @@ def _checked(described: DescribedImage) -> DescribedImage:
         return described
     note = described.failure
     if note is not None and note.stage == "read" and note.transient:
-        raise OSError(f"{described.image.uri}: {note.detail}")
+        raise OSError(with_name(described.image.uri, note.detail))
     raise DescriptionFailed(described)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps
 
 from strata.core import ImageReference, Settings
 from strata.errors import InvalidInput
+from strata.files import valid_name
 from strata.images import ImageError, decode
 from strata.shards.keys import Keys
 from strata.shards.local_folders import images_below
@@ -25,6 +27,7 @@ from strata.shards.local_folders import images_below
 LARGEST_FILE = 512 * 2**20  # bytes; larger ones are not decoded (`strata.images.pool`)
 DOWNLOAD_SECONDS = 30.0
 KINDS = "a path, a URL, bytes, a file, a PIL image, a NumPy array, or several of them"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # modes of Pillow that a PNG or a TIFF holds without a loss; others are converted to the second one first
 _PNG, _TIFF = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"), ("CMYK", "YCbCr", "LAB", "F", "I")
 _SIMPLER = {"RGBa": "RGBA", "La": "LA", "PA": "RGBA", "HSV": "RGB", "RGBX": "RGB", "I;16B": "I", "I;16L": "I;16"}
@@ -65,8 +68,10 @@ class ImageSource:
         if isinstance(given, Image.Image | np.ndarray):
             return self._of_pixels(given, settings.max_pixels)
         path = _path_of(given)
+        if isinstance(given, str) and _SCHEME.match(given) and not is_url(given):
+            raise InvalidInput("the address of an image begins with http:// or https://")
         if path is not None:
-            return self._of_bytes(_read_file(path), str(path.absolute()))
+            return self._of_bytes(_read_file(path), valid_name(str(path.absolute())))
         if is_url(given):
             return self._of_bytes(_downloaded(given, settings), given)
         if isinstance(given, bytes | bytearray | memoryview):
@@ -111,17 +116,17 @@ def sources_of(
     if is_one(given):
         if not isinstance(alt_text, str | None):
             raise InvalidInput("one image has one alt text: give it as a str")
-        return iter([ImageSource(given, alt_text=alt_text)]), 1
+        return iter([ImageSource(given, alt_text=_alt_text(alt_text))]), 1
     folder = _path_of(given)
     images = _of_folder(folder) if folder is not None else given
     if not isinstance(images, Iterable):
         raise InvalidInput(f"describe() takes {KINDS}; not {_told(given)}")
     total = len(images) if isinstance(images, Sequence | np.ndarray) else None
-    if isinstance(alt_text, str):
+    if isinstance(alt_text, str) or not isinstance(alt_text, Collection | None):
         raise InvalidInput("several images have several alt texts: give a list with one for each, or None")
     if alt_text is not None and len(alt_text) != total:
         raise InvalidInput(f"{len(alt_text)} alt texts for {'an unknown number of' if total is None else total} images")
-    return _numbered(images, alt_text), total
+    return _numbered(images, None if alt_text is None else list(map(_alt_text, alt_text))), total
 
 
 def is_one(given: Any) -> bool:
@@ -138,6 +143,12 @@ def is_one(given: Any) -> bool:
 def is_url(given: Any) -> bool:
     """Whether this is the address of an image on the web."""
     return isinstance(given, str) and given.lower().startswith(("http://", "https://"))
+
+
+def _alt_text(given: Any) -> str | None:
+    if not isinstance(given, str | None):
+        raise InvalidInput(f"an alt text is a str or None, not {_told(given)}")
+    return None if given is None else valid_name(given)
 
 
 def _numbered(images: Iterable[Any], alt_texts: Sequence[str | None] | None) -> Iterator[ImageSource]:
@@ -255,7 +266,10 @@ def _as_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
 
 
 def _told(given: Any) -> str:
-    return "None" if given is None else f"a {type(given).__name__}"
+    name = "None" if given is None else type(given).__name__
+    if isinstance(given, str) and not given:
+        return "an empty str"
+    return name if given is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def is_notebook() -> bool:

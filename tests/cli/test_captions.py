@@ -23,7 +23,7 @@ from strata.cli.images.files import HEADER, CsvFile, TextFiles
 from strata.cli.images.targets import Target, targets_of
 from strata.cli.main import main
 from strata.client import ApiError
-from strata.client.images import Captioned
+from strata.client.images import Captioned, _read
 from strata.core import NOTHING_FOUND
 from strata.core.claims import Variant
 from strata.core.records import Caption, Description, FailureNote, ImageReference, Record, Status
@@ -48,7 +48,7 @@ class Service:
         pass
 
     def captioned(self, image: Any, alt_text: Any, profile: Any, wait: float, texts: Any) -> Captioned:
-        data = image.read_bytes() if isinstance(image, Path) else image
+        data = _read(image)[1] if isinstance(image, Path) else image
         if self.interrupt_after is not None and len(self.sent) >= self.interrupt_after:
             raise KeyboardInterrupt
         self.sent.append(image)
@@ -275,6 +275,69 @@ def test_globs_and_what_is_named_twice(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(InvalidInput):
             targets_of([nothing])
+
+
+def test_a_glob_follows_no_link_and_finds_nothing_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`**` finds what the folder form finds; another glob what a shell finds, without what macOS hides."""
+    for name in ("a.jpg", "a/a/b.jpg", "a/ü/c.jpg", "__MACOSX/d.jpg", "a/.e.jpg", ".f/g.jpg", "a/._h.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"picture")
+    for link, to in (("loop", "."), ("a/up", ".."), ("link.jpg", "a.jpg")):
+        (tmp_path / link).symlink_to(to)
+    monkeypatch.chdir(tmp_path)
+
+    def found(pattern: str) -> list[str]:
+        return [str(target.path) for target in targets_of([pattern])]
+
+    below = ["a.jpg", "a/a/b.jpg", "a/ü/c.jpg"]
+    assert found(".") == found("**/*.jpg") == found("**") == found("**/**/*.jpg") == found("./**//*.j[p]g") == below
+    assert found(f"{tmp_path}/**/*.jpg") == [f"{tmp_path}/{name}" for name in below]
+    assert found("**/a/*.jpg") == found("a/a/*") == found("**/a/a/**") == ["a/a/b.jpg"]
+    assert found("*.jpg") == ["a.jpg", "link.jpg"] and found("loop/*/a/?.jpg") == ["loop/a/a/b.jpg"]
+    assert found("*/*.jpg") == ["loop/a.jpg", "loop/link.jpg"]
+    assert found("__MACOSX/*.jpg") == ["__MACOSX/d.jpg"] and found(".*/*.jpg") == [".f/g.jpg"]
+
+
+def test_what_is_no_regular_file_is_one_line_and_not_waited_for(service: Service, tmp_path: Path, capsys: Any) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "good.jpg").write_bytes(b"picture")
+    assert run(tmp_path / "pipe.jpg", "/dev/zero", tmp_path / "good.jpg") == exits.USAGE
+    out, err = capsys.readouterr()
+    assert "good.jpg" in out and err.count("neither a regular file nor a folder") == err.count("\n") == 2
+    assert run(tmp_path, "--csv", tmp_path / "c.csv") == 0 and len(rows_of(tmp_path / "c.csv")) == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--write-txt"], ["--csv", "c.csv"], ["--overlay", "o"]])
+def test_a_name_that_is_not_utf8_is_like_any_other(
+    service: Service, tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(service, "overlay", lambda *_: b"png", raising=False)
+    bad = os.fsdecode(b"bad\xff.jpg")
+    for name, data in ((bad, b"picture"), ("good.jpg", b"picture"), (os.fsdecode(b"text\xfe.jpg"), b"text")):
+        (tmp_path / name).write_bytes(data)
+    assert run(".", *options) == exits.REQUEST_REFUSED
+    assert len(service.sent) == 3 and "No image: it is text" in capsys.readouterr().err
+    if "--write-txt" in options:
+        assert (tmp_path / os.fsdecode(b"bad\xff.txt")).read_text() == "It shows picture."
+    if "--csv" in options:
+        assert b"bad\xff.jpg,It shows picture.\n" in (tmp_path / "c.csv").read_bytes()
+        assert run(".", *options) == exits.REQUEST_REFUSED and len(service.sent) == 4  # it goes on
+
+
+def test_a_list_or_an_argument_that_cannot_be_used_is_one_line(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert run("-") == exits.USAGE and "stdin is closed" in capsys.readouterr().err
+    stdin(monkeypatch, b"\x93[*\0\xff\x1b[31m\n\xfe")
+    assert run("-") == exits.USAGE and "neither an image nor a list" in capsys.readouterr().err
+    assert run("s3://bucket/a.jpg") == exits.USAGE and "http:// or https://" in capsys.readouterr().err
+    assert targets_of([os.fsdecode(b"https://a.org/\xff.jpg")])[0].image == "https://a.org/%FF.jpg"
+    stdin(monkeypatch, ("x" * 5000 + "\nhttps://a.org/b.jpg\nftp://a.org/c.jpg\n").encode())
+    assert run("-") == exits.USAGE and "File name too long" in capsys.readouterr().err
+    assert service.sent == ["https://a.org/b.jpg", "ftp://a.org/c.jpg"]
 
 
 def test_a_missing_file_of_a_list_does_not_stop_the_others(

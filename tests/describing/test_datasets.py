@@ -55,6 +55,15 @@ def test_a_streamed_data_set_is_described_as_it_is_read(describer: Describer, ro
     assert read[1]["image"]["bytes"] == jpeg(21)
 
 
+def test_of_no_rows_there_are_both_columns(describer: Describer, rows: datasets.Dataset) -> None:
+    for none in (rows.select([]), datasets.Dataset.from_dict({"image": []})):
+        found = describer.describe(none)
+        assert len(found) == 0 and found.column_names == [*none.column_names, "description", "record"]
+    whole = describer.describe(rows.select([1]))
+    assert describer.describe(rows.select([])).features == whole.features
+    assert datasets.concatenate_datasets([describer.describe(rows.select([])), whole])["description"][:] == ["21 by 24"]
+
+
 def test_splits_are_described_each(describer: Describer, rows: datasets.Dataset) -> None:
     found = describer.describe(datasets.DatasetDict({"train": rows, "test": rows.select([1])}), alt_text="words")
     assert found["test"]["description"][:] == ["21 by 24"] and len(found["train"]) == 4

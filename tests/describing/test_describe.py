@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import pickle
 import re
 import subprocess
@@ -27,6 +29,14 @@ from tests.describing.conftest import Models
 from tests.fakes import jpeg
 
 BAD: list[Any] = [b"no image", "missing.jpg", None, jpeg()[:200], np.zeros(3)]
+
+
+WRONG_TEXTS: list[dict[str, Any]] = [
+    {"variants": "poem"},
+    *({"variants": wrong} for wrong in (5, [5], 0.5, b"short", object())),
+    *({"language": wrong} for wrong in ("xx1", 5, b"de")),
+    {"prompt": 5},
+]
 
 
 def of_width(width: int) -> np.typing.NDArray[np.uint8]:
@@ -90,7 +100,8 @@ def test_alt_texts(describer: Describer) -> None:
     assert describer.describe(of_width(9), alt_text="a cat").alt_text == "a cat"
     found = describer.describe([of_width(9), of_width(9)], alt_text=["a", None])
     assert [one.alt_text for one in found] == ["a", None]
-    for images, texts in (([of_width(9)], "a"), ([of_width(9)], ["a", "b"]), (of_width(9), ["a"])):
+    one = of_width(9)
+    for images, texts in (([one], "a"), ([one], ["a", "b"]), (one, ["a"]), ([one], 5), ([one], [5]), (one, 5)):
         with pytest.raises(InvalidInput, match="alt text"):
             describer.describe(images, alt_text=texts)
 
@@ -113,7 +124,7 @@ def test_a_bar_is_drawn_where_it_is_wanted(describer: Describer, capsys: pytest.
 
 
 def test_profiles_and_texts_are_checked(describer: Describer, tmp_path: Path) -> None:
-    for wrong in ({"profile": "none"}, {"profile": tmp_path / "none.toml"}, {"variants": "poem"}, {"language": "xx1"}):
+    for wrong in ({"profile": "none"}, {"profile": tmp_path / "none.toml"}, *WRONG_TEXTS):
         with pytest.raises(InvalidInput):
             describer.describe(of_width(9), **wrong)
     own = tmp_path / "own.toml"
@@ -139,6 +150,38 @@ def test_the_shared_describer_is_made_again_after_it_was_closed(monkeypatch: pyt
     second = strata.describing.shared()
     assert second is not first and not second.closed
     module._shared.clear()
+
+
+def test_threads_that_ask_at_once_share_one_describer() -> None:
+    module._shared.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: strata.describing.shared(), range(8)))
+    assert len(set(map(id, found))) == 1
+    module._shared.cache_clear()
+
+
+def test_transformers_is_quiet_only_while_images_are_described(
+    describer: Describer, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging
+
+    def loud(run: Any, self: Any, batch: Any) -> Any:
+        logging.get_logger("transformers.generation").warning("advice")
+        list(logging.tqdm(range(2), desc="Loading weights"))
+        return run(self, batch)
+
+    before, environment = logging.get_verbosity(), dict(os.environ)
+    logging.set_verbosity_warning()
+    warned = logging.get_verbosity()
+    describer.describe(of_width(9))
+    kind = type(models.built[0])
+    monkeypatch.setattr(kind, "run", functools.partialmethod(functools.partial(loud, kind.run)))  # type: ignore[attr-defined]
+    list(zip(describer.each([of_width(9)] * 9), describer.each([of_width(9)] * 9), strict=True))
+    assert "advice" not in capsys.readouterr().err
+    assert logging.get_verbosity() == warned and dict(os.environ) == environment
+    list(logging.tqdm(range(2), desc="of the caller"))
+    assert "of the caller" in capsys.readouterr().err
+    logging.set_verbosity(before)
 
 
 def test_strata_imports_nothing_slow() -> None:

@@ -105,8 +105,15 @@ def test_what_is_no_image_is_told(describer: Describer, tmp_path: Path) -> None:
         with pytest.raises((InvalidInput, DescriptionFailed)) as told:
             describer.describe(given)
         assert "\n" not in str(told.value)
-    with pytest.raises(OSError, match=r"No such file"):
-        describer.describe(tmp_path / "missing.jpg")
+    for named in ("missing.jpg", "/missing.jpg", os.fsdecode(b"missing\xff.jpg")):
+        with pytest.raises(OSError, match=r"No such file") as missing:
+            describer.describe(named)
+        assert str(missing.value).count("missing") == 1
+    with pytest.raises(DescriptionFailed, match="an empty str"):
+        describer.describe("")
+    for address in ("ftp://a.org/b.jpg", "s3://bucket/b.jpg", "file:///b.jpg"):
+        with pytest.raises(DescriptionFailed, match="http:// or https://"):
+            describer.describe(address)
     with pytest.raises(InvalidInput, match="no images in this folder"):
         describer.describe(tmp_path)
     with pytest.raises(DescriptionFailed, match="not_an_image") as failed:
@@ -123,6 +130,16 @@ def test_a_pipe_is_not_waited_for(describer: Describer, tmp_path: Path) -> None:
 def test_an_image_with_too_many_pixels_is_refused_before_it_is_read(describer: Describer) -> None:
     with pytest.raises(DescriptionFailed, match="too_many_pixels"):
         describer.describe(np.broadcast_to(np.uint8(0), (2000, 2000)))
+
+
+def test_a_name_or_alt_text_that_is_not_utf8_is_told_with_question_marks(describer: Describer, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"bad\xff.jpg")
+    path.write_bytes(jpeg())
+    found = describer.describe([path, str(path), tmp_path / "sub"], alt_text=["a\udcff", None, None])
+    one, other, failed = found
+    assert one.succeeded and other.succeeded and not failed.succeeded
+    assert (one.key, one.alt_text, Path(one.image.uri).name) == ("bad?.jpg", "a?", "bad?.jpg")
+    assert one.picture().size == (32, 24) and "bad?" in one.model_dump_json()
 
 
 def test_a_url_follows_the_rules_of_image_url(describer: Describer) -> None:

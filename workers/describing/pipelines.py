@@ -21,6 +21,7 @@ from strata.core import FINAL_GROUP, ImageReference, Profile, Record, Settings, 
 from strata.describing.images import ImageSource
 from strata.errors import InvalidInput, plain_line
 from strata.images import FULL_SIZE, DecodingPool, ImageError, pixels_of
+from workers.describing.quiet import quiet_transformers
 from workers.groups import PipelineCache
 from workers.items import WorkItem, decoded
 from workers.micro_batches import OF_STAGES, PIXELS_TOGETHER
@@ -56,7 +57,7 @@ class LocalPipelines:
 
     def load(self, profile: Profile) -> None:
         """Load both pipelines of a profile. Raises WeightsMissing, StageNotLoaded, StageBroken and InvalidInput."""
-        with self._turn:
+        with self._turn, quiet_transformers():
             self._profiles[profile.name] = profile
             try:
                 self._vision.of(profile, "vision")
@@ -131,7 +132,7 @@ class LocalPipelines:
 
     def _described(self, images: list[_Image], profile: Profile) -> list[tuple[ImageSource, Record]]:
         """The records of a micro-batch through both groups."""
-        with self._turn:
+        with self._turn, quiet_transformers():
             vision, llm = self._vision.of(profile, "vision"), self._llm.of(profile, FINAL_GROUP)
             self._compute("vision", images, lambda items: vision.run([(one.record, one.image) for one in items]))
             if profile.sees_images(FINAL_GROUP):

@@ -242,11 +242,13 @@ def _captioned(
 
 
 def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path) -> None:
+    from strata.cli.rendering.records import clean
+
     if job_id is None:
         raise RequestRefused("the service's response has no job id, which the overlay needs")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(client.overlay(job_id, record.key))
-    print(f"overlay: {path}", file=sys.stderr)
+    print(f"overlay: {clean(str(path))}", file=sys.stderr)
 
 
 def _file_name(target: Target) -> str:

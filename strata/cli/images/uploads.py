@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from strata.cli.images.targets import targets_of
 from strata.cli.terminal import steps
 from strata.errors import InvalidInput
+from strata.files import valid_name
 
 if TYPE_CHECKING:
     from strata.client import Client
@@ -51,7 +52,7 @@ def _named(arguments: Iterable[str]) -> dict[Path, str]:
             if target.path is None:
                 raise InvalidInput(f"--upload: {target.name} is no file; URLs and stdin are for `strata caption`")
             name = target.path.relative_to(folder).as_posix() if folder is not None else target.path.name
-            names.setdefault(target.path, _valid(name))
+            names.setdefault(target.path, valid_name(name))
     return names
 
 
@@ -70,11 +71,6 @@ def _alt_text(image: Path) -> str | None:
         except OSError:
             continue  # an image whose text cannot be read is described without it
     return None
-
-
-def _valid(name: str) -> str:
-    """A name that JSON can hold: bytes that are no UTF-8 are replaced."""
-    return name.encode("utf-8", "replace").decode()
 
 
 def _tell(line: str) -> None:
