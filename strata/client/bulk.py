@@ -53,7 +53,7 @@ def send_images(client: Client, files: Sequence[Path], show: Show = lambda name,
         try:
             known[file] = done.result()
         except OSError as error:
-            sent.refused[file] = plain_line(error)
+            sent.refused[file] = error.strerror or plain_line(error)
         show("hashed", number, len(files))
     # ask which are missing; of equal files the first one stands for all
     first = {digest: file for file, (digest, _) in reversed(known.items())}
