@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
@@ -14,7 +15,7 @@ class PlainConsole(Console):
 
     rich reads markup (`[bold]`, `[link=…]`; a lone `[/b]` is an error) and names of emoji in a string, and hands the
     control characters of any text to the terminal. Here a character that cannot be printed, as one that changes the
-    direction of a text, becomes a space.
+    direction of a text, is left out, or is a space if it has a width.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -27,5 +28,6 @@ class PlainConsole(Console):
             if segment.control or segment.text.replace("\n", "").isprintable():
                 yield segment
             else:
-                text = "".join(one if one.isprintable() or one == "\n" else " " for one in segment.text)
-                yield segment._replace(text=text)
+                # in the columns that it has by rich's measure, for which tables have made room: mostly none
+                seen = (one if one.isprintable() or one == "\n" else " " * cell_len(one) for one in segment.text)
+                yield segment._replace(text="".join(seen))
