@@ -11,7 +11,7 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing into .venv: about 7 GB, takes a few minutes"
+	@echo "installing into .venv: about 8.3 GB, takes a few minutes"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
 		--editable ".[api,embedded,workers,training,docs,dev]"
 	@touch $@

@@ -26,6 +26,7 @@ from strata.cli import exits
 from strata.cli.rendering import records as render
 from strata.client import ApiError
 from strata.components import strata_command
+from strata.consoles import PlainConsole
 from strata.core import JobStatus
 from strata.data import snapshot_source
 from strata.errors import JobFailed, ProcessFailed, StrataError
@@ -45,7 +46,7 @@ KILLED = 0.45  # the training is killed after this share of the steps
 
 def main() -> None:
     """Run the demo. The exit code is 0 only if the loss fell and the resumed run had the same losses."""
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = PlainConsole(width=None if sys.stdout.isatty() else 120)
     try:
         run(console)
     except (ApiError, httpx.HTTPError) as error:

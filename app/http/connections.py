@@ -21,7 +21,7 @@ from uvicorn.server import ServerState
 from app.http.browsers import with_headers
 from app.http.limits import CHUNK_BYTES, READ_BYTES, ConnectionLimits
 from app.http.networks import network_of
-from app.http.parsing import ChunksTooSmall, Parser, Turns
+from app.http.parsing import ChunksTooSmall, Parser, Turns, TwoLengths
 from app.problems import ProblemError
 
 # what a connection waits for: the head of a request, its body, the service, or that the client reads the answer
@@ -147,6 +147,8 @@ class Connection(H11Protocol):
         limit = self.server_state.limits.head_bytes
         if isinstance(error, ChunksTooSmall):
             self.refuse("chunks-too-small", f"{error}; send chunks of {CHUNK_BYTES} bytes or more")
+        elif isinstance(error, TwoLengths):
+            self.refuse("malformed-request", str(error))
         elif getattr(error, "error_status_hint", 400) == 431:
             self.refuse("headers-too-large", f"the request line and the headers are larger than {limit} bytes")
         else:

@@ -22,11 +22,25 @@ class ChunksTooSmall(h11.RemoteProtocolError):
         super().__init__("the chunks of the body are too small")
 
 
+class TwoLengths(h11.RemoteProtocolError):
+    """A head says in two ways where its body ends, or in one that its version of HTTP does not have.
+
+    A proxy may believe the other one, and take a part of the body for the next request (RFC 9112, 6.1 and 6.3).
+    """
+
+    def __init__(self) -> None:
+        super().__init__("Transfer-Encoding must be neither beside Content-Length nor in HTTP/1.0")
+
+
 class Parser(h11.Connection):
-    """h11's parser of one connection, with a bound on the cost of a body in chunks."""
+    """h11's parser of one connection, with a bound on the cost of a body in chunks, and on all heads.
+
+    h11 itself bounds only heads that are not complete yet.
+    """
 
     def __init__(self, head_bytes: int) -> None:
         super().__init__(h11.SERVER, head_bytes)
+        self._head_bytes = head_bytes
         self.chunks = self.content = self.raw = 0  # of the present request; bytes of its content, and all bytes
 
     def receive_data(self, data: bytes) -> None:
@@ -35,9 +49,10 @@ class Parser(h11.Connection):
         super().receive_data(data)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """The next part of a request. Raises h11.RemoteProtocolError, and ChunksTooSmall."""
+        """The next part of a request. Raises h11.RemoteProtocolError, ChunksTooSmall and TwoLengths."""
         event = super().next_event()
         if isinstance(event, h11.Request):
+            self._check_head(event)
             self.chunks = self.content = self.raw = 0
         elif isinstance(event, h11.Data):
             self.chunks += event.chunk_start
@@ -46,6 +61,15 @@ class Parser(h11.Connection):
             if self.chunks > FREE_CHUNKS + self.content // CHUNK_BYTES or self.raw > FRAMING_BYTES + 2 * self.content:
                 raise ChunksTooSmall
         return event
+
+    def _check_head(self, head: h11.Request) -> None:
+        size = len(head.method) + len(head.target) + len(b"  HTTP/1.1\r\n\r\n")
+        size += sum(len(name) + len(value) + len(b": \r\n") for name, value in head.headers)
+        if size > self._head_bytes:
+            raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
+        names = {name for name, _ in head.headers}
+        if b"transfer-encoding" in names and (b"content-length" in names or head.http_version < b"1.1"):
+            raise TwoLengths
 
 
 class Turns:

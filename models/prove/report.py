@@ -15,6 +15,7 @@ from models.prove.pictures import World
 from models.prove.proving import Options, prove
 from models.prove.published import missing_pictures
 from models.weights.inventory import PROFILES
+from strata.consoles import PlainConsole
 from strata.core import Check, Proof, load_profile
 from strata.counts import counted
 from strata.errors import InvalidInput
@@ -67,7 +68,7 @@ def prove_with_progress(
     if images is not None and not images.is_dir():
         raise InvalidInput(f"--images {images}: no folder")
     found = load_profile(profile, profiles or PROFILES)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
     with _reporting(console) as report:
         proof = prove(found, Options(images, chosen, seconds), report)
     missing = missing_pictures([settings.model for settings in found.stages.values()], images)

@@ -17,6 +17,7 @@ from models.weights.cache import WeightsState, cache_folder, check
 from models.weights.downloads import DownloadPlan, Source, download, plan_download
 from models.weights.folders import Folder
 from models.weights.hub import Hub
+from strata.consoles import PlainConsole
 from strata.core import StageSettings, load_profile
 
 PROFILES = Path(__file__).parent.parent / "profiles"
@@ -49,7 +50,7 @@ def check_weights(profile: str, profiles: Path | None, as_json: bool) -> bool:
 def _run(act: Action, profile: str, profiles: Path | None, folder: Path | None, as_json: bool) -> bool:
     stages = load_profile(profile, profiles or PROFILES, pinned=False).stages
     source: Source = Folder(folder) if folder else Hub()
-    found = act(stages, source, Console(stderr=True, highlight=False, soft_wrap=True))
+    found = act(stages, source, PlainConsole(stderr=True, highlight=False, soft_wrap=True))
     for name in stages:
         _print_state(name, found[name], as_json=as_json)
     return all(one.state in ("ready", "none") for one in found.values())

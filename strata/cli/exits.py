@@ -20,6 +20,7 @@
 | 15 | `models prove` has found models that do not give what they must |
 | 16 | `evaluate --against` has found a figure that dropped beyond noise |
 | 17 | the job that was followed is done, but some of its images or shards have failed |
+| 130 | Ctrl-C has ended the command (a job of a service goes on), or SIGTERM a run |
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ STORE_BROKEN = 14
 PROOF_FAILED = 15
 QUALITY_DROPPED = 16
 PARTLY_FAILED = 17
+INTERRUPTED = 130  # as shells give it for a process that Ctrl-C has ended
 
 CODES: dict[type[Exception], int] = {
     errors.StrataError: FAILURE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
 Kind = Literal["image", "batch"]
 STORE_SECONDS = 2.0  # between two looks at a job of a store: a run tells its progress as often
+SHOWN_JOBS = 20  # of a list, without --limit
 Stream = Literal["hi", "lo"]  # repeats strata.core.schemas.Priority, because importing it loads pydantic
 Webhook = Annotated[
     str | None, typer.Option(metavar="URL", help="Tell the job's end there, signed with STRATA_WEBHOOK_SECRET.")
@@ -156,7 +158,7 @@ def code_of_end(view: JobView) -> int:
 
 
 def jobs(
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs.")] = SHOWN_JOBS,
     cursor: Annotated[str | None, typer.Option(help="Continue an earlier list.")] = None,
     status: Annotated[Status | None, typer.Option(help="Only jobs with this status.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only jobs of one image, or of shards.")] = None,
@@ -188,8 +190,10 @@ def jobs(
     console.width = max(console.width, console.measure(table).maximum)
     console.print(table)
     if page.next:
-        options = "".join(f" --{name.replace('_', '-')} {_text(value)}" for name, value in chosen.items())
-        print(f"more: strata jobs{options} --cursor {page.next}", file=sys.stderr)
+        given = chosen | ({"limit": limit} if limit != SHOWN_JOBS else {})
+        options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", _text(value))]
+        options += ["--wide"] * wide
+        print(f"more: {shlex.join(['strata', 'jobs', *options, '--cursor', page.next])}", file=sys.stderr)
 
 
 def _text(value: Any) -> str:
@@ -220,10 +224,9 @@ def status(
 
 def _show_stored(store: str, job: str, follow: bool, as_json: bool) -> NoReturn:
     """Show a job that a store has, and exit."""
-    from rich.console import Console
-
     from strata.cli.rendering import records as render
     from strata.cli.running.command import stored_view
+    from strata.consoles import PlainConsole
 
     def views() -> Iterator[JobView]:
         while True:
@@ -232,7 +235,7 @@ def _show_stored(store: str, job: str, follow: bool, as_json: bool) -> NoReturn:
                 return
             time.sleep(STORE_SECONDS)
 
-    last = render.follow(views(), Console(stderr=True)) if follow else None
+    last = render.follow(views(), PlainConsole(stderr=True)) if follow else None
     view = last or stored_view(store, job)
     _print_job(view, as_json)
     raise typer.Exit(code_of_end(view) if follow else 0)

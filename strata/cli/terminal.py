@@ -79,12 +79,11 @@ def _tell_of_wait(seconds: float, problem: Problem) -> None:
 
 def follow_job(client: Client, job_id: str) -> JobView | None:
     """Show a job's progress on stderr until its end; returns it as it is then. Ctrl-C ends the command, not the job."""
-    from rich.console import Console
-
     from strata.cli.rendering import records as render
+    from strata.consoles import PlainConsole
 
     try:
-        return render.follow(client.watch(job_id), Console(stderr=True))
+        return render.follow(client.watch(job_id), PlainConsole(stderr=True))
     except KeyboardInterrupt:
         ways = f"`strata status {job_id} --follow` shows it again, `strata cancel {job_id}` ends it"
         print(f"\nstrata: job {job_id} goes on; {ways}", file=sys.stderr)
@@ -125,18 +124,22 @@ def stdin() -> TextIO:
 
 def output() -> Console:
     """A console on stdout. It is 200 characters wide if stdout is not a terminal, so that lines are not wrapped."""
-    from rich.console import Console
+    from strata.consoles import PlainConsole
 
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    return PlainConsole(width=None if sys.stdout.isatty() else 200)
 
 
 def progress() -> Progress:
     """A progress bar on stderr that is removed at its end; it prints nothing if stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
-    console = Console(stderr=True)
-    return Progress(console=console, disable=not console.is_terminal, transient=True)
+    from strata.consoles import PlainConsole
+
+    console = PlainConsole(stderr=True)
+    # rich's own columns, of which the first one would read markup in names of files
+    name = TextColumn("{task.description}", "progress.description", markup=False)
+    columns = (name, *Progress.get_default_columns()[1:])
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 @contextmanager

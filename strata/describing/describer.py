@@ -263,11 +263,12 @@ def _shown(progress: bool | Progress | None, total: int | None) -> Iterator[Prog
     if not wanted or (total == 1 and progress is None):
         yield lambda done, total: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from strata.consoles import PlainConsole
+
     # in a notebook rich draws only with ipywidgets, and warns without them: a bar of plain text works in both
-    console = Console(stderr=True, force_jupyter=False)
+    console = PlainConsole(stderr=True, force_jupyter=False)
     columns = (TextColumn("described"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("described", total=total)

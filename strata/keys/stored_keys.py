@@ -140,10 +140,11 @@ class StoredKeys:
                 found = self.store.get(path)
             except FileNotFoundError:
                 with suppress(FileExistsError):
-                    self.store.put_new(path, secrets.token_hex(32).encode())
+                    self.store.put_new(path, secrets.token_hex(32).encode(), private=True)
                 found = self.store.get(path)
             if len(found) != 64:  # with an empty one anybody could sign
                 raise DamagedFile(f"{FOLDER}/{_SECRET}", "it has not 64 characters; without it a new one is made")
+            self.store.make_private(path)  # an earlier version has made it readable for all
             self._signing_secret = found
         return self._signing_secret
 

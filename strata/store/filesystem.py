@@ -92,14 +92,17 @@ class Files:
             return act()
 
     @as_os_error
-    def put(self, path: str, data: bytes) -> None:
-        """Write a file completely or not at all, also if the power fails. Raises OSError."""
+    def put(self, path: str, data: bytes, private: bool = False) -> None:
+        """Write a file completely or not at all, also if the power fails. Raises OSError.
+
+        private: it has a secret, so that in a folder only its owner may read and write it.
+        """
         try:
-            self._put(path, data)
+            self._put(path, data, private)
         except FileNotFoundError as error:  # not the file, but what should hold it is missing
             raise OSError(errno.EIO, "the store's bucket or folder does not exist") from error
 
-    def _put(self, path: str, data: bytes) -> None:
+    def _put(self, path: str, data: bytes, private: bool) -> None:
         # a bucket shows an object only when its upload is complete
         if not self.local:
             self.fs.pipe_file(path, data, **write_limit(self.fs, len(data)))
@@ -107,6 +110,9 @@ class Files:
         # write a temporary file, flush it to the disk, then rename it: a rename is atomic
         temporary = Path(self.path("tmp", uuid.uuid4().hex))
         try:
+            # whoever has opened a file can read it whatever its mode becomes: a private one is made as such
+            if private:
+                self._with_folder(temporary, lambda: temporary.touch(0o600, exist_ok=False))
             with self._with_folder(temporary, lambda: temporary.open("wb")) as file:
                 file.write(data)
                 file.flush()
@@ -118,7 +124,7 @@ class Files:
             raise
 
     @as_os_error
-    def put_new(self, path: str, data: bytes) -> None:
+    def put_new(self, path: str, data: bytes, private: bool = False) -> None:
         """Write a file as `put` does, but only if it does not exist. Raises FileExistsError and OSError.
 
         Of two writers at the same time one succeeds: by a hard link in a folder, by a conditional write in S3 and
@@ -129,7 +135,7 @@ class Files:
             return
         # write a temporary file, then link it to its name: unlike a rename, that fails if the name exists
         temporary = self.path("tmp", uuid.uuid4().hex)
-        self.put(temporary, data)
+        self.put(temporary, data, private)
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             os.link(temporary, path)
@@ -147,6 +153,13 @@ class Files:
             # the library may have sent our own write twice: then the file has our content
             if self.fs.cat_file(path) != data:
                 raise FileExistsError(path) from error
+
+    def make_private(self, path: str) -> None:
+        """Take from others what `put` with `private` does not give them; of a file that is another user's: nothing."""
+        if self.local:
+            with suppress(OSError):
+                if stat.S_IMODE(Path(path).stat().st_mode) & 0o077:
+                    Path(path).chmod(0o600)
 
     def sweep(self, age: float) -> int:
         """Remove temporary files that are older than age seconds, whose writers were killed; returns their number."""

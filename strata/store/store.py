@@ -110,9 +110,9 @@ class Store(PartFiles, ShardFiles):
 
     # jobs: every method raises ValueError for a text that has not the form of an id, unless it says something else
 
-    def write_job_file(self, job_id: str, name: str, content: BaseModel) -> None:
-        """Write a file of a job, such as `request`, `shards` or `end`."""
-        self.put(self._job_path(job_id, name), content.model_dump_json().encode())
+    def write_job_file(self, job_id: str, name: str, content: BaseModel, private: bool = False) -> None:
+        """Write a file of a job, such as `request`, `shards` or `end`. private: as for `put`."""
+        self.put(self._job_path(job_id, name), content.model_dump_json().encode(), private)
 
     def parse(self, path: str, model: type[Model]) -> Model:
         """A JSON file by its path relative to the root. Raises FileNotFoundError and DamagedFile."""

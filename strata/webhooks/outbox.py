@@ -30,7 +30,7 @@ class Outbox:
 
     def prepare(self, job_id: str, target: WebhookTarget) -> None:
         """Keep whom a new job's end is told."""
-        self.store.write_job_file(job_id, FILE, Delivery.to(target))
+        self.store.write_job_file(job_id, FILE, Delivery.to(target), private=True)
 
     def find(self, job_id: str) -> Delivery | None:
         """The delivery of a job; None if the job has none. Raises DamagedFile."""
@@ -43,7 +43,7 @@ class Outbox:
             return
         if found.run != run:
             found = found.due(run)
-            self.store.write_job_file(job_id, FILE, found)
+            self.store.write_job_file(job_id, FILE, found, private=True)
         if found.state is DeliveryState.PENDING:
             self._mark(job_id, found.state)
             self.added.append(job_id)
@@ -58,7 +58,7 @@ class Outbox:
         if found is None:
             return None
         changed = act(found)
-        self.store.write_job_file(job_id, FILE, changed)
+        self.store.write_job_file(job_id, FILE, changed, private=True)
         if changed.state is DeliveryState.PENDING and found.state is not DeliveryState.PENDING:
             self.added.append(job_id)
         self._mark(job_id, changed.state)

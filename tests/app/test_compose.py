@@ -113,7 +113,7 @@ DOCUMENTED = re.compile(r"\b(?:STRATA|REDIS|AWS|HF|OTEL|OPENAI|GOOGLE|OPENLINEAG
 NOT_HANDED = {
     "HF_HUB_OFFLINE": "workers set it",
     **dict.fromkeys(
-        ("OPENLINEAGE_CONTEXT", "OPENLINEAGE_DISABLED", "OPENLINEAGE_PARENT_ID"), "of commands; jobs name it as metadata"
+        ("OPENLINEAGE_CONTEXT", "OPENLINEAGE_DISABLED", "OPENLINEAGE_PARENT_ID"), "of commands; jobs have metadata"
     ),
     "RAY_ADDRESS": "of `strata run --engine ray`, which needs no service",
     "STRATA_DATA_DIR": "fixed in the images",

@@ -333,7 +333,9 @@ def test_a_filtered_list_is_filled_from_several_pages(capsys: pytest.CaptureFixt
     assert code_of("jobs", "--status", "failed", "--kind", "image", "--json") == 0
     assert [one.id for one in JobPage.model_validate_json(capsys.readouterr().out).jobs] == ["one", "two", "three"]
     assert code_of("jobs", "--created-after", "2026-11-28T12:00:00", "--limit", "3") == 0
-    assert capsys.readouterr().err == "more: strata jobs --created-after 2026-11-28T12:00:00 --cursor m\n"
+    told = "more: strata jobs --created-after 2026-11-28T12:00:00 --limit 3 --cursor m\n"
+    assert capsys.readouterr().err == told
+    assert code_of(*shlex.split(told.removeprefix("more: strata "))) == 0
     assert code_of("jobs", "--status", "done") == exits.USAGE
 
 
@@ -400,6 +402,8 @@ def test_lists_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert "one" in out and "two" in out
     assert err == "more: strata jobs --cursor n\n"
+    assert code_of("jobs", "--wide", "--profile", "a b") == 0
+    assert " --profile 'a b' --wide --cursor " in capsys.readouterr().err
     assert code_of("jobs", "--json") == 0
     assert JobPage.model_validate_json(capsys.readouterr().out).next == "n"
     assert code_of("results", "one") == 0
@@ -506,7 +510,7 @@ def test_the_exit_codes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "strata exit-codes" in capsys.readouterr().out
     assert code_of("exit-codes") == 0
     told = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert told == [str(code) for code in sorted({0, *exits.CODES.values()})]
+    assert told == [str(code) for code in sorted({0, *exits.CODES.values(), exits.INTERRUPTED})]
 
 
 def test_shell_completion() -> None:

@@ -41,3 +41,9 @@ def test_it_fits_into_80_columns_and_tells_what_it_leaves_out() -> None:
 def test_an_idle_service_has_a_view_too() -> None:
     text = shown(0, 0)
     assert "0 unfinished jobs" in text and "more" not in text
+
+
+def test_one_is_one() -> None:
+    text = shown(MOST_ROWS + 1, MOST_ROWS + 1)
+    assert "and 1 more worker\n" in text and "and 1 more job\n" in text
+    assert " 1 unfinished job  " in shown(0, 1)

@@ -152,14 +152,6 @@ def test_the_shared_describer_is_made_again_after_it_was_closed(monkeypatch: pyt
     module._shared.clear()
 
 
-def test_threads_that_ask_at_once_share_one_describer() -> None:
-    module._shared.cache_clear()
-    with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda _: strata.describing.shared(), range(8)))
-    assert len(set(map(id, found))) == 1
-    module._shared.cache_clear()
-
-
 def test_transformers_is_quiet_only_while_images_are_described(
     describer: Describer, models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

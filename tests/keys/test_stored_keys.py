@@ -273,8 +273,10 @@ def test_a_quota_that_is_none(name: str, text: str) -> None:
         ("12h", NOW + timedelta(hours=12)),
         ("30d", NOW + timedelta(days=30)),
         ("8w", NOW + timedelta(weeks=8)),
-        ("2027-01-31", datetime(2027, 2, 1, tzinfo=UTC)),
-        ("2026-11-29", datetime(2026, 11, 30, tzinfo=UTC)),
+        ("2027-01-31", datetime(2027, 1, 31, 23, 59, 59, tzinfo=UTC)),
+        ("20270131", datetime(2027, 1, 31, 23, 59, 59, tzinfo=UTC)),
+        ("2026-11-29", datetime(2026, 11, 29, 23, 59, 59, tzinfo=UTC)),
+        ("9999-12-31", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
         ("2027-01-31T10:00:00+02:00", datetime(2027, 1, 31, 8, tzinfo=UTC)),
     ],
 )
@@ -283,7 +285,7 @@ def test_expiry(text: str, end: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0d", "30", "d", "-1d", "30 days", "2026-11-28", "9999-12-31", "2027-13-01", "99999w9"]
+    "text", ["", "0d", "30", "d", "-1d", "30 days", "2026-11-28", "20261128", "31.01.2027", "2027-13-01", "99999w9"]
 )
 def test_an_expiry_that_is_none(text: str) -> None:
     with pytest.raises(InvalidInput, match="--expires"):
@@ -305,7 +307,9 @@ def test_the_commands(tmp_path: Path) -> None:
     assert run("revoke", made["id"])[0] == 0
     listed = json.loads(run("list", "--json")[1])
     assert [one["status"] for one in listed] == ["active", "revoked"] and "secret" not in listed[0]
+    assert run("create", "x", "--expires", "2099-01-31")[0] == 0
     table = run("list")[1]
+    assert "  2099-01-31T23:59Z  active" in table
     assert max(map(len, table.splitlines())) <= 80 and "nightly import" in table and secret.strip() not in table
     for wrong in (
         ["create", "x", "--scopes", "all"],
@@ -327,4 +331,4 @@ def test_the_commands(tmp_path: Path) -> None:
         code, out, told = run(*wrong)
         assert code == 2 and not out and told.count("\n") == 1, (wrong, told)
     assert run("limit", "0" * 12, "--images-a-day", "1")[0] == 10
-    assert run("revoke", "0" * 12)[0] == 10 and len(json.loads(run("list", "--json")[1])) == 3
+    assert run("revoke", "0" * 12)[0] == 10 and len(json.loads(run("list", "--json")[1])) == 4

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
-from strata.core import Chunk, ImageReference, Record, Status
+import pytest
+from pydantic import SecretStr
+
+from strata.core import Chunk, ImageReference, Record, Status, WebhookTarget
 from strata.core.layers import TextLine
+from strata.keys import Scope, StoredKeys
 from strata.store import Store
 from strata.store.filesystem import _time_of
+from strata.webhooks import Outbox
 from tests.fakes import FAKE_PROFILE
+from tests.webhooks.receiver import SECRET
 
 
 def test_a_text_that_is_not_unicode_fails_its_row_and_no_other(store: Store) -> None:
@@ -48,3 +57,38 @@ def test_the_time_of_a_file_in_any_listing(store: Store) -> None:
     os.utime(store.path("uploads", "o", "old"), (stamp, stamp))
     assert store.written_before(stamp + 1, "uploads") == ["uploads/o/old"]
     assert store.written_before(stamp, "nothing") == []
+
+
+@pytest.fixture
+def generous() -> Iterator[None]:
+    """New files may be read and written by everybody."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("generous")
+def test_files_with_a_secret_are_the_owners_alone(store: Store) -> None:
+    """All files of the store are looked at, so that the next one with a secret of these is found too."""
+    job, target = "0" * 22, WebhookTarget(url="https://example.org/hook", secret=SecretStr(SECRET))
+    keys, outbox = StoredKeys(store), Outbox(store)
+    _, secret = keys.create("a", [Scope.READ])
+    secrets = [secret.encode(), keys.signing_secret(), SECRET.encode()]
+    outbox.prepare(job, target)
+
+    def secret_files() -> dict[str, int]:
+        files = [path for path in Path(store.root).rglob("*") if path.is_file()]
+        assert any(stat.S_IMODE(path.stat().st_mode) == 0o666 for path in files)
+        found = [path for path in files if any(one in path.read_bytes() for one in secrets)]
+        return {path.name: stat.S_IMODE(path.stat().st_mode) for path in found}
+
+    expected = {"signing-secret": 0o600, "webhook.json": 0o600}
+    assert secret_files() == expected
+    # files of an earlier version: when a process first reads, or writes, them
+    for path in Path(store.root).rglob("*"):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    assert StoredKeys(store).signing_secret() == keys.signing_secret()
+    for change in (lambda: outbox.end(job, 1), lambda: outbox.send_again(job)):
+        Path(store.path("jobs", job, "webhook.json")).chmod(0o644)
+        change()
+        assert secret_files() == expected

@@ -182,13 +182,12 @@ def _print(found: Evaluation, as_json: bool, judged: TruthRates | None) -> None:
 
 def _tell_changes(found: Evaluation, base: Evaluation, name: str, as_json: bool) -> None:
     """Tell what changed since the base of a name, on stderr beside JSON. Raises QualityDropped."""
-    from rich.console import Console
-
     from strata.cli.rendering.evaluations import comparison_table
+    from strata.consoles import PlainConsole
     from strata.evaluation.comparison import compared
 
     comparison = compared(found, base, name)
-    console = Console(stderr=True, width=200) if as_json else output()
+    console = PlainConsole(stderr=True, width=200) if as_json else output()
     console.print(comparison_table(comparison))
     if not comparison.passed:
         names = [f"{one.text} {one.figure}" for one in comparison.dropped]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ _SPAN = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?:([kMGT])(i?)B|B)?", re.IGNORECASE)
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
+LAST_SECOND = time(23, 59, 59, tzinfo=UTC)  # of a date
 NONE = "none"  # the value of an option that removes a quota
 
 Requests = Annotated[str | None, typer.Option("--requests-a-minute", metavar="N", help="Requests a minute.")]
@@ -144,7 +146,7 @@ def revoke(
 
 
 def expiry_of(text: str, now: datetime) -> datetime:
-    """When a key expires: after a time, or at the end of a date in UTC. Raises InvalidInput."""
+    """When a key expires: after a time, or with the last second of a date in UTC. Raises InvalidInput."""
     try:
         moment = _moment(text.strip(), now)
     except (ValueError, OverflowError):
@@ -161,9 +163,9 @@ def _moment(text: str, now: datetime) -> datetime:
     span = _SPAN.fullmatch(text)
     if span is not None:
         return now + int(span[1]) * _UNITS[span[2]]
+    with suppress(ValueError):  # a date, however ISO 8601 writes it: so that it is listed as this date
+        return datetime.combine(date.fromisoformat(text), LAST_SECOND)
     moment = datetime.fromisoformat(text)
-    # a date without a time: its end
-    moment += timedelta(days=len(text) == len("2027-01-31"))
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
@@ -243,13 +245,15 @@ def _table(keys: Sequence[ApiKey]) -> Table:
     """The keys, so that a row of usual names fits into 80 columns."""
     from rich.table import Table
 
+    from strata.cli.rendering.records import clean
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     # most installations have no quotas
     limited = ["quotas"] if any(key.quotas.exist for key in keys) else []
     for title in ("key", "tenant", "name", "scopes", "expires", "status", *limited):
         table.add_column(title, no_wrap=title in ("key", "expires", "status"), overflow="fold")
     for key in keys:
-        end = f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never"
+        end = f"{key.expires_at.astimezone(UTC):%Y-%m-%dT%H:%MZ}" if key.expires_at else "never"
         quotas = [quota_words(key.quotas)] if limited else []
-        table.add_row(key.id, key.tenant, key.name, ",".join(key.scopes), end, key.status(), *quotas)
+        table.add_row(key.id, key.tenant, clean(key.name), ",".join(key.scopes), end, key.status(), *quotas)
     return table

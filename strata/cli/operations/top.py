@@ -26,10 +26,10 @@ def top(
     api_key: ApiKey = None,
 ) -> None:
     """Watch queues, workers and jobs until Ctrl-C. Where stdout is no terminal the view is printed once."""
-    from rich.console import Console
     from rich.live import Live
 
     from strata.cli.rendering import overview
+    from strata.consoles import PlainConsole
 
     def view(client: Client) -> Any:
         unfinished = [job for status in overview.UNFINISHED for job in client.jobs(limit=TOP_JOBS, status=status).jobs]
@@ -37,9 +37,10 @@ def top(
 
     with open_client(url, api_key) as client:
         if once or not sys.stdout.isatty():
-            Console(width=None if sys.stdout.isatty() else overview.WIDTH).print(view(client))
+            PlainConsole(width=None if sys.stdout.isatty() else overview.WIDTH).print(view(client))
             return
-        with suppress(KeyboardInterrupt), Live(view(client), screen=True, auto_refresh=False) as live:
+        screen = Live(view(client), console=PlainConsole(), screen=True, auto_refresh=False)
+        with suppress(KeyboardInterrupt), screen as live:
             while True:
                 time.sleep(seconds)
                 live.update(view(client), refresh=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from strata.core import DeliveryView
 
 SECRET_BYTES = 32  # https://www.standardwebhooks.com asks for 24 to 64
+SHOWN = 50  # of a list, without --limit
 
 app = typer.Typer(name="webhooks", cls=PlainGroup, no_args_is_help=True, help="Webhooks that tell the ends of jobs.")
 
@@ -23,7 +24,7 @@ app = typer.Typer(name="webhooks", cls=PlainGroup, no_args_is_help=True, help="W
 @app.command("list")
 def list_webhooks(
     state: Annotated[Literal["failed", "pending"], typer.Option(help="Given up, or sent again later.")] = "failed",
-    limit: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of webhooks.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of webhooks.")] = SHOWN,
     cursor: Annotated[str | None, typer.Option(help="Continue an earlier list.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -37,19 +38,20 @@ def list_webhooks(
         return
     _print(page.webhooks)
     if page.next:
-        print(f"more: strata webhooks list --state {state} --cursor {page.next}", file=sys.stderr)
+        more = f" --limit {limit}" if limit != SHOWN else ""
+        print(f"more: strata webhooks list --state {state}{more} --cursor {page.next}", file=sys.stderr)
 
 
 @app.command("show")
 def show_webhook(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """Show a job's webhook and the attempts to send it."""
-    from strata.cli.rendering.records import moment
+    from strata.cli.rendering.records import clean, moment
 
     with open_client(url, api_key) as client:
         view = client.webhook(job)
     _show(view, as_json)
     for attempt in () if as_json else view.attempts:
-        outcome = attempt.error or f"status {attempt.status}"
+        outcome = clean(attempt.error or f"status {attempt.status}")
         print(f"  {moment(attempt.at)}  {attempt.seconds:.1f} s  {outcome}")
 
 

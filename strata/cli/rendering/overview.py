@@ -11,6 +11,7 @@ from rich.text import Text
 
 from strata.cli.rendering.records import STATUS_STYLES, clean, done_images, duration, moment
 from strata.core import Backlog, JobStatus, JobView, WorkerView
+from strata.counts import counted
 
 WIDTH = 80  # columns where the output is no terminal
 UNFINISHED = (JobStatus.IN_PROGRESS, JobStatus.VALIDATING, JobStatus.FINALIZING, JobStatus.CANCELLING)
@@ -22,16 +23,16 @@ _GIB = 2**30
 def view(backlog: Backlog, workers: Sequence[WorkerView], jobs: Sequence[JobView], now: datetime) -> RenderableType:
     """The view. jobs: the unfinished ones; now: the time that is shown, in UTC."""
     images = sum(job.images_per_second or 0.0 for job in jobs)
-    head = f"Strata  {moment(now)}  {backlog.jobs} unfinished jobs  {images:.1f} images/s"
+    head = f"Strata  {moment(now)}  {counted(backlog.jobs, 'unfinished job')}  {images:.1f} images/s"
     return Group(
         Text(head, "bold"),
         Text(),
         _queues(backlog),
         Text(),
         _workers(workers[:MOST_ROWS]),
-        _more(len(workers) - MOST_ROWS, "workers"),
+        _more(len(workers) - MOST_ROWS, "worker"),
         _jobs(jobs[:MOST_ROWS]),
-        _more(max(len(jobs), backlog.jobs) - min(len(jobs), MOST_ROWS), "jobs"),
+        _more(max(len(jobs), backlog.jobs) - min(len(jobs), MOST_ROWS), "job"),
     )
 
 
@@ -111,4 +112,4 @@ def _jobs(jobs: Sequence[JobView]) -> Table:
 
 
 def _more(number: int, what: str) -> Text:
-    return Text(f"and {number:,} more {what}\n" if number > 0 else "", "dim")
+    return Text(f"and {counted(number, f'more {what}')}\n" if number > 0 else "", "dim")

@@ -279,7 +279,7 @@ def job_details(job: JobView) -> Text:
     counts = job.request_counts
     given_up = "without result" if job.status is JobStatus.FAILED else "cancelled"
     lines = [
-        f"job {job.id} ({job.kind}, profile {job.profile}): {job_line(job)}",
+        f"job {job.id} ({job.kind}, profile {clean(job.profile)}): {job_line(job)}",
         f"images: total {counts.total}, queued {counts.queued}, processing {counts.processing}, "
         f"succeeded {counts.succeeded}, filtered {counts.filtered}, failed {counts.failed}, "
         f"{given_up} {counts.cancelled}",
@@ -298,7 +298,7 @@ def job_details(job: JobView) -> Text:
     for name, group in job.groups.items():
         lines.append(f"{name}: images {group.images}, chunks {group.chunks}, images reused {group.reused}")
     lines += [usage_line(job)] if job.usage else []
-    lines += [f"{name}: {clean(value)}" for name, value in job.metadata.items()]
+    lines += [clean(f"{name}: {value}") for name, value in job.metadata.items()]
     return Text("\n".join(lines))
 
 
@@ -340,10 +340,10 @@ def follow(views: Iterable[JobView], console: Console, clock: Callable[[], float
 def _follow_bars(views: Iterable[JobView], console: Console) -> JobView | None:
     last = None
     columns = (
-        TextColumn("{task.description:>7}"),
+        TextColumn("{task.description:>7}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         bars = {name: progress.add_task(name, total=None, note="") for name in (*SHOWN_GROUPS, "images")}

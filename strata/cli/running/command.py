@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from strata.core import JobSample, JobView, Settings
 
 DEFAULT_SAMPLE = 200  # images of a dry run, as strata.core.SAMPLE, which is slow to import
-INTERRUPTED = 130  # the exit code of a process that Ctrl-C has ended, as shells give it
 
 
 Targets = Annotated[
@@ -205,7 +204,7 @@ def _run(
         end = _followed(lambda: start.computed(job, settings, options), views, job, folder)
         if type(end).__name__ == "WorkInterrupted":
             print(f"strata: the run has ended; go on with `strata run {job.request.id}`", file=sys.stderr)
-            return INTERRUPTED
+            return exits.INTERRUPTED
         if isinstance(end, BaseException):
             raise end
         watch(job.store, job.request, end.status)
@@ -220,9 +219,8 @@ def _followed(
     compute: Callable[[], Any], views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None
 ) -> Any:
     """Compute in a thread and show the progress; returns the job as it has ended, or the error that has ended it."""
-    from rich.console import Console
-
     from strata.cli.rendering import records as render
+    from strata.consoles import PlainConsole
 
     ends: list[Any] = []
 
@@ -235,7 +233,7 @@ def _followed(
             views.put(None)
 
     threading.Thread(target=work, name="run", daemon=True).start()
-    render.follow(_shown(views, job, folder), Console(stderr=True))
+    render.follow(_shown(views, job, folder), PlainConsole(stderr=True))
     return ends[0]
 
 
@@ -268,7 +266,7 @@ def _end_on_signals(job: Any) -> None:
 
     def end(number: int, _: Any) -> None:
         if job.stop.is_set():
-            os._exit(INTERRUPTED)
+            os._exit(exits.INTERRUPTED)
         job.stop.set()
         line = "ends after the images in hand; once more ends it at once"
         print(f"\nstrata: the run {line}", file=sys.stderr, flush=True)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from strata.snapshots import Descriptions, Difference, Snapshot, Snapshots
 
 Compare = Annotated[str, typer.Argument(metavar="SNAPSHOT|JOB", help="A snapshot's name or id, or a job.")]
+SHOWN = 20  # of a list, without --limit
 
 
 def list_snapshots(
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of snapshots.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of snapshots.")] = SHOWN,
     before: Annotated[
         str | None, typer.Option(metavar="NAME", help="Continue an earlier list: older than this one.")
     ] = None,
@@ -45,7 +46,8 @@ def list_snapshots(
     else:
         output().print(snapshot_table(snapshots))
     if older:
-        print(f"{len(older):,} older: strata snapshot list --before {snapshots[0].name}", file=sys.stderr)
+        more = f" --limit {limit}" if limit != SHOWN else ""
+        print(f"{len(older):,} older: strata snapshot list{more} --before {snapshots[0].name}", file=sys.stderr)
 
 
 def show(

@@ -327,11 +327,11 @@ class CountingStore(Store):
         self.looks += 1
         super().check_mark()
 
-    def put(self, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes, private: bool = False) -> None:
         """Write a file after `free` is set."""
         self.writes += 1
         self.free.wait(120)
-        super().put(path, data)
+        super().put(path, data, private)
 
 
 def test_the_store_is_probed_once_in_a_while_however_often_it_is_asked(tmp_path: Path) -> None:

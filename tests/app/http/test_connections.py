@@ -134,6 +134,43 @@ def test_what_is_no_http_gets_a_problem(quick: int) -> None:
         _problem(_read(connection), 431, "headers-too-large")
 
 
+def test_a_head_that_arrives_at_once_has_the_same_limit(quick: int) -> None:
+    most = ConnectionLimits().head_bytes
+    for target in ("/healthz", f"/healthz?a={'b' * 9000}"):
+        start = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX-Long: ".encode()
+        for size, status in ((most, b"200"), (most + 1, b"431"), (most + 9000, b"431")):
+            head = start + b"x" * (size - len(start) - 4) + b"\r\n\r\n"
+            with _connect(quick, head) as connection:
+                answer = _read(connection)
+            assert len(head) == size and answer.split()[1] == status, (size, answer[:200])
+
+
+@pytest.mark.parametrize(
+    ("version", "lengths"),
+    [
+        ("1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked"),
+        ("1.1", "transfer-encoding: Chunked\r\ncontent-length: 0"),
+        ("1.0", "Content-Length: 5\r\nTransfer-Encoding: chunked"),
+        ("1.0", "Transfer-Encoding: chunked\r\nConnection: keep-alive"),
+        ("1.1", "Transfer-Encoding: gzip, chunked"),
+        ("1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+        ("1.1", "Transfer-Encoding: \x0bchunked"),
+        ("1.1", "Transfer-Encoding : chunked"),
+        ("1.1", "Content-Length: 5\r\nContent-Length: 6"),
+        ("1.1", "Content-Length: 5, 6"),
+        ("1.1", "Content-Length: +5"),
+        ("1.1", "Content-Length: 0x5"),
+    ],
+)
+def test_a_body_of_two_lengths_is_refused_and_nothing_behind_it_is_read(quick: int, version: str, lengths: str) -> None:
+    hidden = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    head = f"POST /v1/batches HTTP/{version}\r\nHost: 127.0.0.1\r\n{lengths}\r\n\r\n"
+    with _connect(quick, f"{head}0\r\n\r\n{hidden}".encode("latin-1")) as connection:
+        answer = _read(connection)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    _problem(answer, 400, "malformed-request")
+
+
 @contextmanager
 def _plain_server(size: int, limits: ConnectionLimits) -> Iterator[int]:
     """The port of a server that answers GET with so many bytes, and POST with the length of the body."""
