@@ -402,8 +402,8 @@ def test_lists_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert "one" in out and "two" in out
     assert err == "more: strata jobs --cursor n\n"
-    assert code_of("jobs", "--wide", "--profile", "a b") == 0
-    assert " --profile 'a b' --wide --cursor " in capsys.readouterr().err
+    assert code_of("jobs", "--wide", "--limit", "2") == 0
+    assert capsys.readouterr().err == "more: strata jobs --limit 2 --wide --cursor n\n"
     assert code_of("jobs", "--json") == 0
     assert JobPage.model_validate_json(capsys.readouterr().out).next == "n"
     assert code_of("results", "one") == 0
