@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import math
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,6 +16,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from strata.client.bulk import send_images
 from strata.client.client import AsyncClient, Client
 from strata.client.jobs import MAX_LOST
 from strata.client.responses import ApiError
@@ -149,6 +151,27 @@ def test_caption_sends_the_file_and_reads_the_record(tmp_path: Path) -> None:
     ):
         assert part in request.content
     assert service.client.captioned(b"jpegbytes").job_id == "j9"
+
+
+def test_a_form_holds_names_and_texts_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"bad\xff.jpg")
+    path.write_bytes(b"jpegbytes")
+    service = Service(answer(record("k")))
+    service.client.caption(path, alt_text="a\udcff", profile="p\udcfe")
+    content = service.requests[0].content
+    assert all(part in content for part in (b'filename="bad?.jpg"', b"jpegbytes", b"a?", b"p?"))
+
+
+def test_a_file_that_has_no_end_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    service = Service(answer(record("k")))
+    for endless in (tmp_path / "pipe.jpg", Path("/dev/zero")):
+        with pytest.raises(OSError, match="neither a regular file"):
+            service.client.caption(endless)
+    # the reason does not repeat the name by which it is kept
+    sent = send_images(service.client, [tmp_path / "pipe.jpg", tmp_path / "gone.jpg"])
+    assert list(sent.refused.values()) == ["neither a regular file nor a folder", "No such file or directory"]
+    assert not service.requests
 
 
 def test_caption_in_the_background_is_a_job() -> None:

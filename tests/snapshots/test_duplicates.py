@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from strata.cli import exits
 from strata.core.records import Description, Sentence
-from strata.data.picture_hashes import PictureHasher, hash_pictures
+from strata.data.picture_hashes import PictureHasher, hash_pictures, picture_files
 from strata.images.hashes import THUMBNAIL_BYTES, thumbnail_of
 from strata.snapshots import Cleaning, OwnFiles, Selection, Snapshots
 from strata.snapshots.duplicates import pictures as pictures_module
@@ -324,6 +324,16 @@ def test_benchmarks_are_left_out(
     assert code_of(*like) == exits.USAGE and "--without" in capsys.readouterr().err
     assert code_of(*like, "--without", str(file), "--json") == 0
     assert json.loads(capsys.readouterr().out)["id"] == mirrored["id"]
+
+
+def test_pictures_below_a_folder_are_those_that_are_not_hidden(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a/c.PNG", "__MACOSX/._b.jpg", ".git/d.jpg", "note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "link.jpg").symlink_to("b.jpg")
+    (tmp_path / "loop").symlink_to(".")
+    found = picture_files([tmp_path, tmp_path / "note.txt"])
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["a/c.PNG", "b.jpg", "link.jpg", "note.txt"]
 
 
 def test_embeddings_of_benchmarks_are_those_of_the_rows_profile(store: Store, benchmark: Path, tmp_path: Path) -> None:
