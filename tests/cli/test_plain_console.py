@@ -36,6 +36,7 @@ from strata.core import (
 )
 from strata.keys import Scope, StoredKeys
 from strata.profiles import ProfileView
+from strata.snapshots import Selection
 from strata.store import Store
 from tests.checkout import CHECKOUT
 
@@ -116,7 +117,7 @@ def test_views_of_the_command_line(text: str, capsys: pytest.CaptureFixture[str]
         records.hit_table([hit]),
         overview.view(Backlog(jobs=1, groups={}, workers={}), [worker], [view], NOW),
         profiles.table([profile]),
-        snapshots.Text(snapshots.selection_line(snapshots.Selection(where=text))),
+        Text(snapshots.selection_line(Selection(where=text))),
     ):
         check(shown(thing), text)
     attempt = DeliveryAttempt(at=NOW, seconds=0.5, error=text)

@@ -101,7 +101,8 @@ def test_alt_texts(describer: Describer) -> None:
     found = describer.describe([of_width(9), of_width(9)], alt_text=["a", None])
     assert [one.alt_text for one in found] == ["a", None]
     one = of_width(9)
-    for images, texts in (([one], "a"), ([one], ["a", "b"]), (one, ["a"]), ([one], 5), ([one], [5]), (one, 5)):
+    wrong: list[tuple[Any, Any]] = [([one], "a"), ([one], ["a", "b"]), (one, ["a"]), ([one], 5), ([one], [5]), (one, 5)]
+    for images, texts in wrong:
         with pytest.raises(InvalidInput, match="alt text"):
             describer.describe(images, alt_text=texts)
 
@@ -124,7 +125,8 @@ def test_a_bar_is_drawn_where_it_is_wanted(describer: Describer, capsys: pytest.
 
 
 def test_profiles_and_texts_are_checked(describer: Describer, tmp_path: Path) -> None:
-    for wrong in ({"profile": "none"}, {"profile": tmp_path / "none.toml"}, *WRONG_TEXTS):
+    cases: list[dict[str, Any]] = [{"profile": "none"}, {"profile": tmp_path / "none.toml"}, *WRONG_TEXTS]
+    for wrong in cases:
         with pytest.raises(InvalidInput):
             describer.describe(of_width(9), **wrong)
     own = tmp_path / "own.toml"
@@ -251,7 +253,7 @@ def test_threads_share_one_describer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def slow() -> Describer:
         together.wait(30)
-        return made()  # type: ignore[no-any-return]
+        return made()
 
     monkeypatch.setattr(module, "Describer", slow)
     with ThreadPoolExecutor(4) as pool:
