@@ -40,8 +40,7 @@ def envelope(
     status = JobStatus(fields["status"])
     # while a sample is not drawn, the images of the shards are not those of the job
     counts = RequestCounts() if request.draws else _counts(numbers, status, in_flight)
-    remaining = counts.queued + counts.processing
-    rate = float(fields["rate"]) if fields.get("rate") else None
+    remaining, rate = counts.queued + counts.processing, float(fields.get("rate") or 0) or None
     url = f"/v1/jobs/{request.id}"
     view = JobView(
         id=request.id,
