@@ -102,7 +102,7 @@ class Files:
         except FileNotFoundError as error:  # not the file, but what should hold it is missing
             raise OSError(errno.EIO, "the store's bucket or folder does not exist") from error
 
-    def _put(self, path: str, data: bytes, private: bool = False) -> None:
+    def _put(self, path: str, data: bytes, private: bool) -> None:
         # a bucket shows an object only when its upload is complete
         if not self.local:
             self.fs.pipe_file(path, data, **write_limit(self.fs, len(data)))

@@ -155,13 +155,13 @@ def test_whichever_write_fails_nothing_is_half_accepted(
         for number in range(1, 30):
             calls = 0
 
-            def failing(files: Files, path: str, data: bytes, number: int = number) -> None:
+            def failing(files: Files, path: str, data: bytes, private: bool, number: int = number) -> None:
                 nonlocal calls
                 calls += 1
                 if calls != number:
-                    return put(files, path, data)
+                    return put(files, path, data, private)
                 if done:
-                    put(files, path, data)
+                    put(files, path, data, private)
                 raise OSError(errno.EIO, "lost")
 
             with monkeypatch.context() as patch:
