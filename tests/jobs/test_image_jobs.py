@@ -89,8 +89,8 @@ def test_a_store_that_fails_leaves_no_half_of_a_job(
     tick(jobs)
     put = Store.put
 
-    def failing(self: Store, path: str, data: bytes) -> None:
-        put(self, path, data)  # a write whose answer is lost has taken place
+    def failing(self: Store, path: str, data: bytes, private: bool = False) -> None:
+        put(self, path, data, private)  # a write whose answer is lost has taken place
         if FAULTS[fault](path):
             raise OSError("the disk is away")
 
