@@ -182,12 +182,12 @@ def test_an_indexer_that_dies_at_any_write_leaves_what_the_next_one_completes(
     _, (claim, *_) = pinned_claim(jobs, [first], "'by 11' in description")
     put, calls, deadline = Store.put, 0, 0
 
-    def dying(self: Store, path: str, data: bytes) -> None:
+    def dying(self: Store, path: str, data: bytes, private: bool = False) -> None:
         nonlocal calls
         calls += 1
         if calls == deadline:
             raise Died
-        put(self, path, data)
+        put(self, path, data, private)
 
     monkeypatch.setattr(Store, "put", dying)
     summaries, deaths = [], 0

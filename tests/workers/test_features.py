@@ -212,7 +212,7 @@ def test_a_store_that_cannot_be_written_is_one_line(
     monkeypatch.setenv("STRATA_STORE", store.uri)
     plant(store, tmp_path, [saved(photograph())])
 
-    def put(self: Store, path: str, data: bytes) -> None:
+    def put(self: Store, path: str, data: bytes, private: bool = False) -> None:
         raise OSError(errno.EROFS, "Read-only file system", path)
 
     monkeypatch.setattr(Store, "put", put)

@@ -152,11 +152,11 @@ def test_a_full_disk_is_waited_for(jobs: Jobs, tmp_path: Path, monkeypatch: pyte
     put, until = Store.put, time.monotonic() + 1.5
     refused: list[str] = []
 
-    def full(self: Store, path: str, data: bytes) -> None:
+    def full(self: Store, path: str, data: bytes, private: bool = False) -> None:
         if time.monotonic() < until and "/parts/" in path:
             refused.append(path)
             raise OSError(errno.ENOSPC, "No space left on device")
-        put(self, path, data)
+        put(self, path, data, private)
 
     monkeypatch.setattr(Store, "put", full)
     with FakeMachine(jobs) as running:
