@@ -55,7 +55,8 @@ def preview_lines(found: BatchPreview) -> Text:
         lines.append(f"{about}{counted(found.images, 'image')}, {about}{found.reused:,} with results")
     lines += [f"cannot be read: {clean(one.reason)}" for one in found.unread]
     if found.like is None:
-        lines.append("time and money: not known before a job of this profile has ended; `-n 200` tries 200 images")
+        lines.append("time and money: not known before a job of this profile with 32 images or more has ended;")
+        lines.append("`-n 200` tries 200 images")
     else:
         lines.append(f"time: {'not known' if found.seconds is None else f'about {span(found.seconds)}'}")
         lines += [] if found.money is None else [f"money: about {number(found.money)}"]

@@ -98,7 +98,7 @@ function Preview({ found, children }) {
       <div><dt>money</dt><dd>${found.money === null ? "unknown" : `about ${found.money.toPrecision(3)}`}</dd></div>
     </dl>
     ${found.like ? html`<p class="hint">Time and money are those of <a href=${href(["job", found.like])}>job ${found.like}</a> for as many images.</p>`
-      : html`<p class="hint">The time is not known before a job of this profile has ended.</p>`}
+      : html`<p class="hint">The time is not known before a job of this profile with 32 images or more has ended.</p>`}
     ${found.unread.length > 0 && html`<div class="warning"><p>${counted(found.unread.length, "shard")} cannot be read:</p>
       <ul>${found.unread.map((one) => html`<li key=${one.shard}>${one.reason}</li>`)}</ul></div>`}
     ${children}
