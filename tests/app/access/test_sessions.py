@@ -231,6 +231,7 @@ def test_attempts_while_the_store_is_away_are_no_wrong_keys(service: Service, mo
         for number in range(FREE + 2):
             forget_keys(service.client)
             problem(Browser(service.client, f"unknown-{number}").answer, 503, "storage-unavailable")
+    forget_keys(service.client)
     assert Browser(service.client, OPERATOR).answer.status_code == 200
 
 
