@@ -65,6 +65,7 @@ class DeletionMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.store = Store(self.folder.name)
         self.jobs: list[JobRequest] = []
+        self.submitted = 0
         self.snapshots: list[str] = []
         self.computed: set[Beside] = set()
         for profile in PROFILES.values():
@@ -82,7 +83,8 @@ class DeletionMachine(RuleBasedStateMachine):
             "chunk_size": profile.chunk_size,
             "indexed": summaries,
         }
-        request = job_request(f"{len(self.jobs):022d}", tuple(chosen)).model_copy(update=changed)
+        request = job_request(f"{self.submitted:022d}", tuple(chosen)).model_copy(update=changed)
+        self.submitted += 1
         self.jobs.append(request)
         self.store.write_job_file(request.id, "request", request)
         for shard in chosen:
