@@ -55,7 +55,6 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, str]]
     yield Store(uri), done.stdout.split()[0]
 
 
-@pytest.mark.slow
 def test_what_a_rule_names_is_in_no_export(
     job: tuple[Store, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,7 +83,7 @@ def test_clusters_are_those_of_the_rows_in_whatever_order_they_stand() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 3)), min_size=1, max_size=30), st.integers(0, 99))
-@settings(max_examples=60)
+@settings(max_examples=150)
 def test_novelty_is_the_distance_to_the_nearest_better_row(rows: list[tuple[int, int]], seed: int) -> None:
     places, worth = (np.array(column) for column in zip(*rows, strict=True))
     vectors, hashes = vectors_of(len(rows), seed)[0].astype(np.float32), np.arange(len(rows), dtype=np.uint64)
