@@ -65,9 +65,7 @@ async def submit_shards(
     How many images shards have is known when they are indexed. Those that exceed the key's quota of a day wait until it
     has room (`waiting` in the job).
     """
-    profile = await run_in_threadpool(_profile, given, body)
-    if body.webhook is not None:
-        _check_webhook(given, body.webhook)
+    profile = await run_in_threadpool(_checked, given, body)
     whose = _Owner(caller, access.tenant, use)
     if body.input.uploads is not None:
         indexed = await run_in_threadpool(upload_list, given.store, body.input, profile, access.tenant)
@@ -102,9 +100,7 @@ async def estimate_batch(
     """
     if body.input.shards is None:
         raise ProblemError("invalid-request", "a sample is drawn of shards; of uploads all images are here", [])
-    profile = await run_in_threadpool(_profile, given, body)
-    if body.webhook is not None:
-        _check_webhook(given, body.webhook)
+    profile = await run_in_threadpool(_checked, given, body)
     sample = sample_of(JobSample(images=body.images, seed=body.seed), profile)
     body = body.model_copy(update={"priority": "lo"})
     whose = _Owner(caller, access.tenant, use)
@@ -131,6 +127,14 @@ async def preview_batch(body: BatchRequest, given: ServicesDep, access: AccessDe
             return await run_in_threadpool(preview.of_pinned)
         shards = await given.shards.find(body.input.shards or [])
         return await run_in_threadpool(lambda: Preview(given, profile, access.only_tenant).of(shards))
+
+
+def _checked(given: Services, body: BatchRequest) -> Profile:
+    """The profile of a request for a new job, whose webhook is one that may be called. Raises ProblemError."""
+    profile = _profile(given, body)
+    if body.webhook is not None:
+        _check_webhook(given, body.webhook)
+    return profile
 
 
 def _profile(given: Services, body: BatchRequest) -> Profile:

@@ -115,6 +115,7 @@ def test_without_redis_every_request_gets_the_error(jobs: Jobs, monkeypatch: pyt
 def test_who_cancels_reads_it_at_once(service: Service) -> None:
     for _ in range(20):
         job = new_job(service.jobs)
+        assert service.client.get(f"/v1/jobs/{job}").json()["status"] == "validating"
         assert service.client.post(f"/v1/jobs/{job}/cancel").is_success
         assert service.client.get(f"/v1/jobs/{job}").json()["status"] in ("cancelling", "finalizing", "cancelled")
 
