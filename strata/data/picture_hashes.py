@@ -27,7 +27,7 @@ from strata.files import open_regular
 from strata.images import THUMBNAIL_BYTES, ImageError, decode, picture_hash
 from strata.shards import ImageReader, SourceError
 from strata.shards.kinds import is_hidden
-from strata.snapshots import Benchmarks, PictureHashes, RowArray, Same, bits_of, bytes_of, on_disk, vectors_of
+from strata.snapshots import Benchmarks, PictureHashes, RowArray, Same, bits_of, by_part, bytes_of, on_disk, vectors_of
 from strata.store import FeatureReader, MissingFeatures, Part, Store
 
 MAX_PIXELS = 100_000_000
@@ -73,13 +73,13 @@ class PictureHasher:
         embeddings were computed, if there are several. Raises MissingFeatures if embeddings are compared that are not
         there.
         """
-        numbers, starts = np.unique(rows.column("part").to_numpy(), return_index=True)
-        held = np.split(rows.column("row").to_numpy(), starts[1:]) if len(numbers) else []
+        places = list(by_part(rows))
+        starts = np.cumsum([0, *(len(some) for _, some in places)]).tolist()
         features = FeatureReader(self._store, ways)
         thumbnails, vectors = (_OnDisk(rows.num_rows, self._cache) for _ in range(2))
 
-        def of_part(number: int, start: int, wanted: Any) -> pa.Table:
-            path = parts[number]
+        def of_part(held: tuple[int, Any], start: int) -> pa.Table:
+            path, wanted = parts[held[0]], held[1]
             table = (self._computed(path, wanted, features) if self._decodes else None) or self._of_part(path, wanted)
             if self._same in ("cropped", "embedding"):
                 thumbnails.fill(start, bytes_of(table.column("thumbnail"), THUMBNAIL_BYTES))
@@ -91,7 +91,7 @@ class PictureHasher:
 
         # decoding releases the interpreter's lock
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = list(pool.map(of_part, numbers.tolist(), starts.tolist(), held))
+            found = list(pool.map(of_part, places, starts))
         whole = pa.concat_tables(found) if found else _SCHEMA.empty_table()
         return _hashes_of(whole, thumbnails.rows(), vectors.rows())
 

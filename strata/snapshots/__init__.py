@@ -39,6 +39,7 @@ from strata.snapshots.features import FEATURES, read_rows
 from strata.snapshots.filters import FilterError
 from strata.snapshots.manifests import Manifest
 from strata.snapshots.own_files import OwnFiles, read_own_files
+from strata.snapshots.places import by_part
 from strata.snapshots.plots import check_plot, plot_composition
 from strata.snapshots.reviewing.queues import Doubt, Order, QueuedRow, ReviewQueue, find_rows, records_of, review_queue
 from strata.snapshots.rules import LeftOut, rules_of
@@ -87,6 +88,7 @@ __all__ = [
     "Verification",
     "axes_of",
     "bits_of",
+    "by_part",
     "bytes_of",
     "check_plot",
     "commonest_of",

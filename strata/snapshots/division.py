@@ -14,6 +14,7 @@ from strata.snapshots.creation import PartPictures, with_whole
 from strata.snapshots.duplicates import PictureHashes, same_pictures
 from strata.snapshots.features import read_rows
 from strata.snapshots.manifests import Manifest, manifest_of
+from strata.snapshots.places import places_of
 from strata.snapshots.reviewing.texts import digest_of
 from strata.snapshots.selection import DEFAULT_AXES, SelectionError, Split
 from strata.snapshots.snapshot import Snapshot
@@ -37,7 +38,7 @@ def divided(
     # the features of all rows, for the composition of the parts
     axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *snapshot.manifest.selection.axes)}
     manifest, found = snapshot.manifest, list(map(Part.parse, snapshot.parts))
-    table = read_rows(store, snapshot.parts, axes, whole=True).table
+    table = read_rows(store, snapshot.parts, axes, ways=manifest.selection.ways, whole=True).table
     table = _chosen(with_whole(store, manifest.sources, found, table, manifest.selection)[0], rows)
     for part, places in zip(PARTS, (~held_out, held_out), strict=True):
         setting = Split(of=snapshot.id, part=part, validation=validation, seed=seed, same=same)
@@ -68,5 +69,4 @@ def _held_out(hashes: PictureHashes, near: bool, validation: float, seed: int) -
 
 def _chosen(table: pa.Table, rows: pa.Table) -> pa.Table:
     """The rows of a table of features that a snapshot has, in order."""
-    places = [one["part"].to_numpy().astype(np.int64) << 32 | one["row"].to_numpy() for one in (table, rows)]
-    return table.take(pa.array(np.searchsorted(*places)))
+    return table.take(pa.array(np.searchsorted(places_of(table), places_of(rows))))

@@ -20,6 +20,7 @@ import pyarrow.dataset
 from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES, Kind
 
+Ints = np.typing.NDArray[np.int64]
 _LONE_EQUALS = re.compile(r"(?<![<>=!])=(?!=)")
 MAX_LENGTH, SHOWN = 10_000, 80  # characters
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -68,13 +69,14 @@ class Expression:
     `'dog' in description` asks for a part of a text, `lower(TEXT)` and `len(TEXT)` are its lower case and its
     characters, and `matches(TEXT, 'REGEX')` asks whether a regular expression (RE2) is found in it.
 
-    names: the features that it uses. own: columns of the user's own file, with their kinds. kind: of its value. Raises
-    FilterError.
+    names: the features that it uses; columns: these, and columns of the user's own file. own: all such columns, with
+    their kinds. kind: of its value. Raises FilterError.
     """
 
     def __init__(self, text: str, own: Mapping[str, Kind] | None = None, kind: Kind = "number") -> None:
         self.text, self._own = text, own or {}
         self.names: set[str] = set()
+        self.columns: set[str] = set()
         # translate the syntax tree; every error becomes a FilterError of one line
         try:
             if len(text) > MAX_LENGTH:
@@ -133,10 +135,11 @@ class Expression:
         raise _Refused(f"{ast.unparse(node)!r} is not allowed in a filter")
 
     def _feature(self, name: str) -> _Value:
+        if name not in self._own and name not in FEATURES:
+            raise _Refused(f"there is no feature {name!r}; there are: {', '.join([*FEATURES, *self._own])}")
+        self.columns.add(name)
         if name in self._own:
             return _Value(self._own[name], pc.field(name))
-        if name not in FEATURES:
-            raise _Refused(f"there is no feature {name!r}; there are: {', '.join([*FEATURES, *self._own])}")
         self.names.add(name)
         return _Value(FEATURES[name].kind, pc.field(name))
 
@@ -191,10 +194,17 @@ class Filter(Expression):
     def __init__(self, text: str, own: Mapping[str, Kind] | None = None) -> None:
         super().__init__(text, own, "flag")
 
-    def rows(self, table: pa.Table) -> pa.Array:
-        """The indices of the rows of a table of features that pass, in order. Raises FilterError."""
-        # an extra column with the index of each row, whose name no feature can have
-        numbered = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
+    def rows(self, table: pa.Table, among: Ints | None = None) -> pa.Array:
+        """The indices of the rows of a table of features that pass, in order. among: of which rows; None: of all.
+
+        Raises FilterError.
+        """
+        # its own columns alone, since others may be long texts of millions of rows; and the index of each row, under a
+        # name that no feature can have
+        indices = pa.array(np.arange(table.num_rows) if among is None else among)
+        columns = {name: table.column(name) for name in self.columns}
+        columns = columns if among is None else {name: one.take(indices) for name, one in columns.items()}
+        numbered = pa.table({**columns, "": indices})
         try:
             return numbered.filter(self._expression).column("").combine_chunks()
         except (pa.ArrowException, NotImplementedError) as error:

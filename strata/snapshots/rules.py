@@ -20,6 +20,7 @@ from strata.snapshots.features import Kind
 from strata.snapshots.filters import Filter, FilterError
 
 Ints = np.typing.NDArray[np.int64]
+SLICE = 10_000  # rows that are Python's objects at a time
 BENCHMARK = "benchmark"  # the name under which rows are counted whose pictures are those of a benchmark
 
 
@@ -72,27 +73,29 @@ def names_of(rules: Iterable[tuple[str, str]], own: Mapping[str, Kind]) -> set[s
     return {name for _, expression in rules for name in Filter(expression, own).names}
 
 
-def ruled(table: pa.Table, rules: Iterable[tuple[str, str]], own: Mapping[str, Kind]) -> tuple[Ints, dict[str, Ints]]:
+def ruled(
+    table: pa.Table, left: Ints, rules: Iterable[tuple[str, str]], own: Mapping[str, Kind]
+) -> tuple[Ints, dict[str, Ints]]:
     """The indices of the rows that no rule leaves out, in order, and by rule those that it is the first to leave out.
 
-    Raises FilterError.
+    left: of the rows that are asked about, in order. Raises FilterError.
     """
-    left = np.arange(table.num_rows)
     out: dict[str, Ints] = {}
     for name, expression in rules:
         # in lines of their own, because a filter may end with a comment
-        passing = Filter(f"not (\n{expression}\n)", own).rows(table.take(pa.array(left))).to_numpy()
-        out[name] = np.delete(left, passing)
-        left = left[passing]
+        passing = Filter(f"not (\n{expression}\n)", own).rows(table, left).to_numpy()
+        out[name] = np.setdiff1d(left, passing, assume_unique=True)
+        left = passing
     return left, out
 
 
 def left_out(table: pa.Table, rules: Iterable[tuple[str, str]]) -> Iterator[LeftOut]:
     """The rows of a table of features that rules leave out, by rule, each with the values that its rule reads."""
     filters = dict(rules)
-    _, out = ruled(table, filters.items(), {})
+    _, out = ruled(table, np.arange(table.num_rows), filters.items(), {})
     for name, rows in out.items():
         columns = sorted(Filter(filters[name]).names)
-        wanted = list(dict.fromkeys(["part", "row", "key", *columns]))
-        for row in table.select(wanted).take(pa.array(rows)).to_pylist():
-            yield LeftOut(row["part"], row["row"], row["key"], name, {column: row[column] for column in columns})
+        wanted = table.select(list(dict.fromkeys(["part", "row", "key", *columns])))
+        for start in range(0, len(rows), SLICE):
+            for row in wanted.take(pa.array(rows[start : start + SLICE])).to_pylist():
+                yield LeftOut(row["part"], row["row"], row["key"], name, {column: row[column] for column in columns})

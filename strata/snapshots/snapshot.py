@@ -7,14 +7,14 @@ from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from strata.errors import BrokenStore
+from strata.errors import BrokenStore, DamagedFile
 from strata.snapshots.creation import with_whole
 from strata.snapshots.duplicates import CLUSTER_SCHEMA
 from strata.snapshots.features import read_rows
 from strata.snapshots.filters import FilterError
 from strata.snapshots.manifests import ROW_SCHEMA, Manifest, id_of
+from strata.snapshots.places import by_part
 from strata.snapshots.reviewing.texts import SCHEMA, digest_of
 from strata.snapshots.rules import LeftOut, left_out, names_of
 from strata.snapshots.selection import SelectionError
@@ -44,39 +44,36 @@ class Snapshot:
     def rows(self) -> pa.Table:
         """The selected rows, all succeeded: part (int32, index in `parts`) and row (int32, index in the part).
 
-        They are sorted by part and row. Raises OSError.
+        They are sorted by part and row. Raises DamagedFile and OSError.
         """
-        return pq.read_table(pa.BufferReader(self._store.get(rows_path(self._store, self.id))))
+        return self._store.parse_table(rows_path(self.id))
 
     def reviewed(self) -> pa.Table:
         """The texts of selected rows as people had left them when the snapshot was made: part, row, text; sorted.
 
-        Raises OSError.
+        Raises DamagedFile and OSError.
         """
         if self.manifest.selection.reviewed is None:
             return SCHEMA.empty_table()
-        return pq.read_table(pa.BufferReader(self._store.get(texts_path(self._store, self.id))))
+        return self._store.parse_table(texts_path(self.id))
 
     def clusters(self) -> pa.Table:
         """The rows that show the same picture as another one of those that passed, of CLUSTER_SCHEMA; sorted.
 
         Rows that were left out because another one stays are among them. It is empty if pictures were not compared.
-        Raises OSError.
+        Raises DamagedFile and OSError.
         """
-        path = clusters_path(self._store, self.id)
         with suppress(FileNotFoundError):
-            return pq.read_table(pa.BufferReader(self._store.get(path)))
+            return self._store.parse_table(clusters_path(self.id))
         return CLUSTER_SCHEMA.empty_table()
 
     def with_keys(self, rows: pa.Table) -> pa.Table:
-        """A table with the columns part and row, and the key of each row. Raises OSError."""
-        numbers, places = rows.column("part").to_numpy(), rows.column("row").to_numpy()
-        keys = np.empty(rows.num_rows, object)
-        for number in np.unique(numbers):
-            there = numbers == number
+        """A table with the columns part and row, sorted by part, and the key of each row. Raises OSError."""
+        keys = [pa.array([], pa.string())]
+        for number, places in by_part(rows):
             column = self._store.read_columns(self.parts[number], ["key"]).column("key")
-            keys[there] = column.take(pa.array(places[there])).to_numpy(zero_copy_only=False)
-        return rows.append_column("key", pa.array(keys, pa.string()))
+            keys += column.take(pa.array(places)).chunks
+        return rows.append_column("key", pa.chunked_array(keys))
 
     def left_out(self) -> Iterator[LeftOut]:
         """The rows that its rules leave out, by rule. Raises OSError, and SelectionError for rules by own scores."""
@@ -102,15 +99,14 @@ class Snapshot:
 
     def fault(self) -> str | None:
         """Why its rows, reviewed texts or clusters are not those of its creation; None if they are. Raises OSError."""
-        checks = (("", self._rows_fit, "rows"), (".reviewed", self._texts_fit, "texts"))
-        for suffix, fit, content in checks:
-            path = f"snapshots/objects/{self.id}{suffix}.parquet"
+        checks = ((rows_path(self.id), self._rows_fit, "rows"), (texts_path(self.id), self._texts_fit, "texts"))
+        for path, fit, content in checks:
             try:
                 whole = fit()
             except FileNotFoundError:
                 return f"{path} is missing"
-            except pa.ArrowException as error:
-                return f"{path} is damaged: {' '.join(str(error).split())[:200]}"
+            except DamagedFile as error:
+                return str(error)
             if not whole:
                 return f"{path}, or snapshots/{self.name}.json, is damaged: the id is that of other {content}"
         centroids = self.manifest.selection.centroids
@@ -125,13 +121,16 @@ class Snapshot:
         return texts.schema.equals(SCHEMA) and digest_of(texts) == self.manifest.selection.reviewed
 
 
-def rows_path(store: Store, snapshot_id: str) -> str:
-    return store.path("snapshots", "objects", f"{snapshot_id}.parquet")
+def rows_path(snapshot_id: str) -> str:
+    """Where the rows of a snapshot lie, from the store's root."""
+    return f"snapshots/objects/{snapshot_id}.parquet"
 
 
-def texts_path(store: Store, snapshot_id: str) -> str:
-    return store.path("snapshots", "objects", f"{snapshot_id}.reviewed.parquet")
+def texts_path(snapshot_id: str) -> str:
+    """Where the texts that people have left lie, from the store's root."""
+    return f"snapshots/objects/{snapshot_id}.reviewed.parquet"
 
 
-def clusters_path(store: Store, snapshot_id: str) -> str:
-    return store.path("snapshots", "objects", f"{snapshot_id}.clusters.parquet")
+def clusters_path(snapshot_id: str) -> str:
+    """Where the rows that show the same pictures lie, from the store's root."""
+    return f"snapshots/objects/{snapshot_id}.clusters.parquet"

@@ -6,7 +6,6 @@ The manifest `snapshots/NAME.json` (`manifests.py`) holds everything but the row
 
 from __future__ import annotations
 
-import io
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ from contextlib import suppress
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from strata.core import Chunk, is_tenant
 from strata.errors import Conflict, DamagedFile, InvalidInput, NotFound
@@ -106,13 +104,11 @@ class Snapshots:
         self, name: str, manifest: Manifest, rows: pa.Table, texts: pa.Table, clusters: pa.Table | None = None
     ) -> Snapshot:
         """Write the rows, the reviewed texts and the clusters, then the manifest: only then the snapshot exists."""
-        files = [(rows, rows_path(self.store, manifest.id))]
-        files += [(texts, texts_path(self.store, manifest.id))] if texts.num_rows else []
-        files += [(clusters, clusters_path(self.store, manifest.id))] if clusters is not None else []
+        files = [(rows, rows_path(manifest.id))]
+        files += [(texts, texts_path(manifest.id))] if texts.num_rows else []
+        files += [(clusters, clusters_path(manifest.id))] if clusters is not None else []
         for table, path in files:
-            buffer = io.BytesIO()
-            pq.write_table(table, buffer, compression="zstd")
-            self.store.put(path, buffer.getvalue())
+            self.store.write_table(path, table)
         # put_new fails if another process has created the name since the check
         try:
             self.store.put_new(self._path(name), manifest.model_dump_json().encode())

@@ -8,6 +8,7 @@ parts as files, `part_format.py` their bytes.
 from __future__ import annotations
 
 import errno
+import io
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from strata.core import SCHEMA_VERSION, Bill, Chunk, Record, Status, Work, checked_job_id, is_job_id, records_to_table
@@ -123,6 +125,23 @@ class Store(PartFiles, ShardFiles):
             raise DamagedFile(path, f"{'.'.join(map(str, first['loc']))} {fault_line(first)}") from error
         except IsADirectoryError as error:
             raise DamagedFile(path, "it is a folder") from error
+
+    def write_table(self, path: str, table: pa.Table) -> None:
+        """Write a Parquet file that is no part, by its path relative to the root. Raises OSError."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self.put(self.path(path), buffer.getvalue())
+
+    def parse_table(self, path: str) -> pa.Table:
+        """A Parquet file that is no part, by its path relative to the root.
+
+        Raises FileNotFoundError and DamagedFile. What is damaged inside of its pages may be read as other values.
+        """
+        content = self.get(self.path(path))
+        try:
+            return pq.read_table(pa.BufferReader(content))
+        except (pa.ArrowException, OSError) as error:  # OSError: of the library, for what it cannot decode
+            raise DamagedFile(path, str(error)) from error
 
     def parse_job_file(self, job_id: str, name: str, model: type[Model]) -> Model | None:
         """A job's file; None if it does not exist, or if the id has not the form of one. Raises DamagedFile."""

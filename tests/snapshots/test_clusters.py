@@ -72,7 +72,7 @@ def test_clusters_are_those_of_the_rows_in_whatever_order_they_stand() -> None:
     assert np.array_equal(places, groups) and np.array_equal(nearest(vectors, first.centroids), groups)
     order = np.random.default_rng(2).permutation(300)
     again, _ = find_clusters(vectors[order], hashes[order], things.take(pa.array(order)), 3)
-    assert again.digest == first.digest == Clusters.from_bytes(first.to_bytes()).digest
+    assert again.digest == first.digest == Clusters.of_table(first.to_table()).digest
     # rows without a vector belong to none
     vectors[:5] = 0
     places = nearest(vectors, first.centroids)

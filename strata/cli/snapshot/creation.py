@@ -41,7 +41,8 @@ from strata.cli.terminal import AsJson, StoreUri, progress, told_lineage
 from strata.errors import InvalidInput, fault_line
 
 if TYPE_CHECKING:
-    from strata.snapshots import OwnFiles, Selection, Snapshot, Snapshots
+    from strata.snapshots import OwnFiles, Selection, Snapshots
+    from strata.store import Part, Store
 
 Options = dict[str, Any]
 _OPTIONS = {"method": "select", "axes": "by", "quotas": "quota"}  # of the fields of a selection with other names
@@ -87,77 +88,66 @@ def create(
 
 def _create(given: Options) -> None:
     """Make and show the snapshot that all parameters of `create` ask for."""
-    name, sources, singles = given.pop("name"), given.pop("sources"), given.pop("single_images")
-    selection, like, plot = given.pop("selection"), given.pop("like"), given.pop("plot")
-    tenant, as_json, store = given.pop("tenant"), given.pop("as_json"), given.pop("store")
-    _check_files(selection, like, plot)
-    # what is left are the options of the selection
-    options = {option: value for option, value in given.items() if not (value is None or value is False or value == [])}
-    options = {**(_read_file(selection) if selection else {}), **options}
-    made = _made(snapshots_of(store), name, (sources, singles), (options, like, tenant))
-    save_plot(made, plot)
-    show_snapshot(made, as_json)
-
-
-def _check_files(selection: Path | None, like: str | None, plot: Path | None) -> None:
-    """Refuse what would be found to be wrong only after minutes. Raises InvalidInput."""
-    from strata.snapshots import check_plot
-
-    if selection is not None and like is not None:
-        raise InvalidInput("--like uses the whole selection of a snapshot; remove --selection")
-    if plot is not None:
-        check_plot(plot)
-
-
-def _read_file(path: Path) -> Options:
-    from strata.snapshots import read_selection_file
-
-    return read_selection_file(path)
-
-
-def _made(
-    snapshots: Snapshots, name: str, sources: tuple[list[str], bool], asked: tuple[Options, str | None, str | None]
-) -> Snapshot:
-    """Make a snapshot, with a bar. sources: and whether with single images; asked: options, `--like`, tenant.
-
-    Its run is told to whom the environment names (`strata.lineage`).
-    """
     from strata.publishing.lineage import note_snapshots
     from strata.snapshots import read_own_files
     from strata.store import PartsOf
 
-    options, like, tenant = asked
+    name, sources, tenant, like, plot = (given.pop(one) for one in ("name", "sources", "tenant", "like", "plot"))
+    as_json, singles, snapshots = given.pop("as_json"), given.pop("single_images"), snapshots_of(given.pop("store"))
+    options = _options(given, like, plot)
     own = read_own_files(*(options.pop(option, None) for option in ("scores", "exclude", "without")))
     accept_shortfall = bool(options.pop("accept_shortfall", False))
-    if like is None:
-        selection = _selection(snapshots, sources, options, own)
-    elif options:
-        raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
-    else:
-        selection = snapshots.open(like).manifest.selection
+    selection = _selection(options, own) if like is None else _repeated(snapshots, like, options)
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
-    parts = PartsOf(snapshots.store).sources(*sources)
+    parts = PartsOf(snapshots.store).sources(sources, singles)
+    if like is None:
+        selection = _with_rules(snapshots.store, parts, selection)
+    # the run is told to whom the environment names
     with told_lineage(None, f"snapshot.{name}") as run, progress() as bar:
         advance = functools.partial(bar.advance, bar.add_task("parts", total=len(parts)))
         pictures = pictures_of(snapshots, selection.same, bar) if selection.same else None
         more = (accept_shortfall, own, tell, pictures, tenant)
-        made = snapshots.create(name, parts, selection, sources[0], advance, *more)
+        made = snapshots.create(name, parts, selection, sources, advance, *more)
         note_snapshots(run, snapshots.store, [made])
-        return made
+    save_plot(made, plot)
+    show_snapshot(made, as_json)
 
 
-def _selection(snapshots: Snapshots, sources: tuple[list[str], bool], options: Options, own: OwnFiles) -> Selection:
+def _options(given: Options, like: str | None, plot: Path | None) -> Options:
+    """The options of the selection that have a value, here or in the file of `--selection`.
+
+    What would be found to be wrong only after minutes is refused now. Raises InvalidInput.
+    """
+    from strata.snapshots import check_plot, read_selection_file
+
+    file = given.pop("selection")
+    if file is not None and like is not None:
+        raise InvalidInput("--like uses the whole selection of a snapshot; remove --selection")
+    if plot is not None:
+        check_plot(plot)
+    options = {option: value for option, value in given.items() if not (value is None or value is False or value == [])}
+    return {**(read_selection_file(file) if file else {}), **options}
+
+
+def _repeated(snapshots: Snapshots, like: str, options: Options) -> Selection:
+    """The selection of another snapshot. Raises UnknownSnapshot, and InvalidInput for options beside it."""
+    if options:
+        raise InvalidInput("--like uses the whole selection of a snapshot; remove the other selection options")
+    return snapshots.open(like).manifest.selection
+
+
+def _selection(options: Options, own: OwnFiles) -> Selection:
     """The selection of some options; those without a value keep their default. Raises InvalidInput."""
     from pydantic import ValidationError
 
-    from strata.snapshots import Selection, quotas_of
+    from strata.snapshots import Selection, quotas_of, rules_of
 
     values = dict(options)
     values["method"] = values.pop("select", "random")
     values |= _axes(values["method"], values.pop("by", ()), values.pop("target", ()))
     values["quotas"] = quotas_of(values.pop("quota", ()))
     values["ways"] = _ways(values.pop("features", None))
-    values["leave_out"] = _leave_out(snapshots, sources, values.pop("leave_out", ()))
+    values["leave_out"] = tuple(rules_of(values.pop("leave_out", ())).items())
     values["same"] = _same(values.get("same"), values.get("unique", False), own.benchmarks is not None)
     values |= {"own": own.kinds, "files": own.sha256s}
     try:
@@ -185,20 +175,17 @@ def _ways(profile: str | None) -> dict[str, str] | None:
     return None if profile is None else read_profile(file_of(profile)).feature_ways()
 
 
-def _leave_out(
-    snapshots: Snapshots, sources: tuple[list[str], bool], given: Sequence[str]
-) -> tuple[tuple[str, str], ...]:
-    """The rules of the rows' profiles, and those of the options, which replace rules of their names.
+def _with_rules(store: Store, parts: Sequence[Part], selection: Selection) -> Selection:
+    """The selection with the rules of the rows' profiles too; its own replace those of their names, or end them.
 
-    sources: and whether with single images.
+    Raises RuleError, and Conflict if profiles have different rules of one name.
     """
-    from strata.snapshots import rules_of
-    from strata.store import PartsOf, leave_out_of
+    from strata.snapshots.rules import checked_rules
+    from strata.store import leave_out_of
 
-    asked = rules_of(given)
-    parts = PartsOf(snapshots.store).sources(*sources)
-    rules = leave_out_of(snapshots.store, {part.fingerprint for part in parts}, asked)
-    return tuple((name, rule) for name, rule in rules.items() if rule != "False")
+    rules = leave_out_of(store, {part.fingerprint for part in parts}, dict(selection.leave_out))
+    kept = checked_rules({name: rule for name, rule in rules.items() if rule != "False"})
+    return selection.model_copy(update={"leave_out": tuple(kept.items())})
 
 
 def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from strata.core import LAYERS, REVIEWED, LayerError, LayerSpec, layer_named
@@ -14,7 +13,7 @@ from strata.data.boxes import BOX_FORMS, MAX_PIXELS, BoxForm, BoxName, Frame, bo
 from strata.data.prefetch import prefetch_map
 from strata.data.sources.samples import ImageFiles, TableSource
 from strata.data.sources.tables import SampleRow, default_cache, kept_table
-from strata.snapshots import LostRows, Snapshot
+from strata.snapshots import LostRows, Snapshot, by_part
 from strata.store import READERS, FeatureReader, Part, Store
 
 
@@ -27,10 +26,7 @@ class PartRows(NamedTuple):
 
 def part_rows(snapshot: Snapshot) -> Iterator[PartRows]:
     """Yield a snapshot's rows part by part, in the order in which the snapshot lists the parts. Raises OSError."""
-    table = snapshot.rows()
-    # the rows are sorted by part: split them at the first row of each part
-    numbers, starts = np.unique(table.column("part").to_numpy(), return_index=True)
-    for number, held in zip(numbers, np.split(table.column("row").to_numpy(), starts[1:]), strict=True):
+    for number, held in by_part(snapshot.rows()):
         yield PartRows(snapshot.parts[number], held.tolist())
 
 

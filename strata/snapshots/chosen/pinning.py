@@ -17,6 +17,7 @@ from strata.core import JobRequest, Pin, PinnedParts, PinnedShard, is_job_id, so
 from strata.errors import DamagedFile, InvalidInput
 from strata.snapshots.features import FEATURES
 from strata.snapshots.filters import Filter, FilterError
+from strata.snapshots.places import by_part
 from strata.snapshots.snapshot import Snapshot
 from strata.snapshots.snapshots import Snapshots, UnknownSnapshot
 from strata.store import READERS, ParquetCell, Part, PartsOf, Store, UnknownSource, file_folder
@@ -120,13 +121,10 @@ def _unknown(name: str) -> UnknownSource:
 
 def _rows_of(snapshot: Snapshot) -> Iterable[tuple[Part, str]]:
     """The parts with rows of a snapshot, with a bit for each row, the first one in the highest bit, in hexadecimal."""
-    rows = snapshot.rows()
-    numbers, places = rows.column("part").to_numpy(), rows.column("row").to_numpy()
-    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
-        bits = np.zeros(int(places[end - 1]) + 1, np.bool_)
-        bits[places[start:end]] = True
-        yield Part.parse(snapshot.parts[int(numbers[start])]), np.packbits(bits).tobytes().hex()
+    for number, rows in by_part(snapshot.rows()):
+        bits = np.zeros(int(rows[-1]) + 1, np.bool_)
+        bits[rows] = True
+        yield Part.parse(snapshot.parts[number]), np.packbits(bits).tobytes().hex()
 
 
 def _pinned(parts: _Parts) -> Iterable[PinnedParts]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from strata.snapshots.features import read_rows
+from strata.snapshots.places import places_of
 from strata.snapshots.snapshot import Snapshot
 from strata.store import Part, Store
 
@@ -133,7 +134,7 @@ def _rows(side: Descriptions) -> _Rows:
 
 
 def _slices(side: Descriptions) -> Iterator[_Rows]:
-    wanted = None if side.rows is None else _places(side.rows)
+    wanted = None if side.rows is None else places_of(side.rows)
     for start in range(0, len(side.parts), SLICE):
         paths = side.parts[start : start + SLICE]
         if wanted is not None:
@@ -141,7 +142,7 @@ def _slices(side: Descriptions) -> Iterator[_Rows]:
             if ends[0] == ends[1]:
                 continue
         table = read_rows(side.store, paths, {"image", "description", "caption", "match"}).table
-        places = _places(table) + (start << 32)
+        places = places_of(table) + (start << 32)
         kept = np.arange(len(places)) if wanted is None else np.flatnonzero(np.isin(places, wanted[slice(*ends)]))
         table = table.take(pa.array(kept))
         texts = list(map(_text, _list(table, "description"), _list(table, "caption")))
@@ -161,11 +162,6 @@ def _list(table: pa.Table, name: str) -> list[str]:
 def _hashes(texts: Sequence[str]) -> np.typing.NDArray[np.uint64]:
     digests = (hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest() for text in texts)
     return np.frombuffer(b"".join(digests), np.dtype("<u8")).astype(np.uint64)
-
-
-def _places(table: pa.Table) -> Ints:
-    parts, rows = table.column("part").to_numpy(), table.column("row").to_numpy()
-    return np.asarray(parts.astype(np.int64) << 32 | rows, np.int64)
 
 
 def _pairs(sides: tuple[Descriptions, Descriptions], rows: tuple[_Rows, _Rows]) -> Iterator[Pair]:

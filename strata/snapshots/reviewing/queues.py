@@ -11,24 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from strata.core import LAYERS, Record, Status
+from strata.core import Record, Status
 from strata.judgments import Subject
-from strata.snapshots.features import entries_of, is_kept, read_rows, unsupported_sentences
+from strata.snapshots.features import EVIDENCE_PATH, MATCH_PATHS, matches_of, read_rows, unsupported_sentences
 from strata.snapshots.filters import Filter
+from strata.snapshots.places import places_of
 from strata.snapshots.selection import row_hashes
 from strata.store import Part, Source, Store
 
 Order = Literal["random", "doubtful"]
 MAX_PARTS = 512  # whose rows are looked at for one queue; of more parts so many are drawn by the seed
-_MATCHED = [layer for layer in LAYERS.values() if layer.matched]
-_REASONS = "verification.sentences.list.element.reason"
-_EVIDENCE = "description.sentences.list.element.evidence.list.element"
-_MATCHES = tuple(
-    f"{layer.name}.list.element.{name}" if layer.many else f"{layer.name}.{name}"
-    for layer in _MATCHED
-    for name in ("kept", "match")
-)
-DOUBT_COLUMNS = (_EVIDENCE, _REASONS, *_MATCHES)
+DOUBT_COLUMNS = (EVIDENCE_PATH, "verification.sentences.list.element.reason", *MATCH_PATHS)
 
 
 class Doubt(BaseModel):
@@ -167,9 +160,7 @@ def find_rows(store: Store, parts: Sequence[Part], subjects: Iterable[Subject]) 
 def _is_among(table: pa.Table, indices: Sequence[int], only: pa.Table) -> pa.Array:
     """Which rows of a table are among some others. indices: of the table's parts in the list of the others' parts."""
     parts = np.array(indices, np.int64)[table.column("part").to_numpy()]
-    places = parts << 32 | table.column("row").to_numpy()
-    others = only.column("part").to_numpy().astype(np.int64) << 32 | only.column("row").to_numpy()
-    return pa.array(np.isin(places, others))
+    return pa.array(np.isin(parts << 32 | table.column("row").to_numpy(), places_of(only)))
 
 
 def _doubts_of(store: Store, paths: Sequence[str], rows: pa.Table) -> list[Doubt]:
@@ -208,9 +199,5 @@ def _cut(table: pa.Table) -> np.typing.NDArray[np.float64]:
 def _lowest_match(table: pa.Table) -> np.typing.NDArray[np.float64]:
     """The lowest match probability of each row's kept entries; 1 where no kept entry has one."""
     lowest = np.ones(table.num_rows)
-    for layer in _MATCHED:
-        entries, rows = entries_of(table, layer)
-        scores = pc.cast(pc.struct_field(entries, "match"), pa.float64()).to_numpy(zero_copy_only=False)
-        matched = is_kept(entries) & ~np.isnan(scores)
-        np.minimum.at(lowest, rows[matched], scores[matched])
+    np.minimum.at(lowest, *matches_of(table))
     return lowest

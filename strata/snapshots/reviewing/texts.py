@@ -9,14 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from strata.judgments import Judgments, Subject, reviewed_texts
+from strata.snapshots.places import by_part
 from strata.store import Part, Store
 
 SCHEMA = pa.schema([("part", pa.int32()), ("row", pa.int32()), ("text", pa.string())])
 
 
 def texts_of(store: Store, paths: Sequence[str], rows: pa.Table, tell: Callable[[str], object]) -> pa.Table:
-    """The texts of the judged ones of some rows (columns part and row): edited, or the description where it was
-    accepted; sorted as the rows. A rejected row has none. tell: gets a line for each file of judgments that is lost.
+    """The texts of the judged ones of some rows (columns part and row, sorted), in their order.
+
+    That is the text that was edited, or the description where it was accepted. A rejected row has none. tell: gets a
+    line for each file of judgments that is lost.
     """
     parts = [Part.parse(path) for path in paths]
     found = Judgments(store).of_fingerprints({part.fingerprint for part in parts})
@@ -26,12 +29,12 @@ def texts_of(store: Store, paths: Sequence[str], rows: pa.Table, tell: Callable[
     # of the parts with judged rows, the keys and descriptions of those that are wanted
     subjects: dict[Subject, tuple[int, int]] = {}
     described: dict[Subject, str | None] = {}
-    for index, part in enumerate(parts):
+    for index, chosen in by_part(rows):
+        part = parts[index]
         if (part.fingerprint, part.identity) in judged:
-            chosen = rows.filter(pc.equal(rows.column("part"), index)).column("row")
-            table = store.read_columns(paths[index], ["key", "description.text"]).take(chosen)
+            table = store.read_columns(paths[index], ["key", "description.text"]).take(pa.array(chosen))
             texts = pc.struct_field(table.column("description"), "text").to_pylist()
-            for row, key, text in zip(chosen.to_pylist(), table.column("key").to_pylist(), texts, strict=True):
+            for row, key, text in zip(chosen.tolist(), table.column("key").to_pylist(), texts, strict=True):
                 subject = Subject(part.fingerprint, part.identity, key)
                 subjects[subject], described[subject] = (index, row), text
     left = reviewed_texts(found.judgments, described)

@@ -26,6 +26,7 @@ Hashes = np.typing.NDArray[np.uint64]
 Ints = np.typing.NDArray[np.int64]
 Floats = np.typing.NDArray[np.float64]
 COLUMNS: dict[ConceptKind, str] = {"nouns": "description", "tags": "tag_words"}  # the features that name concepts
+SLICE = 65_536  # rows whose words are in memory at a time: of all rows they take many times as much as the texts
 NOTHING = ""  # the concept of rows that name none, which a cap limits as any other
 
 
@@ -43,16 +44,20 @@ def concepts_of(table: pa.Table, kinds: Sequence[ConceptKind]) -> Concepts:
 
     nouns: of the descriptions; tags: the kept tags, whose nouns are in the singular too, so that both name one concept.
     """
-    found = [_READ[kind](table.column(COLUMNS[kind])) for kind in kinds]
-    names = sorted({name for _, _, some in found for name in some})
-    numbers = {name: number for number, name in enumerate(names)}
-    width = max(1, len(names))
-    pairs = []
-    for rows, places, some in found:
-        codes = np.array([numbers[name] for name in some] or [0], np.int64)
-        pairs.append(rows * width + codes[places])
-    whole = np.unique(np.concatenate(pairs))
-    return Concepts(whole // width, whole % width, names)
+    # names are numbered as they are found, then by the alphabet
+    numbers: dict[str, int] = {}
+    rows, found = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, table.num_rows, SLICE):
+        for kind in kinds:
+            places, named, names = _READ[kind](table.column(COLUMNS[kind]).slice(start, SLICE))
+            codes = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
+            rows.append(places + start)
+            found.append(codes[named])
+    names = sorted(numbers)
+    ranks = np.argsort([numbers[name] for name in names])
+    # both kinds may name one concept
+    pairs = np.unique(np.concatenate(rows) * max(1, len(names)) + ranks[np.concatenate(found)])
+    return Concepts(pairs // max(1, len(names)), pairs % max(1, len(names)), names)
 
 
 def _tags_of(texts: pa.ChunkedArray) -> tuple[Ints, Ints, list[str]]:

@@ -65,6 +65,8 @@ def select(
     FilterError.
     """
     indices, left_out = _narrowed(table, selection, excluded)
+    # from here on rows are copied: without what only said which pass, such as the texts of millions of rows
+    table = table.select([name for name in table.column_names if name in selection.compared])
     clusters = better = None
     if selection.better:
         kept, better = better_rows(table.take(pa.array(indices)), fingerprints, selection.better)
@@ -120,10 +122,10 @@ def _narrowed(table: pa.Table, selection: Selection, excluded: pa.Array | None) 
         indices = without(table, indices, excluded)
     left_out: dict[str, int] = {}
     if selection.leave_out:
-        left, out = ruled(table.take(pa.array(indices)), selection.leave_out, selection.own)
-        indices, left_out = indices[left], {name: len(rows) for name, rows in out.items()}
+        indices, out = ruled(table, indices, selection.leave_out, selection.own)
+        left_out = {name: len(rows) for name, rows in out.items()}
     if selection.where:
-        indices = indices[Filter(selection.where, selection.own).rows(table.take(pa.array(indices))).to_numpy()]
+        indices = Filter(selection.where, selection.own).rows(table, indices).to_numpy()
     return indices, left_out
 
 

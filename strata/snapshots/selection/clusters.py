@@ -8,7 +8,6 @@ is repeated (`--like`) has the same clusters for other rows.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from strata.errors import InvalidInput
 from strata.snapshots.features import NOTHING
@@ -57,17 +55,14 @@ class Clusters:
         content.update(np.ascontiguousarray(self.centroids, np.dtype("<f4")).tobytes())
         return content.hexdigest()
 
-    def to_bytes(self) -> bytes:
-        """A Parquet file with the columns name and centroid."""
+    def to_table(self) -> pa.Table:
+        """A table with the columns name and centroid."""
         centroids = pa.FixedSizeListArray.from_arrays(pa.array(self.centroids.ravel()), self.centroids.shape[1])
-        buffer = io.BytesIO()
-        pq.write_table(pa.table({"name": list(self.names), "centroid": centroids}), buffer, compression="zstd")
-        return buffer.getvalue()
+        return pa.table({"name": list(self.names), "centroid": centroids})
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Clusters:
-        """Read what `to_bytes` wrote. Raises pa.ArrowException."""
-        table = pq.read_table(pa.BufferReader(content))
+    def of_table(cls, table: pa.Table) -> Clusters:
+        """Those of a table that `to_table` made. Raises KeyError and ValueError for another one."""
         centroids = pc.list_flatten(table.column("centroid")).to_numpy().reshape(table.num_rows, -1)
         return cls(tuple(table.column("name").to_pylist()), centroids)
 

@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
+from strata.errors import DamagedFile
 from strata.snapshots.duplicates import vectors_of
 from strata.snapshots.features import CLUSTER
+from strata.snapshots.places import by_part
 from strata.snapshots.selection.clusters import Clusters, Ints, Vectors, find_clusters, nearest
 from strata.snapshots.selection.order import row_hashes
 from strata.snapshots.selection.settings import Selection, SelectionError
@@ -28,16 +30,15 @@ def read_vectors(store: Store, parts: Sequence[str], rows: pa.Table, ways: Mappi
 
     Raises MissingFeatures and OSError.
     """
-    numbers, starts = np.unique(rows.column("part").to_numpy(), return_index=True)
-    held = np.split(rows.column("row").to_numpy(), starts[1:]) if len(numbers) else []
     reader = FeatureReader(store, ways)
 
-    def of_part(number: int, wanted: Ints) -> list[pa.Array]:
+    def of_part(held: tuple[int, Ints]) -> list[pa.Array]:
+        number, wanted = held
         column = reader.read(Part.parse(parts[number]), "embedding", [_VECTOR]).column("embedding")
         return list(column.take(pa.array(wanted)).chunks)
 
     with ThreadPoolExecutor(os.cpu_count() if store.local else READERS) as pool:
-        chunks = [chunk for some in pool.map(of_part, numbers.tolist(), held) for chunk in some]
+        chunks = [chunk for some in pool.map(of_part, by_part(rows)) for chunk in some]
     return vectors_of(pa.chunked_array(chunks)) if chunks else np.zeros((0, 1), np.float16)
 
 
@@ -47,7 +48,7 @@ def with_clusters(
     """Rows with their feature `cluster`, the selection with its clusters, these, and vector and cluster of each row.
 
     The clusters are those that the selection names, or found. Raises SelectionError if they are not in the store,
-    MissingFeatures and OSError.
+    DamagedFile, MissingFeatures and OSError.
     """
     vectors = read_vectors(store, parts, rows, selection.ways)
     if selection.centroids is not None:
@@ -65,28 +66,32 @@ def with_clusters(
 
 def keep_clusters(store: Store, clusters: Clusters) -> None:
     """Write clusters to a store. Raises OSError."""
-    store.put(_path(store, clusters.digest), clusters.to_bytes())
+    store.write_table(_path(clusters.digest), clusters.to_table())
 
 
 def clusters_fault(store: Store, digest: str) -> str | None:
     """Why the kept clusters are not those of a digest; None if they are. Raises OSError."""
-    path = f"snapshots/objects/{digest}.{SUFFIX}"
     try:
-        whole = kept_clusters(store, digest).digest == digest
+        kept_clusters(store, digest)
     except SelectionError:
-        return f"{path} is missing"
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        return f"{path} is damaged: {' '.join(str(error).split())[:200]}"
-    return None if whole else f"{path} is damaged: it has other clusters"
+        return f"{_path(digest)} is missing"
+    except DamagedFile as error:
+        return str(error)
+    return None
 
 
 def kept_clusters(store: Store, digest: str) -> Clusters:
-    """The clusters of a digest. Raises SelectionError if the store does not have them, pa.ArrowException, OSError."""
+    """The clusters of a digest. Raises SelectionError if the store does not have them, DamagedFile and OSError."""
     try:
-        return Clusters.from_bytes(store.get(_path(store, digest)))
+        found = Clusters.of_table(store.parse_table(_path(digest)))
     except FileNotFoundError:
         raise SelectionError(f"the store has lost the clusters {digest[:12]} of the selection") from None
+    except (pa.ArrowException, KeyError, ValueError) as error:  # another table
+        raise DamagedFile(_path(digest), str(error)) from None
+    if found.digest != digest:
+        raise DamagedFile(_path(digest), "it has other clusters")
+    return found
 
 
-def _path(store: Store, digest: str) -> str:
-    return store.path("snapshots", "objects", f"{digest}.{SUFFIX}")
+def _path(digest: str) -> str:
+    return f"snapshots/objects/{digest}.{SUFFIX}"

@@ -131,15 +131,25 @@ class Selection(Setting):
     @property
     def features(self) -> set[str]:
         """The features of rows that the selection needs."""
-        names = {axis.feature for axis in self.axes} | (Filter(self.where, self.own).names if self.where else set())
-        names |= names_of(self.leave_out, self.own) | ({"uri", "source"} if self.quotas else set())
+        names = self._comparing | names_of(self.leave_out, self.own)
+        names |= Filter(self.where, self.own).names if self.where else set()
+        return names | ({CLUSTER, "thing"} if self.method == "diverse" or CLUSTER in names else set())
+
+    @property
+    def _comparing(self) -> set[str]:
+        """The features by which rows that pass are compared with others."""
+        names = {axis.feature for axis in self.axes} | ({"uri", "source"} if self.quotas else set())
         names |= {COLUMNS[kind] for kind in self.concepts} if self.names_concepts else set()
-        names |= {CLUSTER, "thing"} if self.method == "diverse" or CLUSTER in names else set()
         if self.weighs:
             own = None if self.quality is None else Expression(self.quality, self.own).names
             names |= {"evidence", "match", "told"} if own is None else own
         names |= {"width", "height"} if self.keep == "largest" else set()
         return names | features_of(self.better, self.own) | ({"image"} if self.unique else set())
+
+    @property
+    def compared(self) -> set[str]:
+        """The columns of a table of features that say which of the rows that pass are selected."""
+        return {"part", "row", "key", *self._comparing, *self.own}
 
     @property
     def weighs(self) -> bool:
