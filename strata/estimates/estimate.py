@@ -295,7 +295,7 @@ class _Estimating:
         ):
             if limit is not None and spent is not None and spent > limit:
                 images = int(self.whole * limit / spent)
-                told.append(f"the budget of {limit:,g} ({name}) is spent after about {images:,} images")
+                told.append(f"the budget of {limit:,.15g} ({name}) is spent after about {images:,} images")
         return told
 
 

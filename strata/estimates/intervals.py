@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from strata.core import Figure
-from strata.evaluation.intervals import Z, ratios
+from strata.evaluation.intervals import Z, ratios, score_bounds
 
 Floats = np.typing.NDArray[np.float64]
 
@@ -81,12 +81,10 @@ def of_share(found: int, sampled: int, whole: int) -> Figure:
     share, left = found / sampled, finite(sampled, whole)
     if left == 0:
         return Figure(value=share * whole, low=share * whole, high=share * whole)
-    square = Z * Z * left / sampled
-    middle = (share + square / 2) / (1 + square)
-    half = math.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
+    low, high = score_bounds(share, Z * Z * left / sampled)
     # those that were found are there
-    low = max(found / whole, middle - half)
-    high = min((whole - (sampled - found)) / whole, middle + half)
+    low = max(found / whole, low)
+    high = min((whole - (sampled - found)) / whole, high)
     return Figure(value=share * whole, low=min(low, share) * whole, high=max(high, share) * whole)
 
 

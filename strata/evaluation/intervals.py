@@ -73,7 +73,13 @@ def wilson(right: int, judged: int) -> Rate:
     """A share with its interval of 95 %."""
     if not judged:
         return Rate(right=0, judged=0, rate=None, low=None, high=None)
-    share, square = right / judged, Z * Z / judged
+    share = right / judged
+    low, high = score_bounds(share, Z * Z / judged)
+    return Rate(right=right, judged=judged, rate=share, low=max(0.0, low), high=min(1.0, high))
+
+
+def score_bounds(share: float, square: float) -> tuple[float, float]:
+    """Both ends of Wilson's interval of a share. square: Z² by the number of those that were judged."""
     middle = (share + square / 2) / (1 + square)
     half = math.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
-    return Rate(right=right, judged=judged, rate=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
+    return middle - half, middle + half

@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from strata.core import FINAL_GROUP, RECORD_SCHEMA, ShardSummary
+from strata.core import FINAL_GROUP, RECORD_SCHEMA, ShardSummary, source_shard
+from strata.store import is_made_list, is_picked_list
 
 MOST_FOLDERS = 100  # of the shards of a job; beyond it folders are told by the folders that hold them
 _SAME_SCHEME = {"s3a": "s3", "gcs": "gs", "local": "file"}
 _CONTAINERS = ("abfs", "abfss", "az", "wasb", "wasbs")  # CONTAINER@ACCOUNT: what stands before @ is no user
-_UPLOADS = "uploads:"  # of the shards of uploads (strata/store/upload_lists.py)
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,15 @@ def snapshot_data(store: str, name: str, id: str, rows: int, read: Iterable[Data
 def shards_data(store: str, shards: Iterable[ShardSummary]) -> list[Data]:
     """The folders of shards with the numbers of shards and images; uploads are in the store.
 
-    Of shards that were not indexed yet the images are 0, and are not told.
+    Of shards that were not indexed yet the images are 0, and are not told. Lists of a sample's images are no data set:
+    what the sample is drawn of was told when its job began.
     """
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     for shard in shards:
-        place = data_at(store, "uploads") if shard.shard.startswith(_UPLOADS) else _folder(data_at(shard.shard))
+        uri = source_shard(shard.shard)
+        if is_picked_list(uri):
+            continue
+        place = data_at(store, "uploads") if is_made_list(uri) else _folder(data_at(uri))
         files, images = counts.get((place.namespace, place.name), (0, 0))
         counts[place.namespace, place.name] = files + 1, images + shard.images
     while len(counts) > MOST_FOLDERS and (shorter := _in_folders(counts)) != counts:

@@ -122,6 +122,7 @@ class Receiver:
         try:
             self._waiting.put_nowait(None)
         except queue.Full:
+            self._failed(f"{MOST_WAITING:,} events wait, and are lost")
             return
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():

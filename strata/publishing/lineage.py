@@ -7,25 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import pyarrow as pa
+
 from strata.core import RECORD_SCHEMA
 from strata.data import Request
 from strata.data.exports import Form
 from strata.data.exports.tables import MESSAGES_SCHEMA, TABLE_SCHEMA
 from strata.lineage import Column, Data, Run, columns_of, data_at, rows_data, snapshot_data
+from strata.publishing.papers.samples import FIELDS
 from strata.snapshots import Snapshot
 from strata.store import Part, Store
 
 _LAYER = "description"  # what the texts of the layer `reviewed` were edited from
-# the columns of the formats that are no tables, and from which column of a snapshot each column is made
-_CONVERSATIONS: Mapping[Form, str] = MappingProxyType(
+_TABLES: Mapping[Form, pa.Schema] = MappingProxyType(
     {
-        "llava": "id image conversations",
-        "qwen-vl": "id conversations",
-        "monkey": "id conversations",
-        "llama-factory": "id messages images",
-        "ms-swift": "id messages images",
+        "messages": MESSAGES_SCHEMA,
+        "webdataset": TABLE_SCHEMA,
+        "mds": TABLE_SCHEMA,
+        "parquet": TABLE_SCHEMA,
+        "hf": TABLE_SCHEMA,
     }
 )
+# from which column of a snapshot a column is made, if not from the text
 _ORIGINS = {"id": "key", "key": "key", "image": "image", "images": "image", "width": "width", "height": "height"}
 
 
@@ -69,8 +72,6 @@ def _snapshot(store: Store, snapshot: Snapshot, read: Sequence[Data]) -> Data:
 
 
 def _columns(form: Form) -> tuple[Column, ...]:
-    if form in _CONVERSATIONS:
-        return tuple(
-            Column(name, "string" if name in ("id", "image") else "list") for name in _CONVERSATIONS[form].split()
-        )
-    return columns_of(MESSAGES_SCHEMA if form == "messages" else TABLE_SCHEMA)
+    if form in _TABLES:
+        return columns_of(_TABLES[form])
+    return tuple(Column(name, "string" if name in ("id", "image") else "list") for name in FIELDS[form])

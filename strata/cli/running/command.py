@@ -93,7 +93,7 @@ def run(
     settings = _settings(profile, store, threads, root)
     options = _options(engine, in_turn, folder, address, (actors, cpus, gpus))
     begun, texts, budget = begun_job(folder), (variants, language, prompt), (budget_tokens, budget_money)
-    target = begun or _known(targets, sources) or _asked(targets, settings, texts, metadata, budget, chosen)
+    target = begun or _known(targets, chosen) or _asked(targets, settings, texts, metadata, budget, chosen)
     raise typer.Exit(_run(settings, target, options, (folder, as_json, begun is None), openlineage))
 
 
@@ -115,11 +115,18 @@ def _settings(profile: str | None, store: str | None, threads: int | None, root:
     return load_settings(profile=profile, store=store or None, threads=threads, moved_roots=root or None)
 
 
-def _known(targets: list[str] | None, sources: list[str] | None) -> str | None:
-    """The id of a job, if that is what is named."""
+def _known(targets: list[str] | None, chosen: tuple[list[str] | None, str | None, JobSample | None]) -> str | None:
+    """The id of a job, if that is what is named. Raises InvalidInput for options that say what a new job describes."""
     from strata.core import is_job_id
 
-    return targets[0] if targets and not targets[1:] and not sources and is_job_id(targets[0]) else None
+    sources, where, sample = chosen
+    if not targets or targets[1:] or sources or not is_job_id(targets[0]):
+        return None
+    if sample is not None:
+        raise InvalidInput(f"--dry-run samples shards: without it `strata run {targets[0]}` goes on with this job")
+    if where is not None:
+        raise InvalidInput(f"--where chooses rows for a new job: add --from {targets[0]} instead of naming the job")
+    return targets[0]
 
 
 def _asked(

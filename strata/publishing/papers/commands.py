@@ -47,6 +47,7 @@ def selection_options(selection: Selection) -> list[str]:
     words += ["--alike", f"{selection.alike:.15g}"] if selection.alike is not None else []
     words += ["--bits", str(selection.bits)] if selection.bits != MOST_DIFFERENT else []
     words += ["--keep", selection.keep] if selection.keep != "first" else []
+    words += [f"--better={criterion}" for criterion in selection.better]
     words += _axis_options(selection.axes)
     if selection.concepts != ("nouns",):
         words += [word for kind in selection.concepts for word in ("--concepts", kind)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from strata.addresses import without_secrets
-from strata.core import FEATURE_STAGES, JobRequest, LayerSpec
+from strata.core import FEATURE_STAGES, JobRequest, LayerSpec, source_shard
 from strata.data import Request
 from strata.data.exports import ExportSamples, Form
 from strata.errors import DamagedFile
@@ -198,8 +198,8 @@ def _source(store: Store, name: str) -> Source:
 
 
 def _file_name(uri: str) -> str:
-    """The last part of a shard's address, without a signature."""
-    return without_secrets(uri).partition("?")[0].rstrip("/").rpartition("/")[2]
+    """The last part of the address of a shard, or of the one of which rows are chosen, without a signature."""
+    return without_secrets(source_shard(uri)).partition("?")[0].rstrip("/").rpartition("/")[2]
 
 
 def _without_address(model: str, parameters: Mapping[str, Any]) -> str:

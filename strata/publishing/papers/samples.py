@@ -23,7 +23,7 @@ _TABLE = {
 _TURNS = "the question, with <image> where the picture is, and the text of the layer as the answer"
 _PATH = "the path of the picture, from this folder"
 _MESSAGES = {"messages": f"role and content: {_TURNS}"}
-_FIELDS: Mapping[Form, Mapping[str, str]] = MappingProxyType(
+FIELDS: Mapping[Form, Mapping[str, str]] = MappingProxyType(
     {
         "llava": {"id": _KEY, "image": _PATH, "conversations": f"from and value: {_TURNS}"},
         "qwen-vl": {
@@ -75,7 +75,7 @@ def sample_lines(export: Exported) -> Iterator[str]:
     """The lines of the card's section on what is in an export."""
     yield f"{_PLACES.get(export.form, _ARRAY)} Its fields:"
     yield ""
-    yield from table(("field", "what it is"), _FIELDS[export.form].items())
+    yield from table(("field", "what it is"), FIELDS[export.form].items())
     if export.example:
         turns, cut = "\n".join(export.example), "\n…"
         yield from ("", "The text of the first sample:", "")
