@@ -21,6 +21,8 @@ from strata.snapshots.selection import Selection
 from strata.snapshots.snapshots import Snapshots
 from strata.store.parts import PartsOf
 from strata.store.store import Store
+from tests.described import described as record_of
+from tests.described import write_part
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for_end, write_shard
 from tests.raw_redis import raw_redis
 
@@ -141,6 +143,20 @@ def test_the_rows_of_a_snapshot_are_compared_with_its_id(jobs: Jobs, described: 
     shutil.copy(folder / f"{one.id}.parquet", folder / f"{two.id}.parquet")
     code, report = verify(store, "--all")
     assert code == 14 and "the id is that of other rows" in report["damaged"][0] and two.id in report["damaged"][0]
+
+
+@pytest.mark.parametrize("kept", [60, 0])
+def test_damaged_rows_of_a_snapshot_are_named(store: Store, kept: int) -> None:
+    """A footer that cannot be decoded, of which Arrow tells by an OSError, and a file that is no Parquet."""
+    made = Snapshots(store).create("one", [write_part(store, [record_of(key) for key in "abc"])], Selection())
+    path = f"snapshots/objects/{made.id}.parquet"
+    content = store.get(store.path(path))
+    store.put(store.path(path), content[:kept] + bytes(len(content) - kept - 8) + content[-8:] if kept else b"{")
+    code, report = verify(store, "--all")
+    assert code == 14 and [line.split(" is ")[0] for line in report["damaged"]] == [path]
+    shown = CliRunner().invoke(app, ["snapshot", "diff", "one", "one", "--store", store.uri])
+    assert shown.exit_code == 10 and len(shown.stderr.splitlines()) == 1
+    assert shown.stderr.startswith(f"strata: {path} is damaged: ")
 
 
 def test_arguments(store: Store) -> None:

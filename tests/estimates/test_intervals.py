@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from strata.core import Figure, ImageReference, JobRequest, Record, Sample, ShardSummary, Usage, Work
+from strata.core import Budget, Figure, ImageReference, JobRequest, Record, Sample, ShardSummary, Usage, Work
 from strata.estimates import intervals
 from strata.estimates.estimate import Workers, _Estimating
 from strata.estimates.intervals import finite, inverse, of_mean, of_share, resampled_means, student
@@ -113,6 +113,18 @@ def _request() -> JobRequest:
     sample = Sample(images=DRAWN, seed=3, drawn=True, batch=BATCH, prices={"composer": PRICES})
     request = new_request("batch", [], FAKE_PROFILE, "lo", {}, [ShardSummary(shard="picked:a")], None, "")
     return request.model_copy(update={"sample": sample, "paid": ["llm"]})
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"), [(Budget(tokens=1_000_000), "1,000,000 (tokens)"), (Budget(money=0.25), "0.25 (money)")]
+)
+def test_a_budget_that_is_not_enough_is_told(budget: Budget, told: str) -> None:
+    both = dict.fromkeys(("vision", "llm"), IMAGES)
+    population = Population(shards=3, unread=0, images=IMAGES, missing=both, chunks=both)
+    request = _request().model_copy(update={"budget": budget})
+    sampled = _World().draw(np.random.default_rng(1))
+    notes = _Estimating(request, population, sampled, Workers({"vision": 2, "llm": 1})).notes()
+    assert [note for note in notes if f"the budget of {told} is spent after about" in note]
 
 
 def test_the_truth_is_in_the_intervals_of_simulated_draws(monkeypatch: pytest.MonkeyPatch) -> None:

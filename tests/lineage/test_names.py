@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strata.core.chunks import chosen_shard
 from strata.core.requests import ShardSummary
 from strata.lineage.datasets import MOST_FOLDERS, data_at, shards_data
 from strata.lineage.runs import Parent, parent_of, parents_of
@@ -57,6 +58,19 @@ def test_shards_are_told_by_their_folders() -> None:
         ("s3://bucket", "cc3m", 3320, 332),
         ("file", "/store/uploads", 2, 1),
         ("file", "/photos/trip", None, 1),
+    ]
+
+
+def test_rows_that_are_chosen_are_told_by_the_folders_of_their_shards() -> None:
+    """And of a sample's lists nothing: what it is drawn of was told before."""
+    uris = ["s3://bucket/cc3m/00000.tar", "s3://bucket/cc3m/00001.tar", "uploads:abc", "/photos/trip"]
+    shards = [ShardSummary(shard=chosen_shard(uri, "j" * 22, "a" * 16), images=3) for uri in uris]
+    shards += [ShardSummary(shard="picked:abc", images=5)]
+    found = [(one.namespace, one.name, one.rows, one.files) for one in shards_data("/store", shards)]
+    assert found == [
+        ("s3://bucket", "cc3m", 6, 2),
+        ("file", "/store/uploads", 3, 1),
+        ("file", "/photos/trip", 3, 1),
     ]
 
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from strata.cli import exits
+from strata.core import chosen_shard
 from strata.core.layers import LAYERS, VARIANT_LEVELS
 from strata.data.exports import FORMATS, Form, Request
 from strata.errors import InvalidInput
@@ -34,13 +35,14 @@ from strata.publishing.papers.facts import Exported
 from strata.publishing.papers.heads import size_of, yaml_of
 from strata.publishing.papers.markdown import fenced, inline, table
 from strata.publishing.papers.rules import rules_of
-from strata.snapshots import Same, Selection, Snapshot, Snapshots
+from strata.snapshots import Same, Selection, Snapshot, Snapshots, axes_of, quotas_of
 from strata.store import Store
 from tests.cli.test_cli import code_of
 from tests.data.test_exports import mds_samples
 from tests.described import described, write_part
-from tests.judged import judgment
+from tests.judged import JOB, judgment
 from tests.publishing.conftest import ABOUT, FINGERPRINT, keep_demo_profile
+from tests.queue.requests import job_request
 
 LEVELS = {**LAYERS, **VARIANT_LEVELS}
 
@@ -194,6 +196,42 @@ def test_every_selection_is_told(selection: Selection) -> None:
     )
 
 
+def test_every_setting_has_its_option_in_the_command() -> None:
+    """Or follows from the others: from the rows, from the files, from the rules, which are told by themselves."""
+    follows = {"score", "own", "split", "reviewed", "ways", "leave_out", "centroids"}
+    settings: dict[str, dict[str, Any]] = {
+        "method": {"method": "concepts"},
+        "count": {"count": 5},
+        "share": {"share": 0.5},
+        "seed": {"seed": 5},
+        "where": {"where": "text"},
+        "unique": {"unique": True},
+        "axes": {"method": "balanced", "axes": axes_of(["words:5"], [])},
+        "cap": {"cap": 5},
+        "files": {"files": (("scores", "0" * 64),)},
+        "same": {"unique": True, "same": "near"},
+        "alike": {"unique": True, "same": "embedding", "alike": 0.9},
+        "bits": {"unique": True, "same": "near", "bits": 40},
+        "keep": {"unique": True, "keep": "largest"},
+        "concepts": {"cap": 5, "concepts": ("tags",)},
+        "quotas": {"quotas": quotas_of(["a=5"])},
+        "quality": {"method": "best", "quality": "words"},
+        "better": {"better": ("match",)},
+    }
+    assert settings.keys() | follows == Selection.model_fields.keys()
+    commands = {name: selection_options(Selection(**given)) for name, given in settings.items()}
+    assert len({*map(tuple, commands.values()), ()}) == len(settings) + 1
+    assert selection_options(Selection()) not in commands.values()
+
+
+def test_chosen_rows_are_named_by_their_shards(store: Store, snapshot: Snapshot) -> None:
+    shards = [chosen_shard(f"s3://bucket/cc3m/0000{n}.tar?signature=a", JOB, "a" * 16) for n in range(3)]
+    store.write_job_file(JOB, "request", job_request(JOB, tuple(shards)))
+    made = Snapshots(store).create("again", list(snapshot.parts), Selection(), [JOB])
+    card = card_of(facts_of(store, made, About()))
+    assert "00000.tar … 00002.tar" in card and "a" * 16 not in card.split("Sources and licences")[1].split("##")[0]
+
+
 def test_a_setting_of_a_later_version_is_told() -> None:
     class Later(Selection):
         weights: tuple[str, ...] = ("one",)
@@ -216,6 +254,7 @@ COMMANDS: list[list[str]] = [
     ["--select", "balanced", "--count", "8", "--target", "objects=0:0.25", "--accept-shortfall"],
     ["--select", "best", "--share", "0.3"],
     ["--where", 'objects >= 1 and key != "it\'s"', "--cap", "9", "--unique", "--same", "listed"],
+    ["--better", "review", "--better=-words"],
 ]
 
 

@@ -6,11 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strata.snapshots.nouns import noun_of, nouns_of
+from strata.snapshots.selection import caps
 from strata.snapshots.selection.caps import concepts_of, least_caps
 
 Hashes = np.typing.NDArray[np.uint64]
@@ -59,6 +61,26 @@ def test_nouns_and_tags_are_one_concept() -> None:
     assert named == [(0, "cat"), (0, "dog"), (0, "traffic light"), (1, "dog"), (2, "dog")]
     assert list(concepts_of(table, ("tags",)).names) == ["dog", "traffic light"]
     assert len(concepts_of(table.slice(0, 0), ("nouns", "tags")).rows) == 0
+
+
+@given(
+    st.lists(st.tuples(*[st.lists(st.sampled_from(NOUNS), max_size=3).map(" ".join)] * 2), max_size=20),
+    st.integers(1, 5),
+)
+def test_concepts_of_slices_are_those_of_all_rows(rows: list[tuple[str, str]], size: int) -> None:
+    texts, tags = (pa.array([row[place] for row in rows], pa.large_string()) for place in (0, 1))
+    table = pa.table({"description": texts, "tag_words": pc.replace_substring(tags, " ", "\n")})
+    whole = concepts_of(table, ("nouns", "tags"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(caps, "SLICE", size)
+        some = concepts_of(table, ("nouns", "tags"))
+    assert (list(some.names), list(some.rows), list(some.numbers)) == (
+        list(whole.names),
+        list(whole.rows),
+        list(whole.numbers),
+    )
+    wanted = {(place, word) for place, row in enumerate(rows) for word in " ".join(row).split()}
+    assert {(row, whole.names[name]) for row, name in zip(whole.rows, whole.numbers, strict=True)} == wanted
 
 
 def rows_of(count: int) -> tuple[pa.ChunkedArray, Hashes]:

@@ -30,6 +30,7 @@ from strata.judgments import Judgments, LostJudgments
 from strata.privacy import personal_data
 from strata.snapshots import Selection, Snapshots
 from strata.snapshots.features import FEATURES, read_rows
+from strata.snapshots.features.catalogue import TEXTS
 from strata.snapshots.filters import Filter, FilterError
 from strata.store.store import Store
 from tests.described import described, write_part
@@ -141,6 +142,18 @@ def test_features_are_those_of_the_records(records: list[Record]) -> None:
     assert len(found) == len(records)
     for row, record in zip(found, records, strict=True):
         assert row == pytest.approx(features_of(record)), record
+
+
+def test_texts_of_millions_of_rows_can_be_put_together(store: Store) -> None:
+    """A `string` column holds 2**31 bytes: 650 of each of 3.3 million rows are more."""
+    table = records_to_table([described("a", ["car"])])
+    assert {FEATURES[name].compute(table).type for name in TEXTS} == {pa.large_string()}
+    # rows are copied without the texts that only say which pass
+    asked = Selection(where="'car' in phrases", leave_out=(("terse", "len(description) < 4"),), cap=5)
+    assert {"phrases", "description"} <= asked.features and asked.compared == {"part", "row", "key", "description"}
+    part = write_part(store, [described(f"{n}", ["car"] * (n % 2), n) for n in range(9)])
+    made = Snapshots(store).create("few", [part], asked)
+    assert made.rows().column("row").to_pylist() == [1, 3, 5, 7]
 
 
 def test_rows_are_read_of_many_parts(store: Store) -> None:

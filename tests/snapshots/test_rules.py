@@ -6,15 +6,22 @@ import contextlib
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.cli import exits
+from strata.core import feature_fingerprint
+from strata.core.layers.features import part_schema
 from strata.core.profiles import Profile
-from strata.snapshots import Selection, Snapshots
+from strata.snapshots import PictureHashes, Selection, Snapshots, axes_of
+from strata.snapshots import rules as rules_module
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.rules import RuleError, rules_of
+from strata.store.feature_parts import FeatureKind, MissingFeatures, keep_kind, write_features
+from strata.store.part_paths import Part
 from strata.store.provenance import keep_profile, leave_out_of, provenance_of
 from strata.store.store import Store
 from tests.cli.test_cli import code_of
@@ -94,6 +101,28 @@ def test_profiles_that_disagree_are_told(rows: Store) -> None:
     with pytest.raises(Exception, match="two profiles leave out 'terse'"):
         leave_out_of(rows, both, {})
     assert leave_out_of(rows, both, {"terse": "words < 1"}) == {"terse": "words < 1"}
+
+
+def test_rules_read_features_in_one_of_their_ways(rows: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What leaves rows out, and a split, which shows the features again, read the way that the selection names."""
+    part, ways = Part.parse(PART), ("1" * 16, "2" * 16)
+    for sign, way in zip((1, -1), ways, strict=True):
+        fingerprint = feature_fingerprint(way, PROFILE.chunk_size)
+        kind = FeatureKind(fingerprint=fingerprint, stage="nsfw", way=way, profile=way, chunk_size=PROFILE.chunk_size)
+        keep_kind(rows, kind)
+        values = pa.array([sign * 0.1 * n for n in range(10)], pa.float32())
+        columns = [pa.array([f"k{n}" for n in range(10)]), values, pa.nulls(10, pa.string())]
+        write_features(rows, part, kind, "a.tar", pa.table(columns, schema=part_schema("nsfw")))
+    axes = axes_of(["nsfw:0.2,0.5"], [])
+    asked = Selection(method="balanced", axes=axes, leave_out=(("bare", "nsfw > 0.7"),))
+    with pytest.raises(MissingFeatures, match="computed in 2 ways"):
+        Snapshots(rows).create("either", [PART], asked)
+    made = Snapshots(rows).create("first", [PART], asked.model_copy(update={"ways": {"nsfw": ways[0]}}))
+    monkeypatch.setattr(rules_module, "SLICE", 1)  # rows are read in slices
+    assert [row.key for row in made.left_out()] == ["k8", "k9"]
+    hashes = PictureHashes([f"{n:064}" for n in range(8)], np.zeros((8, 16), np.uint16), np.zeros(8, np.int64))
+    parts = Snapshots(rows).split("first", 0.4, 0, "bytes", lambda parts, rows: hashes)
+    assert {sum(before for before, _ in one.manifest.composition["nsfw"].values()) for one in parts} == {8}
 
 
 @pytest.mark.parametrize("text", BAD)

@@ -194,6 +194,10 @@ def test_a_dry_run_describes_a_sample_and_tells_the_whole(tmp_path: Path, monkey
         assert result.exit_code == 0, result.output
         found = Estimate.model_validate_json(result.stdout)
         assert (found.images, found.described, found.seed) == (80, 30, 3)
+    # a job that exists has its images: it is not run as if nothing were asked
+    for option in (["--dry-run"], ["--where", "match < 0.5"]):
+        result = CliRunner().invoke(app, ["run", job_id, *option, "--run-folder", str(_folder(tmp_path / option[0]))])
+        assert result.exit_code == exits.USAGE and result.stderr.startswith(f"strata: {option[0]} "), result.output
 
 
 def _folder(path: Path) -> Path:
