@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,17 @@ from strata.files import open_regular
 from strata.images import THUMBNAIL_BYTES, ImageError, decode, picture_hash
 from strata.shards import ImageReader, SourceError
 from strata.shards.kinds import is_hidden
-from strata.snapshots import Benchmarks, PictureHashes, RowArray, Same, bits_of, by_part, bytes_of, on_disk, vectors_of
+from strata.snapshots import (
+    Benchmarks,
+    FilledRows,
+    PictureHashes,
+    RowArray,
+    Same,
+    bits_of,
+    by_part,
+    bytes_of,
+    vectors_of,
+)
 from strata.store import FeatureReader, MissingFeatures, Part, Store
 
 MAX_PIXELS = 100_000_000
@@ -76,7 +85,7 @@ class PictureHasher:
         places = list(by_part(rows))
         starts = np.cumsum([0, *(len(some) for _, some in places)]).tolist()
         features = FeatureReader(self._store, ways)
-        thumbnails, vectors = (_OnDisk(rows.num_rows, self._cache) for _ in range(2))
+        thumbnails, vectors = (FilledRows(rows.num_rows, self._cache) for _ in range(2))
 
         def of_part(held: tuple[int, Any], start: int) -> pa.Table:
             path, wanted = parts[held[0]], held[1]
@@ -224,30 +233,6 @@ def _of_bytes(data: bytes, decodes: bool) -> dict[str, Any]:
         except ImageError:
             pass
     return digest | _NOTHING | {"quality": 0}
-
-
-class _OnDisk:
-    """Rows of one width that threads fill in, in a file of a folder; those that nobody fills are zeros."""
-
-    def __init__(self, rows: int, folder: Path) -> None:
-        self._rows, self._folder = rows, folder
-        self._lock = threading.Lock()
-        self._whole: np.typing.NDArray[Any] | None = None
-
-    def fill(self, start: int, values: np.typing.NDArray[Any]) -> None:
-        """Fill in some rows. Raises InvalidInput for those of another width, and OSError."""
-        if not values.shape[1]:
-            return
-        with self._lock:
-            if self._whole is None:
-                self._whole = on_disk((self._rows, values.shape[1]), values.dtype.type, self._folder)
-        if self._whole.shape[1] != values.shape[1]:
-            raise InvalidInput("the embeddings have different lengths: they are those of different models")
-        self._whole[start : start + len(values)] = values
-
-    def rows(self) -> RowArray | None:
-        """All rows; None if none was filled in."""
-        return None if self._whole is None else RowArray(self._whole)
 
 
 def _hashes_of(table: pa.Table, thumbnails: RowArray | None, vectors: RowArray | None = None) -> PictureHashes:

@@ -103,8 +103,9 @@ def choose(
     rows = replace(rows, table=table)
     ways = {"ways": selection.ways} if selection.same == "embedding" else {}
     reads = functools.partial(pictures, paths, **ways) if pictures else None
-    vectors = embedded if selection.method == "diverse" else None
-    choice = _choice(rows.table, chosen_from, selection, (own, reads, vectors), accept_shortfall)
+    if selection.method != "diverse":
+        embedded = None  # gigabytes, which nothing reads from here on
+    choice = _choice(rows.table, chosen_from, selection, (own, reads, embedded), accept_shortfall)
     axes |= {} if clusters is None else {CLUSTER: Axis(feature=CLUSTER).with_clusters(clusters.names)}
     return Chosen(paths, rows, choice, {**axes, **choice.axes}, clusters)
 

@@ -84,8 +84,8 @@ def run(
 ) -> None:
     """Compute the missing parts of a job, or of shards, without a server. Prints the job's id.
 
-    Ctrl-C ends the run after the images in hand; the same command with the job's id goes on. A second one ends it at
-    once. The exit code is 8 if it failed or was cancelled. --dry-run tells what all would take, by a random sample.
+    Ctrl-C ends the run after the images in hand; `strata run JOB` goes on. A second one ends it at once. The exit code
+    is 8 if it failed or was cancelled. --dry-run tells what all would take, by a random sample.
     """
     chosen = (sources, where, sample_of(dry_run, images, seed, DEFAULT_SAMPLE))
     if engine == "local" and folder is None:

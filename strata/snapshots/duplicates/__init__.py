@@ -7,7 +7,7 @@ reads the hashes of pictures that training must not see.
 
 from __future__ import annotations
 
-from strata.snapshots.duplicates.arrays import RowArray, on_disk
+from strata.snapshots.duplicates.arrays import FilledRows, RowArray
 from strata.snapshots.duplicates.benchmarks import (
     Benchmarks,
     bits_of,
@@ -22,6 +22,7 @@ from strata.snapshots.duplicates.pictures import PictureHashes, Same, SameError,
 __all__ = [
     "CLUSTER_SCHEMA",
     "Benchmarks",
+    "FilledRows",
     "Keep",
     "PictureHashes",
     "RowArray",
@@ -32,7 +33,6 @@ __all__ = [
     "clusters_of",
     "found_in",
     "kept_of",
-    "on_disk",
     "read_benchmarks",
     "same_pictures",
     "vectors_of",

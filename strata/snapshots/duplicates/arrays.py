@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+
+from strata.errors import InvalidInput
 
 Array = np.typing.NDArray[Any]
 Ints = np.typing.NDArray[np.int64]
@@ -41,6 +44,34 @@ class RowArray:
     def take(self, rows: Ints) -> Self:
         """Those of some rows, in this order."""
         return type(self)(self.whole, rows if self.chosen is None else self.chosen[rows])
+
+
+class FilledRows:
+    """Rows of one width that threads fill in; those that nobody fills are zeros.
+
+    folder: in which they lie in a file; None: they are in memory.
+    """
+
+    def __init__(self, rows: int, folder: Path | None = None) -> None:
+        self._rows, self._folder = rows, folder
+        self._lock = threading.Lock()
+        self._whole: Array | None = None
+
+    def fill(self, start: int, values: Array) -> None:
+        """Fill in some rows. Raises InvalidInput for those of another width, and OSError."""
+        if not values.shape[1]:
+            return
+        with self._lock:
+            if self._whole is None:
+                shape, kind = (self._rows, values.shape[1]), values.dtype.type
+                self._whole = np.zeros(shape, kind) if self._folder is None else on_disk(shape, kind, self._folder)
+        if self._whole.shape[1] != values.shape[1]:
+            raise InvalidInput("the embeddings have different lengths: they are those of different models")
+        self._whole[start : start + len(values)] = values
+
+    def rows(self) -> RowArray | None:
+        """All rows; None if none was filled in."""
+        return None if self._whole is None else RowArray(self._whole)
 
 
 def on_disk(shape: Sequence[int], kind: type[np.generic], folder: Path) -> Array:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from strata.snapshots.duplicates import Benchmarks, PictureHashes, clusters_of, found_in, kept_of, same_pictures
+from strata.snapshots.duplicates import (
+    Benchmarks,
+    PictureHashes,
+    RowArray,
+    clusters_of,
+    found_in,
+    kept_of,
+    same_pictures,
+)
 from strata.snapshots.filters import Filter
 from strata.snapshots.own_files import without
 from strata.snapshots.rules import BENCHMARK, ruled
@@ -84,7 +92,8 @@ def select(
     rows = table.take(pa.array(indices))
     selection = selection.resolved(rows)
     wanted = _wanted(selection, len(indices), excluded is not None or bool(left_out))
-    of_rows = None if embedded is None else (embedded[0][indices], embedded[1][indices])
+    # vectors are gigabytes, and are not copied
+    of_rows = None if embedded is None else (RowArray(embedded[0]).take(indices), embedded[1][indices])
     selected = _first(rows, keys_of(rows, identities, selection, of_rows), selection, wanted)
     # in the table's order
     return Choice(selection, len(indices), np.sort(indices[selected]), left_out, clusters, wanted, better)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from strata.errors import InvalidInput
+from strata.snapshots.duplicates import RowArray
 from strata.snapshots.features import NOTHING
 
 Ints = np.typing.NDArray[np.int64]
@@ -133,7 +134,7 @@ def _names(of_cluster: Ints, things: pa.ChunkedArray, count: int) -> tuple[str, 
     return tuple(f"c{place:0{digits}d} {commonest.get(place, '')}".rstrip() for place in range(count))
 
 
-def novelty_of(vectors: Vectors, places: Ints, worth: Floats, hashes: Hashes) -> Floats:
+def novelty_of(vectors: Vectors | RowArray, places: Ints, worth: Floats, hashes: Hashes) -> Floats:
     """What is new in each row beside the better ones of its cluster: 1 - the cosine to the nearest of them, 0..1.
 
     places: the cluster of each row, -1 for none, whose rows have no novelty. worth: of each row; of equal ones the one

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from strata.errors import DamagedFile
-from strata.snapshots.duplicates import vectors_of
+from strata.snapshots.duplicates import FilledRows, vectors_of
 from strata.snapshots.features import CLUSTER
 from strata.snapshots.places import by_part
 from strata.snapshots.selection.clusters import Clusters, Ints, Vectors, find_clusters, nearest
@@ -28,18 +28,22 @@ _VECTOR = "embedding.list.element"
 def read_vectors(store: Store, parts: Sequence[str], rows: pa.Table, ways: Mapping[str, str]) -> Vectors:
     """The embeddings of rows (columns part and row, sorted), (rows, width), zeros for a row without one.
 
-    Raises MissingFeatures and OSError.
+    Raises MissingFeatures, InvalidInput for vectors of different lengths, and OSError.
     """
-    reader = FeatureReader(store, ways)
+    reader, found = FeatureReader(store, ways), FilledRows(rows.num_rows)
+    places = list(by_part(rows))
+    starts = np.cumsum([0, *(len(some) for _, some in places)]).tolist()
 
-    def of_part(held: tuple[int, Ints]) -> list[pa.Array]:
+    def of_part(held: tuple[int, Ints], start: int) -> None:
         number, wanted = held
         column = reader.read(Part.parse(parts[number]), "embedding", [_VECTOR]).column("embedding")
-        return list(column.take(pa.array(wanted)).chunks)
+        found.fill(start, vectors_of(column.take(pa.array(wanted))))
 
     with ThreadPoolExecutor(os.cpu_count() if store.local else READERS) as pool:
-        chunks = [chunk for some in pool.map(of_part, by_part(rows)) for chunk in some]
-    return vectors_of(pa.chunked_array(chunks)) if chunks else np.zeros((0, 1), np.float16)
+        for _ in pool.map(of_part, places, starts):
+            pass
+    filled = found.rows()
+    return np.zeros((rows.num_rows, 0), np.float16) if filled is None else filled.whole
 
 
 def with_clusters(

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from strata.snapshots.duplicates import RowArray
 from strata.snapshots.filters import Expression
 from strata.snapshots.selection.caps import concepts_of, least_caps
-from strata.snapshots.selection.clusters import Floats, Hashes, Ints, Vectors, novelty_of
+from strata.snapshots.selection.clusters import Floats, Hashes, Ints, novelty_of
 from strata.snapshots.selection.settings import Selection
 
 HALF_TOLD = 3  # entries of a description at which the factor for its content is 1/2
@@ -41,7 +42,7 @@ class Keys:
 
 
 def keys_of(
-    rows: pa.Table, identities: Sequence[str], selection: Selection, embedded: tuple[Vectors, Ints] | None
+    rows: pa.Table, identities: Sequence[str], selection: Selection, embedded: tuple[RowArray, Ints] | None
 ) -> Keys:
     """What a selection orders rows by. embedded: the vector of each row and its cluster, for a diverse selection."""
     hashes = row_hashes(rows, identities, selection.seed)
