@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.curation.duplicates import Figures
-from strata.snapshots import RowArray, on_disk
+from strata.snapshots import RowArray
+from strata.snapshots.duplicates.arrays import on_disk
 from strata.snapshots.duplicates.vectors import alike_vectors
 
 BLOCK = 65_536
