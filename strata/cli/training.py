@@ -77,7 +77,7 @@ def check(
 
 def _print(name: str, checks: Sequence[SourceCheck], faults: Sequence[Fault], reported: bool, as_json: bool) -> None:
     """Print what was found: as JSON, or as tables and one line on how many sources have problems."""
-    from strata.cli.rendering.snapshots import fault_table, source_table, task_table
+    from strata.cli.rendering.mixtures import fault_table, source_table, task_table
     from strata.data import task_shares
 
     if as_json:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -110,20 +111,32 @@ def choose(
     return Chosen(paths, rows, choice, {**axes, **choice.axes}, clusters)
 
 
+class Whole(NamedTuple):
+    """Rows with the features that need all rows, and the selection with its clusters.
+
+    clusters: of embeddings, with the vector and the cluster of each row; None if the selection asks for none.
+    """
+
+    table: pa.Table
+    selection: Selection
+    clusters: Clusters | None = None
+    embedded: tuple[Vectors, Ints] | None = None
+
+
 def with_whole(
     store: Store, sources: Sequence[str], parts: Sequence[Part], table: pa.Table, selection: Selection
-) -> tuple[pa.Table, Selection, Clusters | None, tuple[Vectors, Ints] | None]:
+) -> Whole:
     """Rows with those of their features that need more than a row: their sources, and clusters of all embeddings.
 
-    Beside them the selection with its clusters, these, and the vector and cluster of each row. Raises OSError.
+    Raises what `with_clusters` raises, and OSError.
     """
     if "source" in table.column_names:
         names = pa.array(_sources_of(store, sources, parts), pa.string())
         column = names.take(table.column("part").combine_chunks())
         table = table.set_column(table.schema.get_field_index("source"), "source", column)
     if CLUSTER not in table.column_names:
-        return table, selection, None, None
-    return with_clusters(store, [part.path for part in parts], table, selection)
+        return Whole(table, selection)
+    return Whole(*with_clusters(store, [part.path for part in parts], table, selection))
 
 
 def _sources_of(store: Store, sources: Sequence[str], parts: Sequence[Part]) -> list[str]:

@@ -39,7 +39,7 @@ def divided(
     axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *snapshot.manifest.selection.axes)}
     manifest, found = snapshot.manifest, list(map(Part.parse, snapshot.parts))
     table = read_rows(store, snapshot.parts, axes, ways=manifest.selection.ways, whole=True).table
-    table = _chosen(with_whole(store, manifest.sources, found, table, manifest.selection)[0], rows)
+    table = _chosen(with_whole(store, manifest.sources, found, table, manifest.selection).table, rows)
     for part, places in zip(PARTS, (~held_out, held_out), strict=True):
         setting = Split(of=snapshot.id, part=part, validation=validation, seed=seed, same=same)
         indices = np.flatnonzero(places)

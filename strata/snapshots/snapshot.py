@@ -83,7 +83,9 @@ class Snapshot:
         except FilterError as error:
             raise SelectionError(f"a rule reads a file that the store does not have: {error.reason}") from None
         table = read_rows(self._store, self.parts, features, ways=selection.ways, whole=True).table
-        table = with_whole(self._store, self.manifest.sources, list(map(Part.parse, self.parts)), table, selection)[0]
+        table = with_whole(
+            self._store, self.manifest.sources, list(map(Part.parse, self.parts)), table, selection
+        ).table
         yield from left_out(table, selection.leave_out)
 
     def check_parts(self) -> None:
