@@ -95,7 +95,10 @@ def test_a_snapshot_of_the_better_of_two(store: Store) -> None:
     assert made.manifest.counts.better == Better(images=3, ties=1, taken={OTHER: 2, FINGERPRINT: 1})
     assert made.manifest.counts.passed == 4
     words = "\n".join(str(piece) for piece in snapshot_details(made).renderables)
-    assert "described several times: 3 images" in words and "1 were equal, of which the first one stays" in words
+    assert (
+        "described several times: 3 images" in words
+        and "of 1 image the best rows were equal, and the first one stays" in words
+    )
     assert "of each image the better by match" in words
     # the next criterion decides between what is equal
     snapshots.create("longer", parts, Selection(better=("match", "words")))

@@ -129,7 +129,9 @@ def _better_line(better: Better, provenance: Sequence[Provenance]) -> str:
         f"({fingerprint[:SHORT_ID]})"
         for fingerprint, number in better.taken.items()
     )
-    ties = f"; {better.ties:,} were equal, of which the first one stays" if better.ties else ""
+    ties = (
+        f"; of {counted(better.ties, 'image')} the best rows were equal, and the first one stays" if better.ties else ""
+    )
     return f"described several times: {counted(better.images, 'image')}, kept {', '.join(taken)}{ties}"
 
 
