@@ -85,9 +85,7 @@ def select(
         left_out |= {BENCHMARK: len(compared.benchmarks)} if benchmarks is not None else {}
         indices, clusters = indices[compared.kept], compared.clusters
     if selection.cap:
-        rows = table.take(pa.array(indices))
-        hashes = row_hashes(rows, identities, selection.seed)
-        indices = indices[least_caps(concepts_of(rows, selection.concepts), hashes) < selection.cap]
+        indices = indices[_caps_of(table.take(pa.array(indices)), identities, selection) < selection.cap]
     # axes by the commonest names are resolved on the rows that pass
     rows = table.take(pa.array(indices))
     selection = selection.resolved(rows)
@@ -97,6 +95,11 @@ def select(
     selected = _first(rows, keys_of(rows, identities, selection, of_rows), selection, wanted)
     # in the table's order
     return Choice(selection, len(indices), np.sort(indices[selected]), left_out, clusters, wanted, better)
+
+
+def _caps_of(rows: pa.Table, identities: Sequence[str], selection: Selection) -> Floats:
+    """The least cap at which each row stays (`caps.py`)."""
+    return least_caps(concepts_of(rows, selection.concepts), row_hashes(rows, identities, selection.seed))
 
 
 def _first(rows: pa.Table, keys: Keys, selection: Selection, wanted: int) -> Ints:
