@@ -74,7 +74,7 @@ def select(
     """
     indices, left_out = _narrowed(table, selection, excluded)
     # from here on rows are copied: without what only said which pass, such as the texts of millions of rows
-    table = table.select([name for name in table.column_names if name in selection.compared])
+    table = table.select(sorted(selection.compared.intersection(table.column_names)))
     clusters = better = None
     if selection.better:
         kept, better = better_rows(table.take(pa.array(indices)), fingerprints, selection.better)
