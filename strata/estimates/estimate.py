@@ -135,7 +135,9 @@ class _Estimating:
         return of_times(float(total[0]), total[1:], min(batches))
 
     def hours(self, gpu: bool) -> Figure | None:
-        """The hours of all workers with a GPU, or without one; None if no group has such."""
+        """The hours of all workers with a GPU, or without one; None if no group has such, or a time is not known."""
+        if any(self.population.missing[group] and self.times[group] is None for group in _GROUPS):
+            return None
         of = [group for group in _GROUPS if (device := self._device(group)) and (device != CPU) == gpu]
         times = [found for group in of if (found := self.times[group]) is not None]
         if not times:

@@ -22,7 +22,7 @@ from strata.core import Record, Status
 from strata.errors import InvalidInput
 from strata.images import ImageError, decode
 from strata.shards import ImageReader
-from strata.snapshots import Snapshots, UnknownSnapshot
+from strata.snapshots import Snapshots, UnknownSnapshot, by_part
 from strata.store import Part, PartsOf, Source, Store, UnknownSource
 
 Advance = Callable[[int, int | None], None]  # parts that are read, and all
@@ -98,11 +98,8 @@ def _parts(store: Store, source: str) -> tuple[str, Sequence[Part], dict[int, li
         with suppress(UnknownSnapshot):
             snapshot = Snapshots(store).open(source)
             snapshot.check_parts()
-            rows = snapshot.rows()
-            selected: defaultdict[int, list[int]] = defaultdict(list)
-            for part, row in zip(rows.column("part").to_pylist(), rows.column("row").to_pylist(), strict=True):
-                selected[part].append(row)
-            return "snapshot", [Part.parse(path) for path in snapshot.parts], selected
+            held = {number: rows.tolist() for number, rows in by_part(snapshot.rows())}
+            return "snapshot", [Part.parse(path) for path in snapshot.parts], defaultdict(list, held)
     try:
         parts = found.sources([source])
     except UnknownSource as error:

@@ -127,6 +127,19 @@ def test_a_budget_that_is_not_enough_is_told(budget: Budget, told: str) -> None:
     assert [note for note in notes if f"the budget of {told} is spent after about" in note]
 
 
+def test_hours_are_told_when_all_groups_were_measured() -> None:
+    both = dict.fromkeys(("vision", "llm"), IMAGES)
+    population = Population(shards=3, unread=0, images=IMAGES, missing=both, chunks=both)
+    sampled = _World().draw(np.random.default_rng(1))
+    workers = Workers({"vision": 2, "llm": 1})
+    assert _Estimating(_request(), population, sampled, workers).hours(gpu=False) is not None
+    sampled.works["llm"], sampled.rows["llm"] = [], 0  # no list has come so far
+    assert _Estimating(_request(), population, sampled, workers).hours(gpu=False) is None
+    # what has nothing to compute is not waited for
+    done = population.model_copy(update={"missing": both | {"llm": 0}})
+    assert _Estimating(_request(), done, sampled, workers).hours(gpu=False) is not None
+
+
 def test_the_truth_is_in_the_intervals_of_simulated_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "RESAMPLES", 300)  # the standard error needs no more
     world, random, request = _World(), np.random.default_rng(11), _request()
