@@ -120,7 +120,8 @@ def _known(targets: list[str] | None, chosen: tuple[list[str] | None, str | None
     from strata.core import is_job_id
 
     sources, where, sample = chosen
-    if not targets or targets[1:] or sources or not is_job_id(targets[0]):
+    # a folder here, such as `images`, may have a name that is like an id
+    if not targets or targets[1:] or sources or not is_job_id(targets[0]) or os.path.lexists(targets[0]):
         return None
     if sample is not None:
         raise InvalidInput(f"--dry-run samples shards: without it `strata run {targets[0]}` goes on with this job")

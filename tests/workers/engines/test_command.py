@@ -200,6 +200,13 @@ def test_a_dry_run_describes_a_sample_and_tells_the_whole(tmp_path: Path, monkey
         assert result.exit_code == exits.USAGE and result.stderr.startswith(f"strata: {option[0]} "), result.output
 
 
+def test_a_folder_is_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command._known(["images"], (None, None, None)) == "images"
+    _folder(tmp_path / "images")
+    assert command._known(["images"], (None, None, None)) is None
+
+
 def _folder(path: Path) -> Path:
     path.mkdir()
     return path
