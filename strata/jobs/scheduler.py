@@ -227,6 +227,7 @@ class Scheduler:
         """Forget a job on which the scheduler no longer works."""
         self.plans.pop(job_id, None)
         self.finalizer.forget(job_id)
+        self.draws.forget(job_id)
         self.troubles.clear(job_id)
 
     def _attend(self, job_id: str) -> None:
@@ -312,6 +313,7 @@ class Scheduler:
             plan.rest(DRAW_LOOK_SECONDS)
             if (drawn := self.draws.advance(plan.request)) is not None:
                 self.plans[drawn.id] = Plan(drawn)
+                self.jobs.watch(self.store, drawn, JobStatus.IN_PROGRESS)
 
     def _begin(self, plan: Plan, status: JobStatus) -> JobStatus:
         """Read what was indexed; the first summary ends the validation of the job's shards. Returns the status."""

@@ -179,7 +179,9 @@ class EngineJob:
 
     def draw(self) -> None:
         """Draw the sample of a job whose shards are indexed; from here on the job is one of the drawn images."""
-        self.request = draw(self.store, self.request, list(self.summaries.values()))
+        drawn = draw(self.store, self.request, list(self.summaries.values()))
+        drawn.write(self.store)
+        self.request = drawn.request
         self.summaries = {one.shard: one for one in self.request.indexed}
         self.counts = MemoryCounts()
         self.parts, self._plan = JobParts(self.counts, self.store), Plan(self.request)
