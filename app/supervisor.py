@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,7 @@ from strata.core.parameters import WEIGHTS
 from strata.environment import own_variables
 from strata.errors import StrataError
 from strata.forks import Fork, Template, TemplateEnded
+from strata.processes import ending_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -30,18 +31,6 @@ CHECK_INTERVAL = 0.2  # seconds between two checks
 # exit codes of errors that a restart cannot fix
 FATAL_CODES = (WEIGHTS_MISSING, USAGE, PROFILE_INVALID)
 GROUPS = ("index,vision", "llm")
-
-# A small program that starts the worker, because Python code in a forked child of a threaded process can deadlock. It
-# makes Linux send SIGKILL when its parent dies (a killed worker loses no work), checks that the parent is still alive,
-# and replaces itself by the worker.
-_SHIM = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 # a worker serves no HTTP and fetches no image
 _AUDIT = {"audit_log", "audit_reads"}
@@ -169,7 +158,7 @@ class Supervisor:
 
     def _started(self, child: Child) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *child.command],
+            ending_with_parent(child.command, signal.SIGKILL),  # a worker that is killed loses no work
             env=self.environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches only this process, which then ends its children
