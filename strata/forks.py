@@ -203,7 +203,7 @@ def fork_when_asked(descriptor: int) -> Task | None:
         control.sendall(b'{"ready": true}\n')
         while (asked := _next(control)) is not None:
             question, descriptors = asked
-            answer = {"code": _code(int(question["code"]))} if "code" in question else _forked()
+            answer: dict[str, Any] | None = _ended(question) if "code" in question else _forked()
             if answer is None:
                 control.close()
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _TO_ALL)
@@ -238,9 +238,10 @@ def _next(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     return (json.loads(line), list(descriptors)) if line else None
 
 
-def _code(pid: int) -> int | None:
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+def _ended(question: Mapping[str, Any]) -> dict[str, Any]:
+    """The exit code of a fork, if it has ended. Afterwards its number may be that of another process."""
+    pid, status = os.waitpid(int(question["code"]), os.WNOHANG)
+    return {"code": os.waitstatus_to_exitcode(status) if pid else None}
 
 
 def _end_with(parent: int) -> None:

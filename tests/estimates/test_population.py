@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ def _indexed(store: Store, folder: Path, images: int, seed: int) -> tuple[JobReq
     summaries = []
     for shard in shards:
         index = index_shard(shard)
-        chunk = replace(request.index_chunk(shard), identity=index.identity)
+        chunk = request.index_chunk(shard, index.identity)
         store.write_index(chunk, index.table, size=index.size)
         summaries.append(ShardSummary(shard=shard, identity=index.identity, images=index.table.num_rows))
     return request, summaries
@@ -44,7 +43,7 @@ def _indexed(store: Store, folder: Path, images: int, seed: int) -> tuple[JobReq
 
 def _rows(store: Store, request: JobRequest) -> list[tuple[str, int]]:
     """Where the images of a drawn sample lie, in order."""
-    chunks = [replace(request.index_chunk(one.shard), identity=one.identity) for one in request.indexed]
+    chunks = [request.index_chunk(one.shard, one.identity) for one in request.indexed]
     tables = [store.read_part(chunk)[0] for chunk in chunks]
     return [(row.uri, row.offset) for table in tables for row in located_rows(table, "picked:any")]
 
@@ -59,7 +58,7 @@ def test_a_sample_is_lists_of_one_micro_batch(store: Store, tmp_path: Path) -> N
     rows = _rows(store, drawn)
     assert len(set(rows)) == 11
     # keys that several shards have are told apart
-    chunks = [replace(drawn.index_chunk(one.shard), identity=one.identity) for one in drawn.indexed]
+    chunks = [drawn.index_chunk(one.shard, one.identity) for one in drawn.indexed]
     keys = [key for chunk in chunks for key in store.read_part(chunk)[0].column("key").to_pylist()]
     assert len(set(keys)) == 11
     # the job's files become those of the sample, but not before its owner writes them
@@ -128,7 +127,7 @@ def test_images_with_results_and_copies_are_not_drawn(store: Store, tmp_path: Pa
 
 def test_a_lost_index_is_told(store: Store, tmp_path: Path) -> None:
     request, summaries = _indexed(store, tmp_path, 100, 0)
-    store.remove(store.part_path(replace(request.index_chunk(summaries[0].shard), identity=summaries[0].identity)))
+    store.remove(store.part_path(request.index_chunk(summaries[0].shard, summaries[0].identity)))
     with pytest.raises(OSError, match=r"the index of .*0\.tar is gone"):
         draw(store, request, summaries)
 

@@ -189,7 +189,7 @@ class EngineJob:
             self.counts.record(self.request.id, self.request.index_chunk(summary.shard), summary.counts)
 
     def _has_index(self, summary: ShardSummary) -> bool:
-        index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
+        index = self.request.index_chunk(summary.shard, summary.identity)
         return summary.failure is None and (self.store.is_upload(summary.shard) or self.store.has_part(index))
 
     def _summary(self, indexer: ShardIndexer, shard: str) -> ShardSummary:

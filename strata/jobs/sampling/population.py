@@ -10,7 +10,6 @@ import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -157,7 +156,7 @@ class _Picked:
         return [found[place] for place in range(len(places))]
 
     def _read(self, summary: ShardSummary, numbers: Sequence[int]) -> list[IndexRow]:
-        index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
+        index = self.request.index_chunk(summary.shard, summary.identity)
         try:
             table, footer = self.store.read_part(index)
         except (FileNotFoundError, BrokenPart) as error:
