@@ -76,6 +76,11 @@ class Template:
         """The number of the process."""
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether the process runs, which it is not asked for."""
+        return self._process.poll() is None
+
     def fork(self, task: Any, descriptors: Sequence[int] = ()) -> Fork:
         """Start a fork. task: what it is told, as JSON; descriptors: of open files that it gets. Raises TemplateEnded.
 
@@ -169,8 +174,8 @@ class Fork:
         self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
-        # its number is not given to another process before `poll` has told its end, unless the template has ended
-        if self.poll() is None:
+        # its number is given to another process only when `poll` has told its end, or when the template has ended
+        if self.returncode is None and self._template.runs:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
