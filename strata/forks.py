@@ -127,10 +127,10 @@ class Template:
                 self.end()
                 code = self._process.returncode
                 how = "no answer" if hangs else f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-                ended = TemplateEnded(f"process {self.pid}, of which the {self.name} are forks, has ended: {how}")
+                named = f"the process from which the {self.name} are forked (pid {self.pid})"
                 if not told:
-                    log.warning("%s; its forks have ended with it", ended)
-                raise ended from error
+                    log.warning("%s has ended: %s; they have ended with it", named, how)
+                raise TemplateEnded(f"{named} has ended: {how}") from error
 
     def _answer(self, seconds: float) -> dict[str, Any]:
         """The next line. Raises OSError, and ValueError if there is none."""
