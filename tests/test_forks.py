@@ -117,10 +117,8 @@ def test_forks_end_with_their_template_and_the_log_names_it(
     with pytest.raises(TemplateEnded, match="SIGKILL"):
         template.fork("pass")
     (told,) = [record.getMessage() for record in caplog.records]
-    assert (
-        told
-        == f"process {template.pid}, of which the tasks are forks, has ended: SIGKILL; its forks have ended with it"
-    )
+    named = f"the process from which the tasks are forked (pid {template.pid})"
+    assert told == f"{named} has ended: SIGKILL; they have ended with it"
 
 
 def test_a_template_is_ended_while_it_is_asked(caplog: pytest.LogCaptureFixture) -> None:

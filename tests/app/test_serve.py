@@ -329,7 +329,7 @@ def test_workers_are_forks_of_a_template_and_start_without_it_when_it_has_ended(
         os.kill(template.pid, signal.SIGKILL)
         assert await_starts(3) == ["llm fork", "llm fork", "alone"]
     assert child.process.poll() is not None
-    assert f"process {template.pid}, of which the workers are forks, has ended: SIGKILL" in caplog.text
+    assert f"the workers are forked (pid {template.pid}) has ended: SIGKILL" in caplog.text
 
 
 def test_a_service_that_is_stopped_does_not_wait_for_a_template_that_still_imports() -> None:
