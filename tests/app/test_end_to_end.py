@@ -165,7 +165,7 @@ def test_thresholds_are_calibrated_from_a_job(service: tuple[Client, Path], tmp_
     records = list(client.results(job))
     bad = next(record for record in records if record.description and len(record.description.sentences) > 1)
     said = [verdict_on(job, record, record is bad) for record in records if record.description]
-    httpx.post(f"{client.url}/v1/judgments", json={"judgments": said}).raise_for_status()
+    httpx.post(f"{client.url}/v1/judgments", json={"judgments": said}, timeout=60).raise_for_status()
     done = calibrate("demo", "--from", job, *options, "--judgments", "--precision", "0.5", "--json")
     assert done.returncode == 0, done.stderr
     for step in ("loading libraries", "reading images: 1 of 500", "loading the matcher", "scoring pairs: 0 of "):

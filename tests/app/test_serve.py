@@ -161,7 +161,7 @@ def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) ->
             valkey.kill()
             deadline = time.monotonic() + 120
             while time.monotonic() < deadline:
-                if httpx.get(f"{url}/v1/jobs/{job.id}").status_code == 200:  # type: ignore[union-attr]
+                if httpx.get(f"{url}/v1/jobs/{job.id}", timeout=60).status_code == 200:  # type: ignore[union-attr]
                     break
                 time.sleep(0.1)
             assert client.job(job.id).id == job.id  # type: ignore[union-attr]
@@ -178,7 +178,7 @@ def test_a_request_that_waits_gets_its_job_when_the_service_stops(tmp_path: Path
         files = {"file": jpeg()}
         waiting = threads.submit(httpx.post, f"{url}/v1/captions", headers=headers, files=files, timeout=110)
         # the request waits once its job is listed
-        while not httpx.get(f"{url}/v1/jobs").json()["jobs"]:
+        while not httpx.get(f"{url}/v1/jobs", timeout=60).json()["jobs"]:
             time.sleep(0.05)
         process.terminate()
         response = waiting.result(60)
