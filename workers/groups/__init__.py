@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from workers.groups.group import Group
 from workers.groups.llm import LlmGroup
-from workers.groups.pipelines import Pipeline, PipelineCache
+from workers.groups.pipelines import Pipeline, PipelineCache, with_weights
 from workers.groups.vision import VisionGroup
 
-__all__ = ["Group", "LlmGroup", "Pipeline", "PipelineCache", "VisionGroup"]
+__all__ = ["Group", "LlmGroup", "Pipeline", "PipelineCache", "VisionGroup", "with_weights"]

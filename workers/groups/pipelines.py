@@ -13,7 +13,7 @@ from models.base import Stage, StageNotLoaded
 from models.deadlines import DEADLINES, Activity
 from models.faults import free_memory
 from models.items import ComposeRequest
-from models.weights.cache import fetched_for
+from models.weights.cache import fetched_for, require_fetched
 from strata.core import Chunk, Profile, Record, TextSettings, Usage
 from strata.queue import LoadedProfile
 from workers.accounts import Meter
@@ -60,6 +60,16 @@ class _Loaded:
     profile: Profile
     used: float
     seconds: float
+
+
+def with_weights(build: Callable[[Profile], Pipeline], group: str) -> Callable[[Profile], Pipeline]:
+    """What builds a group's pipeline, and raises WeightsMissing at once where weights have not been fetched."""
+
+    def checked(profile: Profile) -> Pipeline:
+        require_fetched(profile, group)
+        return build(profile)
+
+    return checked
 
 
 class PipelineCache:
@@ -116,8 +126,8 @@ class PipelineCache:
         """Build and load a pipeline; while memory lacks, drop the least recently used one and try again."""
         while True:
             try:
-                pipeline = self._build(profile)
                 with fetched_for(profile.name):
+                    pipeline = self._build(profile)
                     pipeline.load()
                 break
             except StageNotLoaded as error:
