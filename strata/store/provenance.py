@@ -85,6 +85,16 @@ def leave_out_of(store: Store, fingerprints: Iterable[str], given: Mapping[str, 
     return found
 
 
+def matchers_of(store: Store, fingerprints: Iterable[str]) -> list[str]:
+    """The models that have matched the phrases of `llm` parts with these fingerprints, sorted. Raises OSError.
+
+    Probabilities of two of them are not on one scale. A profile that the store does not know has none here.
+    """
+    stages = (provenance_of(store, one).settings.get("stages") or {} for one in set(fingerprints))
+    matchers = (found["matcher"] for found in stages if "matcher" in found)
+    return sorted({f"{matcher['model']} ({matcher['revision'][:8]})" for matcher in matchers})
+
+
 def texts_of(store: Store, fingerprint: str) -> TextSettings | None:
     """What texts the jobs with a `llm` fingerprint want; None if the store does not know it. Raises OSError."""
     settings = provenance_of(store, fingerprint).settings

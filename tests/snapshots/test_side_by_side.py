@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from strata.cli.rendering.side_by_side import changed_words, texts_side_by_side
+from strata.cli.snapshot.creation import _tell_of_matchers
 from strata.core import Caption, Description, ImageReference, Record, Region
 from strata.snapshots import Compared, Descriptions, Selection, Snapshots, compared
 from strata.snapshots.comparing import texts
+from strata.store import Provenance
 from strata.store.store import Store
 from tests.described import FINGERPRINT, write_part
 
@@ -126,3 +128,23 @@ def test_changed_words_keep_both_texts_whole(before: str, after: str) -> None:
         assert unchanged[0] == unchanged[1]
     if before == after and before:
         assert not left.spans and not right.spans
+
+
+def test_several_matchers_are_told(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    sides = []
+    for name, model in ((FINGERPRINT, "hub:one"), (OTHER, "hub:two")):
+        settings_of = {"stages": {"matcher": {"model": model, "revision": "abcdef0123456789"}}}
+        content = Provenance(fingerprint=name, settings=settings_of)
+        store.put(store.path(f"profiles/{name}.json"), content.model_dump_json().encode())
+        sides.append(write_part(store, [record("a", "x")], fingerprint=name))
+    models = ["hub:one (abcdef01)", "hub:two (abcdef01)"]
+    first, second = (Descriptions(store, [part.path]) for part in sides)
+    assert compared(first, second).matchers == models
+    assert "models, whose probabilities are not on one scale: hub:one (abcdef01)," in " ".join(
+        shown(compared(first, second)).split()
+    )
+    assert compared(first, first).matchers == []
+    _tell_of_matchers(store, sides)
+    assert ", ".join(models) in capsys.readouterr().err
+    _tell_of_matchers(store, sides[:1])
+    assert capsys.readouterr().err == ""

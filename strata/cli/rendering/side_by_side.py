@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -44,9 +44,16 @@ def _summary(names: tuple[str, str], found: Compared) -> Iterator[str]:
         f"match: {found.match_before:.3f} → {found.match_after:.3f} on average, "
         f"{found.higher:,} higher, {found.lower:,} lower, {found.images - found.higher - found.lower:,} equal"
     )
+    if found.matchers:
+        yield f"note: {different_matchers(found.matchers)}"
     alone = (f"{number:,} in {clean(name)} alone" for name, number in _alone(names, found) if number)
     if told := ", ".join(alone):
         yield f"rows without the other one: {told}"
+
+
+def different_matchers(models: Sequence[str]) -> str:
+    """That the probabilities of several matchers say little beside each other."""
+    return f"rows were matched by several models, whose probabilities are not on one scale: {', '.join(models)}"
 
 
 def _alone(names: tuple[str, str], found: Compared) -> Iterator[tuple[str, int]]:

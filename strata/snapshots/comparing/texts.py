@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from strata.snapshots.features import read_rows
 from strata.snapshots.places import places_of
 from strata.snapshots.snapshot import Snapshot
-from strata.store import Part, Store
+from strata.store import Part, Store, matchers_of
 
 Ints = np.typing.NDArray[np.int64]
 Floats = np.typing.NDArray[np.float64]
@@ -27,7 +28,8 @@ SLICE = 1024  # parts whose texts are in memory at a time
 STEP = 0.005  # of the matcher's mean: what differs by less counts as equal
 
 
-class Descriptions(NamedTuple):
+@dataclass(frozen=True)
+class Descriptions:
     """What is compared: parts as paths, and which of their rows (columns part and row, sorted); None: all."""
 
     store: Store
@@ -41,7 +43,12 @@ class Descriptions(NamedTuple):
 
     def differs(self, other: Descriptions) -> bool:
         """Whether an image can have another text in the other side: they have the parts of several fingerprints."""
-        return len({Part.parse(path).fingerprint for path in (*self.parts, *other.parts)}) > 1
+        return len(self.fingerprints | other.fingerprints) > 1
+
+    @functools.cached_property
+    def fingerprints(self) -> set[str]:
+        """The fingerprints of the parts."""
+        return {Part.parse(path).fingerprint for path in self.parts}
 
 
 class Side(BaseModel):
@@ -69,8 +76,9 @@ class Compared(BaseModel):
 
     images: that both describe; changed: those with another text; only_before, only_after: rows of images, or further
     rows of the same images, that have no row beside them. match_before, match_after: means of the feature `match` over
-    the images of both; higher, lower: images whose match is so in the second side, by STEP at least. pairs: some of
-    those with another text, the largest changes of the match first.
+    the images of both; higher, lower: images whose match is so in the second side, by STEP at least. matchers: the
+    models that have computed it, if there are several: their probabilities are not on one scale. pairs: some of those
+    with another text, the largest changes of the match first.
     """
 
     images: int
@@ -81,6 +89,7 @@ class Compared(BaseModel):
     match_after: float | None
     higher: int
     lower: int
+    matchers: list[str] = Field(default_factory=list)
     pairs: list[Pair]
 
 
@@ -107,6 +116,7 @@ def compared(first: Descriptions, second: Descriptions, shown: int = 0) -> Compa
     # the largest changes first; equal ones in the order of the first side
     chosen = changed[np.lexsort((before.places[changed], -np.abs(rise[changed])))][:shown]
     both = len(left)
+    matchers = matchers_of(first.store, first.fingerprints | second.fingerprints)
     return Compared(
         images=both,
         changed=len(changed),
@@ -116,6 +126,7 @@ def compared(first: Descriptions, second: Descriptions, shown: int = 0) -> Compa
         match_after=float(after.match.mean()) if both else None,
         higher=int((rise >= STEP).sum()),
         lower=int((rise <= -STEP).sum()),
+        matchers=matchers if len(matchers) > 1 else [],
         pairs=list(_pairs((first, second), (before.take(chosen), after.take(chosen)))),
     )
 
