@@ -74,7 +74,7 @@ def test_the_same_shard_again_calls_no_model(service: tuple[Client, Path]) -> No
     started = time.monotonic()
     end = client.wait(client.submit([str(SHARD)]).id, poll=0.1)
     assert end.request_counts.succeeded == end.groups["vision"].reused == end.groups["llm"].reused == 64
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30  # and not the minute of the models
     assert {path: path.stat().st_mtime_ns for path in (data / "store" / "parts").rglob("*.parquet")} == before
 
 
