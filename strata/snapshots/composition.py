@@ -37,7 +37,7 @@ def composition_of(table: pa.Table, selected: np.typing.NDArray[Any], axes: Iter
 
 def shares_of(labels: Mapping[str, tuple[int, int]]) -> tuple[list[float], list[float]]:
     """The share of each label before and after the selection, 0..1."""
-    before, after = (max(1, sum(counts)) for counts in zip(*labels.values(), strict=True))
+    before, after = (max(1, sum(counts[side] for counts in labels.values())) for side in (0, 1))
     return [count / before for count, _ in labels.values()], [count / after for _, count in labels.values()]
 
 

@@ -212,7 +212,8 @@ def _composition(table: pa.Table, choice: Choice, axes: Mapping[str, Axis]) -> C
         counted["quotas"] = quota_counts(table, selection.quotas, choice.indices)
     if selection.names_concepts:
         name = "concepts" if len(selection.concepts) > 1 else selection.concepts[0]
-        counted[name] = concept_counts(table, selection.concepts, choice.indices)
+        named = concept_counts(table, selection.concepts, choice.indices)
+        counted |= {name: named} if named else {}  # no tagger, no tags
     return counted
 
 

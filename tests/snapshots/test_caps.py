@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from strata.snapshots import Selection, Snapshots, evenness_of, shares_of
 from strata.snapshots.nouns import noun_of, nouns_of
 from strata.snapshots.selection import caps
 from strata.snapshots.selection.caps import concepts_of, least_caps
+from strata.store.store import Store
+from tests.described import described, write_part
 
 Hashes = np.typing.NDArray[np.uint64]
 NOUNS = ("dog", "cat", "sign", "turtle", "house", "")
@@ -81,6 +84,14 @@ def test_concepts_of_slices_are_those_of_all_rows(rows: list[tuple[str, str]], s
     )
     wanted = {(place, word) for place, row in enumerate(rows) for word in " ".join(row).split()}
     assert {(row, whole.names[name]) for row, name in zip(whole.rows, whole.numbers, strict=True)} == wanted
+
+
+def test_rows_that_name_no_concept_can_be_selected(store: Store) -> None:
+    """As those of a profile without a tagger."""
+    part = write_part(store, [described(key) for key in "abc"])
+    made = Snapshots(store).create("few", [part], Selection(method="concepts", concepts=("tags",), count=2))
+    assert made.manifest.counts.selected == 2 and "tags" not in made.manifest.composition
+    assert shares_of({}) == ([], []) and evenness_of({}) == (0, 0)
 
 
 def rows_of(count: int) -> tuple[pa.ChunkedArray, Hashes]:
