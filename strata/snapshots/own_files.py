@@ -56,11 +56,24 @@ class OwnFiles:
         """A line for each file of which some keys are not those of the rows: it may be that of other rows."""
         lines = []
         if self.scores is not None:
-            lines += _gaps_of_scores(rows.column(KEY), self.scores.column(KEY), self._places(rows))
+            places = self._places(rows)
+            lines += _gaps_of_scores(rows.column(KEY), self.scores.column(KEY), places)
+            lines += self._unknown(places)
         if self.excluded is not None:
             unknown = self.excluded.filter(pc.invert(pc.is_in(self.excluded, rows.column(KEY).combine_chunks())))
             if len(unknown):
                 lines.append(f"of the keys of --exclude, no row has {len(unknown):,}, such as {unknown[0].as_py()!r}")
+        return lines
+
+    def _unknown(self, places: pa.ChunkedArray) -> list[str]:
+        """What rows with a key of scores have no value there, by column. places: as of `_places`."""
+        assert self.scores is not None
+        known, lines = places.drop_null().combine_chunks(), []
+        for name in self.kinds:
+            if empty := self.scores.column(name).combine_chunks().take(known).null_count:
+                lines.append(
+                    f"the column {name!r} of --scores has no value for {counted(empty, 'row')} with a key there"
+                )
         return lines
 
     def _places(self, rows: pa.Table) -> pa.ChunkedArray:
@@ -116,10 +129,15 @@ def _scores_of(path: Path, content: bytes) -> pa.Table:
         if path.suffix.lower() == ".parquet":
             table = pq.read_table(io.BytesIO(content))
         elif path.suffix.lower() == ".csv":
+            content.decode("utf-8-sig")
             table = _csv_of(content)
         else:
             raise InvalidInput(f"{path}: scores are read from a .parquet or a .csv file")
+        if not table.num_rows:
+            raise InvalidInput(f"{path}: it has no rows")
         return _checked(path, table)
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path}: it is not UTF-8 text") from None
     except pa.ArrowException as error:
         raise InvalidInput(f"{path}: {str(error).splitlines()[0]}") from None
 

@@ -29,6 +29,7 @@ from strata.store import READERS, Part, PartsOf, Store
 
 log = logging.getLogger(__name__)
 
+SHOWN = 20  # names that an error lists
 SHORT_ID = 12  # digits of an id that are enough to identify a snapshot
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FILE = re.compile(_NAME.pattern + r"\.json")
@@ -46,7 +47,8 @@ class UnknownSnapshot(NotFound):
     """No snapshot of the store has this name or id."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"no snapshot {name!r}; there are: {', '.join(known[-20:]) or 'none'}")
+        others = f", and {len(known) - SHOWN:,} others" if len(known) > SHOWN else ""
+        super().__init__(f"no snapshot {name!r}; there are: {', '.join(known[-SHOWN:]) or 'none'}{others}")
         self.name, self.known = name, list(known)
 
 

@@ -46,6 +46,11 @@ class PartsOf:
         """
         return last_attempts(part for name in names for part in self._source(name, single_images))
 
+    def unended(self, names: Sequence[str]) -> list[str]:
+        """Those of some jobs and data sets that are jobs without an end. Raises OSError."""
+        jobs = [name for name in names if self.request(name) is not None]
+        return [name for name in jobs if self.store.parse_job_file(name, "end", JobEnd) is None]
+
     def tenant(self, names: Sequence[str]) -> str:
         """To whom jobs and data sets belong together: the tenant of all of them, if they are jobs; else to nobody.
 

@@ -165,6 +165,26 @@ def test_pages_and_deletion(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("described_store")
+def test_a_picture_that_cannot_be_written_leaves_the_snapshot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").mkdir()
+    assert create("first", "--count", "3", "--plot", str(tmp_path / "a.png")) == exits.USAGE
+    assert "the snapshot first is there, its picture is not" in capsys.readouterr().err
+    assert code_of("snapshot", "show", "first") == 0
+
+
+@pytest.mark.usefixtures("described_store")
+def test_of_many_snapshots_the_newest_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(22):
+        assert create(f"n{number}", "--count", "1") == 0
+    capsys.readouterr()
+    assert code_of("snapshot", "show", "none") == exits.REQUEST_REFUSED
+    told = capsys.readouterr().err
+    assert told.count(", n") == 19 and told.endswith("n9, and 2 others\n")
+
+
+@pytest.mark.usefixtures("described_store")
 def test_target_shares(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ("--select", "balanced", "--by", "text", "--by", "objects:1", "--target", "text=yes:0.75", "--count", "16")
     assert create("first", *chosen, "--json") == 0

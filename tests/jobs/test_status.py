@@ -344,3 +344,12 @@ def test_a_working_copy_that_cannot_be_read_stops_only_its_job(
     assert "cannot be read" in (jobs.view(bad.id).error or "")
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(lines) <= 4, lines
+
+
+def test_a_job_without_an_end_is_told(jobs: Jobs) -> None:
+    job = jobs.new.create("batch", ["/a.tar"], FAKE_PROFILE, "lo").id
+    assert PartsOf(jobs.store).unended([job, "everyday"]) == [job]
+    jobs.cancel(job)
+    with FakeMachine(jobs):
+        wait_for_end(jobs, job)
+    assert PartsOf(jobs.store).unended([job, "everyday"]) == []

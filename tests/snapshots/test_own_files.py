@@ -79,6 +79,7 @@ def test_a_selection_says_which_files_it_used(store: Store, tmp_path: Path) -> N
         ("a.csv", "key;x\n1;2\n", "it has no column 'key'; it has: key;x"),
         ("a.csv", "key,x\n1,2,3\n", "Expected 2 columns"),
         ("a.csv", "", "CSV"),
+        ("a.csv", "key,x\n", "it has no rows"),
         ("a.parquet", "no parquet", "Parquet"),
         ("a.json", "{}", "a .parquet or a .csv file"),
     ],
@@ -89,6 +90,14 @@ def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, name: str, conte
     with pytest.raises(InvalidInput, match=f"{re.escape(str(path))}: .*{re.escape(line)}") as caught:
         read_own_files(path, None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "cp1252"])
+def test_another_encoding_is_told(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("key,x\nä,1\n", encoding=encoding)
+    with pytest.raises(InvalidInput, match=r"scores\.csv: it is not UTF-8 text"):
+        read_own_files(path, None)
 
 
 def test_the_type_of_a_column_is_that_of_all_its_rows(tmp_path: Path) -> None:
@@ -106,12 +115,13 @@ def test_the_type_of_a_column_is_that_of_all_its_rows(tmp_path: Path) -> None:
 
 def test_what_is_odd_of_the_keys_is_told(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
-    path.write_text("key,x\na,1\nb,2\n", encoding="utf-8")
+    path.write_text("key,x\na,1\nb,2\nn,nan\nm,\n", encoding="utf-8")
     own = read_own_files(path, None)
     for keys, lines in (
         (["a", "b"], []),
         (["a", "c", "d"], ["2 of 3 rows have no scores, such as 'c'"]),
         (["a", "a", "b"], ["1 row with the key of another row: both have the same scores"]),
+        (["a", "m", "n"], ["the column 'x' of --scores has no value for 2 rows with a key there"]),
         (["1.jpg"], ["no row has a key of --scores: they are like 'a', those of rows like '1.jpg'"]),
     ):
         assert own.gaps(pa.table({"key": keys})) == lines

@@ -87,6 +87,8 @@ def _profile(store: Store, parts: list[Part], name: str | None) -> Profile:
     from strata.core import read_profile
     from strata.store import provenance_of
 
+    if not parts:
+        raise InvalidInput("there are no rows")
     if name is None:
         names = {provenance_of(store, fingerprint).profile for fingerprint in {part.fingerprint for part in parts}}
         if len(names) != 1 or None in names:

@@ -99,7 +99,10 @@ def _create(given: Options) -> None:
     accept_shortfall = bool(options.pop("accept_shortfall", False))
     selection = _selection(options, own) if like is None else _repeated(snapshots, like, options)
     # the sources are resolved to parts now: later parts of a job are not in the snapshot
-    parts = PartsOf(snapshots.store).sources(sources, singles)
+    known = PartsOf(snapshots.store)
+    for job in known.unended(sources):
+        tell(f"job {job} has not ended: the snapshot has its rows so far")
+    parts = known.sources(sources, singles)
     if like is None:
         selection = _with_rules(snapshots.store, parts, selection)
     # the run is told to whom the environment names
@@ -111,7 +114,10 @@ def _create(given: Options) -> None:
         note_snapshots(run, snapshots.store, [made])
     if "match" in {criterion.removeprefix("-") for criterion in selection.better}:
         _tell_of_matchers(snapshots.store, parts)
-    save_plot(made, plot)
+    try:
+        save_plot(made, plot)
+    except InvalidInput as error:
+        raise InvalidInput(f"the snapshot {made.name} is there, its picture is not: {error}") from error
     show_snapshot(made, as_json)
 
 
