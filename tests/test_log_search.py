@@ -65,6 +65,8 @@ def session(bodies: Mapping[str, str], processes: int = 0) -> tuple[int, str]:
             "-n",
             str(processes),
             "-p",
+            "xdist",
+            "-p",
             "tests.log_search",
             "-p",
             "no:cacheprovider",
@@ -75,7 +77,8 @@ def session(bodies: Mapping[str, str], processes: int = 0) -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options, f"--basetemp={folder}/temporary", str(file)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+            # of the plug-ins that are installed only xdist is wanted, and others take long to import
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
