@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from strata.cli.exits import PROFILE_INVALID, USAGE, WEIGHTS_MISSING
@@ -19,6 +20,7 @@ from strata.core.parameters import WEIGHTS
 from strata.environment import own_variables
 from strata.errors import StrataError
 from strata.forks import Fork, Template, TemplateEnded
+from strata.processes import ending_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +31,6 @@ CHECK_INTERVAL = 0.2  # seconds between two checks
 # exit codes of errors that a restart cannot fix
 FATAL_CODES = (WEIGHTS_MISSING, USAGE, PROFILE_INVALID)
 GROUPS = ("index,vision", "llm")
-
-# A small program that starts the worker, because Python code in a forked child of a threaded process can deadlock. It
-# makes Linux send SIGKILL when its parent dies (a killed worker loses no work), checks that the parent is still alive,
-# and replaces itself by the worker.
-_SHIM = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 # a worker serves no HTTP and fetches no image
 _AUDIT = {"audit_log", "audit_reads"}
@@ -106,6 +96,9 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        # a start must not wait until the template has imported all
+        if self.template is not None and not self.template.was_ready:
+            self.template.end()
         self._thread.join()
 
     def _run(self) -> None:
@@ -124,7 +117,7 @@ class Supervisor:
 
     def _check(self, child: Child) -> None:
         """Start a child that is due; if it has ended, plan its next start or end the service."""
-        if self.code is not None or self.error is not None:
+        if self.code is not None or self.error is not None or self._stop.is_set():
             return  # the service is ending: start nothing
         now = time.monotonic()
         if child.process is None:
@@ -141,31 +134,31 @@ class Supervisor:
             return
         if now - child.started > STEADY:
             child.failures = 0
-        # the first time nothing has to be waited for: it worked before, or will fail again and then be paused
-        pause = growing_pause(child.failures - 1, FIRST_PAUSE, LONGEST_PAUSE) if child.failures else 0.0
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        log.warning("worker %s (pid %s) ended %s; it restarts in %g s", child.name, pid, how, pause)
-        child.due = now + pause
-        child.failures += 1
+        log.warning("worker %s (pid %s) ended %s; it restarts in %g s", child.name, pid, how, _postpone(child))
 
     def _start(self, child: Child) -> None:
-        child.process = self._forked(child) or self._started(child)
-        child.started = time.monotonic()
-        log.info("worker %s starts (pid %d)", child.name, child.process.pid)
+        try:
+            child.process = self._forked(child)
+            if child.process is None and not self._stop.is_set():
+                child.process = self._started(child)
+        # the machine has no process or no memory left
+        except OSError as error:
+            log.warning("worker %s does not start: %s; it is tried again in %g s", child.name, error, _postpone(child))
+        if child.process is not None:
+            child.started = time.monotonic()
+            log.info("worker %s starts (pid %d)", child.name, child.process.pid)
 
     def _forked(self, child: Child) -> Fork | None:
-        """A child as a fork; None if it is no worker, or if there is no template."""
-        if not child.groups or self.template is None or not self.template.alive:
-            return None
-        try:
-            return self.template.fork({"groups": child.groups, "environment": self.environment})
-        except TemplateEnded as error:
-            log.warning("worker %s is started without a template: %s", child.name, error)
-            return None
+        """A child as a fork; None if it is no worker, or if there is no template, or none any more."""
+        if child.groups and self.template is not None and self.template.alive:
+            with suppress(TemplateEnded):
+                return self.template.fork({"groups": child.groups, "environment": self.environment})
+        return None
 
     def _started(self, child: Child) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *child.command],
+            ending_with_parent(child.command, signal.SIGKILL),  # a worker that is killed loses no work
             env=self.environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches only this process, which then ends its children
@@ -189,6 +182,15 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _postpone(child: Child) -> float:
+    """Plan the next start of a child that has ended or does not start; returns the seconds until then."""
+    # the first time nothing has to be waited for: it worked before, or will fail again and then be paused
+    pause = growing_pause(child.failures - 1, FIRST_PAUSE, LONGEST_PAUSE) if child.failures else 0.0
+    child.due = time.monotonic() + pause
+    child.failures += 1
+    return pause
 
 
 def process_groups(profile: Profile) -> Sequence[str]:

@@ -39,11 +39,12 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass
 class Source:
-    """One parsed module: its file relative to the checkout, its text and its syntax tree."""
+    """One parsed module: its file relative to the checkout, its text, its syntax tree, and all nodes of the tree."""
 
     path: Path
     text: str
     tree: ast.Module
+    nodes: list[ast.AST]
 
     @property
     def has_code(self) -> bool:
@@ -112,7 +113,8 @@ def _read(root: Path, packages: Sequence[Path], unreadable: list[str]) -> Iterat
         try:
             with tokenize.open(file) as stream:  # honours the coding line of the file
                 text = stream.read()
-            yield Source(path, text, ast.parse(text))
+            tree = ast.parse(text)
+            yield Source(path, text, tree, list(ast.walk(tree)))
         except (SyntaxError, UnicodeDecodeError, ValueError):
             unreadable.append(path.as_posix())
 
@@ -144,7 +146,7 @@ def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def _count_functions(house: House, sources: list[Source]) -> None:
-    functions = [(source, node) for source in sources for node in ast.walk(source.tree) if isinstance(node, Function)]
+    functions = [(source, node) for source in sources for node in source.nodes if isinstance(node, Function)]
     house.functions = len(functions)
     if functions:
         source, longest = max(functions, key=lambda pair: _lines(pair[1]))
@@ -164,7 +166,7 @@ def _is_annotated(node: Function) -> bool:
 def _count_prose(house: House, sources: list[Source]) -> None:
     total = sum(len(source.text.splitlines()) for source in sources)
     house.comments = 100 * sum(_comment_lines(source.text) for source in sources) / total
-    house.docstrings = 100 * sum(_docstring_lines(source.tree) for source in sources) / total
+    house.docstrings = 100 * sum(_docstring_lines(source.nodes) for source in sources) / total
 
 
 def _comment_lines(text: str) -> int:
@@ -172,8 +174,8 @@ def _comment_lines(text: str) -> int:
     return len({token.start[0] for token in tokens if token.type == tokenize.COMMENT})
 
 
-def _docstring_lines(tree: ast.Module) -> int:
-    holders = (node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | Function))
+def _docstring_lines(nodes: list[ast.AST]) -> int:
+    holders = (node for node in nodes if isinstance(node, ast.Module | ast.ClassDef | Function))
     return sum(_lines(node.body[0]) for node in holders if node.body and _is_string(node.body[0]))
 
 
@@ -191,7 +193,7 @@ def _count_redis(house: House, sources: list[Source]) -> None:
     for source in sources:
         if "queue" in source.path.parts[:-1] or source.path.name == "broker.py":
             continue
-        for node in ast.walk(source.tree):
+        for node in source.nodes:
             if isinstance(node, ast.Attribute) and node.attr == "redis":
                 of_any[source.path.as_posix()] += 1
                 owner = node.value

@@ -2,8 +2,9 @@
 
 To import the packages of a worker takes a second and 90 MiB, and those of a decoding process half of it; a fork takes
 some milliseconds, and shares this memory. `Template` is the side of the process that asks, and `fork_when_asked` that
-of the template. It has one thread, since a fork has only the thread that forked, and does nothing but import and fork.
-It ends with the process that has started it, and on Linux its forks end with it.
+of the template, which does nothing but import and fork. It has one thread, since a fork has only the thread that forked
+(jemalloc in pyarrow has another one, and sees to forks itself). It ends with the process that has started it, and on
+Linux its forks end with it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import logging
 import os
 import signal
 import socket
@@ -24,11 +26,17 @@ from typing import Any, NamedTuple, Self
 
 from strata.errors import StrataError
 
+log = logging.getLogger(__name__)
+
 START_SECONDS = 120.0  # for a template to import all, on a machine that is busy
 ANSWER_SECONDS = 120.0  # a machine that is starved must not lose all workers
 WAIT_SECONDS = 0.01  # between two looks at a fork that is to end
+# numpy starts threads when it is imported; a fork while they run may crash or hang (OpenBLAS, issues 240 and 2270)
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 _PIECE = 65_536  # bytes that are read at a time
 _PARENT_DEATH = 1  # PR_SET_PDEATHSIG of prctl(2)
+# systemd sends such a signal to all processes of a service. It is for the forks: a template that ends takes them along
+_TO_ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class TemplateEnded(StrataError):
@@ -38,14 +46,16 @@ class TemplateEnded(StrataError):
 class Template:
     """A template process, which begins to import in the background. Safe to use from several threads.
 
-    A context manager. command: gets the number of its socket as its last argument, and calls `fork_when_asked` with it.
-    alive: whether it can be asked; was_ready: whether it ever could. Raises OSError.
+    A context manager. name: of its forks, in the log; command: gets the number of its socket as its last argument, and
+    calls `fork_when_asked` with it. alive: whether it can be asked; was_ready: whether it ever could. Raises OSError.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.alive, self.was_ready = True, False
-        self._guard = threading.Lock()
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.name, self.alive, self.was_ready = name, True, False
+        self._guard = threading.RLock()
         self._socket, theirs = socket.socketpair()
+        # what is blocked here is blocked in the new process from its beginning, and in all of its threads
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_ALL)
         try:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
@@ -58,12 +68,18 @@ class Template:
             self._socket.close()
             raise
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
     @property
     def pid(self) -> int:
         """The number of the process."""
         return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process runs, which it is not asked for."""
+        return self._process.poll() is None
 
     def fork(self, task: Any, descriptors: Sequence[int] = ()) -> Fork:
         """Start a fork. task: what it is told, as JSON; descriptors: of open files that it gets. Raises TemplateEnded.
@@ -87,11 +103,13 @@ class Template:
         self.end()
 
     def end(self) -> None:
-        """End the process and all of its forks."""
+        """End the process and all of its forks. Whoever asks it in another thread gets TemplateEnded."""
         self.alive = False
-        self._socket.close()
         self._process.kill()
         self._process.wait()
+        # after the end of a question, which reads from this number
+        with self._guard:
+            self._socket.close()
 
     def _ask(self, question: Mapping[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         with self._guard:
@@ -105,10 +123,14 @@ class Template:
                 self._socket.sendall(line[1:])
                 return self._answer(ANSWER_SECONDS)
             except (OSError, ValueError) as error:
+                told, hangs = not self.alive, isinstance(error, TimeoutError)
                 self.end()
                 code = self._process.returncode
-                how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-                raise TemplateEnded(f"the process that others are forked from has ended: {how}") from error
+                how = "no answer" if hangs else f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+                named = f"the process from which the {self.name} are forked (pid {self.pid})"
+                if not told:
+                    log.warning("%s has ended: %s; they have ended with it", named, how)
+                raise TemplateEnded(f"{named} has ended: {how}") from error
 
     def _answer(self, seconds: float) -> dict[str, Any]:
         """The next line. Raises OSError, and ValueError if there is none."""
@@ -123,19 +145,24 @@ class Template:
 
 
 class Fork:
-    """A fork, with those methods of `subprocess.Popen` that are needed of it. returncode: None as long as it runs."""
+    """A fork, with those methods of `subprocess.Popen` that are needed of it. returncode: None as long as it runs.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, template: Template, pid: int) -> None:
         self.pid, self._template = pid, template
         self.returncode: int | None = None
+        self._guard = threading.Lock()
 
     def poll(self) -> int | None:
         """The exit code, or the signal as a negative number; None if it runs."""
-        if self.returncode is None:
-            try:
-                self.returncode = self._template.code(self.pid)
-            except TemplateEnded:
-                self.returncode = -signal.SIGKILL
+        with self._guard:  # a template tells the end once
+            if self.returncode is None:
+                try:
+                    self.returncode = self._template.code(self.pid)
+                except TemplateEnded:
+                    self.returncode = -signal.SIGKILL
         return self.returncode
 
     def terminate(self) -> None:
@@ -147,8 +174,8 @@ class Fork:
         self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
-        # its number is not given to another process before `poll` has told its end
-        if self.returncode is None:
+        # its number is given to another process only when `poll` has told its end, or when the template has ended
+        if self.returncode is None and self._template.runs:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
@@ -177,26 +204,31 @@ def fork_when_asked(descriptor: int) -> Task | None:
     # what is loaded stays shared: the collector would write to it
     gc.collect()
     gc.freeze()
-    control.sendall(b'{"ready": true}\n')
-    while (asked := _next(control)) is not None:
-        question, descriptors = asked
-        if "code" in question:
-            answer: dict[str, Any] = {"code": _code(int(question["code"]))}
-        else:
-            parent = os.getpid()
-            try:
-                pid = os.fork()
-            except OSError as error:
-                pid, answer = -1, {"fault": str(error)}
-            if pid == 0:
+    with suppress(ConnectionError):  # the other process may end at any moment
+        control.sendall(b'{"ready": true}\n')
+        while (asked := _next(control)) is not None:
+            question, descriptors = asked
+            answer: dict[str, Any] | None = _ended(question) if "code" in question else _forked()
+            if answer is None:
                 control.close()
-                _end_with(parent)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _TO_ALL)
                 return Task(question["fork"], descriptors)
             for number in descriptors:
                 os.close(number)
-            if pid > 0:
-                answer = {"pid": pid}
-        control.sendall(json.dumps(answer).encode() + b"\n")
+            control.sendall(json.dumps(answer).encode() + b"\n")
+    return None
+
+
+def _forked() -> dict[str, Any] | None:
+    """Fork. Returns None in the fork, and in the template the answer: the number of the fork, or why there is none."""
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        return {"fault": str(error)}
+    if pid:
+        return {"pid": pid}
+    _end_with(parent)
     return None
 
 
@@ -211,9 +243,10 @@ def _next(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     return (json.loads(line), list(descriptors)) if line else None
 
 
-def _code(pid: int) -> int | None:
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+def _ended(question: Mapping[str, Any]) -> dict[str, Any]:
+    """The exit code of a fork, if it has ended. Afterwards its number may be that of another process."""
+    pid, status = os.waitpid(int(question["code"]), os.WNOHANG)
+    return {"code": os.waitstatus_to_exitcode(status) if pid else None}
 
 
 def _end_with(parent: int) -> None:

@@ -1,4 +1,4 @@
-"""Processes of this machine: whether one that somebody else has named still runs, and how this one is ended."""
+"""Processes of this machine: whether one that somebody else has named still runs, and what ends one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ import functools
 import os
 import re
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 _IDENTITY = re.compile(r"(?P<place>[^/]+/\d+)/(?P<pid>[1-9]\d{0,18})/(?P<start>\d+)", re.ASCII)
+
+# a program that becomes another one: Python code between fork and exec can hang in a process with threads
+_SHIM = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, int(sys.argv[2]))  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def process_identity(pid: int | None = None) -> str:
@@ -32,6 +43,14 @@ def has_ended(identity: str) -> bool:
         return False
     start = _start(int(found["pid"]))
     return start is not None and start != found["start"]
+
+
+def ending_with_parent(command: Sequence[str], number: signal.Signals) -> list[str]:
+    """A command line that runs a command, to which Linux sends a signal when the thread that has started it ends.
+
+    command: begins with the path of a program. It does not run if this process has ended before.
+    """
+    return [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), str(number.value), *command]
 
 
 @contextmanager

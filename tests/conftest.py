@@ -20,6 +20,9 @@ from tests.service import Service, running_service
 
 pytest_plugins = ["tests.log_search"]  # fails a session whose logs have a secret of its tests
 sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
+# for torch, which reads it when it is imported, here and in child processes: models of this size gain nothing by more
+# threads, and those of several processes of tests wait for each other's cores while they compute
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 # how long an example takes says how busy the machine is, not whether the code is right
 settings.register_profile("strata", deadline=None, suppress_health_check=[HealthCheck.too_slow])

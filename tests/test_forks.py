@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from strata import forks
 from strata.cli import exits
+from strata.cli.processes import worker_template
 from strata.components import strata_command
 from strata.forks import Template, TemplateEnded
 
@@ -31,7 +34,7 @@ COMMAND = [sys.executable, "-c", PROGRAM]
 
 @pytest.fixture
 def template() -> Iterator[Template]:
-    made = Template(COMMAND, os.environ)
+    made = Template("tasks", COMMAND, os.environ)
     yield made
     made.end()
 
@@ -60,6 +63,27 @@ def test_many_threads_may_ask(template: Template) -> None:
     assert codes == list(range(40))
 
 
+def test_many_threads_may_wait_for_one_fork(template: Template) -> None:
+    fork = template.fork("time.sleep(0.2); sys.exit(3)")
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda _: fork.wait(60), range(8))) == [3] * 8
+    assert template.fork("pass").wait(60) == 0
+
+
+def test_a_signal_to_all_processes_ends_a_fork_in_its_own_way(template: Template) -> None:
+    """As systemd sends it. A template that ended by it would end its forks by SIGKILL."""
+    reading, writing = os.pipe()
+    tidy = "signal = __import__('signal'); signal.signal(15, lambda *_: sys.exit(3)); os.write(descriptors[0], b'x'); "
+    careful, careless = template.fork(f"{tidy}time.sleep(600)", [writing]), template.fork("time.sleep(600)")
+    assert os.read(reading, 1) == b"x"
+    for number in (template.pid, careful.pid, careless.pid):
+        os.kill(number, signal.SIGTERM)
+    assert careful.wait(60) == 3 and careless.wait(60) == -signal.SIGTERM
+    assert template.fork("pass").wait(60) == 0
+    os.close(reading)
+    os.close(writing)
+
+
 def test_a_fork_is_ended_and_a_number_that_is_free_gets_no_signal(
     template: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,19 +101,63 @@ def test_a_fork_is_ended_and_a_number_that_is_free_gets_no_signal(
     assert not sent
 
 
-def test_forks_end_with_their_template(template: Template) -> None:
-    fork = template.fork("time.sleep(600)")
+def test_forks_end_with_their_template_and_the_log_names_it(
+    template: Template, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    forked = [template.fork("time.sleep(600)") for _ in range(3)]
     os.kill(template.pid, signal.SIGKILL)
-    assert fork.wait(60) == -signal.SIGKILL and not template.alive
-    await_end([fork.pid])
+    await_end([one.pid for one in forked])
+    # their numbers may be those of other processes now
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(pid))
+    for one in forked:
+        one.kill()
+        assert one.wait(60) == -signal.SIGKILL
+    assert not sent and not template.alive
     with pytest.raises(TemplateEnded, match="SIGKILL"):
         template.fork("pass")
+    (told,) = [record.getMessage() for record in caplog.records]
+    named = f"the process from which the tasks are forked (pid {template.pid})"
+    assert told == f"{named} has ended: SIGKILL; they have ended with it"
+
+
+def test_a_template_is_ended_while_it_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    with Template("tasks", [sys.executable, "-c", "import time; time.sleep(600)"], os.environ) as template:
+        with ThreadPoolExecutor(1) as threads:
+            asking = threads.submit(template.fork, "pass")
+            await_busy(template)
+            template.end()
+            with pytest.raises(TemplateEnded):
+                asking.result(60)
+        assert not caplog.records
+
+
+def await_busy(template: Template) -> None:
+    """Wait until another thread asks."""
+    deadline = time.monotonic() + 60
+    while template._guard.acquire(blocking=False):
+        template._guard.release()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("asked", ["", '{"fork": "time.sleep(600)"}\n', '{"fork": "time.sl'])
+def test_a_template_whose_caller_has_ended_ends_in_silence(asked: str) -> None:
+    ours, theirs = socket.socketpair()
+    command, passed = [*COMMAND, str(theirs.fileno())], [theirs.fileno()]
+    with subprocess.Popen(command, pass_fds=passed, stderr=subprocess.PIPE) as process:
+        theirs.close()
+        # it has not asked yet, or what it has asked is not answered, or it has not read the answer
+        ours.sendall(asked.encode())
+        ours.close()
+        assert process.stderr is not None and process.stderr.read() == b""
+        assert process.wait(60) == 0
 
 
 PARENT = """
 import os, sys, time
 from strata.forks import Template
-template = Template([sys.executable, "-c", sys.argv[1]], os.environ)
+template = Template("tasks", [sys.executable, "-c", sys.argv[1]], os.environ)
 print(template.pid, template.fork("time.sleep(600)").pid, flush=True)
 time.sleep(600)
 """
@@ -114,12 +182,12 @@ def test_a_template_that_hangs_is_given_up(template: Template, monkeypatch: pyte
 
 @pytest.mark.parametrize("program", ["import no_such_module", "print()"])
 def test_a_template_that_cannot_start_is_told(program: str) -> None:
-    template = Template([sys.executable, "-c", program], {**os.environ, "PYTHONWARNINGS": "ignore"})
+    template = Template("tasks", [sys.executable, "-c", program], {**os.environ, "PYTHONWARNINGS": "ignore"})
     with pytest.raises(TemplateEnded, match="exit code"):
         template.fork("pass")
     assert not template.alive and not template.was_ready
     with pytest.raises(OSError, match="no_such_program"):
-        Template(["/no_such_program"], {})
+        Template("tasks", ["/no_such_program"], {})
 
 
 def await_end(numbers: list[int]) -> None:
@@ -140,12 +208,13 @@ def test_a_worker_is_a_fork_with_the_environment_and_the_groups_that_it_is_told(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     environment = {**os.environ, "STRATA_LOG_FORMAT": "json", "REDIS_URL": "redis://127.0.0.1:1/0"}
-    template = Template(strata_command("worker", "--forks"), os.environ)
-    try:
+    with worker_template(strata_command("worker", "--forks")) as template:
         assert template.fork({"groups": "nothing", "environment": environment}).wait(120) == exits.USAGE
         del environment["REDIS_URL"]
         assert template.fork({"groups": "llm", "environment": environment}).wait(120) == exits.REDIS_UNREACHABLE
-    finally:
-        template.end()
+        # a fork of a process with threads may hang, and CUDA cannot be used in a fork of a process that has used it
+        names = [path.read_text(encoding="ascii").strip() for path in Path(f"/proc/{template.pid}/task").glob("*/comm")]
+        assert len([name for name in names if name != "jemalloc_bg_thd"]) == 1
+        assert "libtorch" not in Path(f"/proc/{template.pid}/maps").read_text(encoding="utf-8")
     told = capfd.readouterr().err
     assert "unknown groups nothing" in told and "a worker needs REDIS_URL" in told

@@ -75,13 +75,18 @@ def ended_by_sigterm(program: str, folder: Path) -> tuple[int, list[psutil.Proce
 
 
 SERVICE = """
-import sys, threading, time
+import sys, time
 from pathlib import Path
-import samples.service
+import psutil, samples.service
 # what stands for `strata serve`, and has a process of its own
 child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
 samples.service.strata_command = lambda *_: [sys.executable, "-c", child]
-threading.Timer(1.0, lambda: print(flush=True)).start()
+def tell(*_):
+    while len(psutil.Process().children(recursive=True)) < 2:
+        time.sleep(0.05)
+    print(flush=True)
+    time.sleep(600)
+samples.service._await_ready = tell
 with samples.service.running_service(Path(sys.argv[1]), Path(sys.argv[1])):
     pass
 """

@@ -25,7 +25,7 @@ class ChunkClock:
         self._now = now
         self._begun: float | None = None
         self._started: float | None = None
-        self._ended = self._decoding = self._paused = 0.0
+        self._ended = self._decoding = self._paused = self._pause = 0.0
 
     def begin(self) -> None:
         """The first micro-batch is decoded from now on."""
@@ -37,14 +37,17 @@ class ChunkClock:
         if self._started is None:
             self._started = now
             self._decoding = now - self._begun if self._begun is not None else 0.0
+        else:
+            self._paused += self._pause
+        self._pause = 0.0
 
     def end(self) -> None:
         """A micro-batch is computed."""
         self._ended = self._now()
 
     def pause(self, seconds: float) -> None:
-        """So many seconds were spent on other chunks between two micro-batches."""
-        self._paused += seconds
+        """So many seconds were spent on other chunks. They count only between two micro-batches of this one."""
+        self._pause += seconds
 
     def work(self, images: int, writing: float, first: bool, loading: float | None) -> Work:
         """What the chunk has taken so far, see `strata.core.Work`."""

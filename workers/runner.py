@@ -15,7 +15,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from typing import TypeVar
@@ -28,19 +28,11 @@ from strata.queue import PRIORITIES
 from strata.store import Store, count_of, remove_progress
 from strata.telemetry import carried, span
 from workers.accounts import NotAffordable
+from workers.ahead import DECODE_THREADS, Ahead
 from workers.claims import Claims
 from workers.groups import Group
 from workers.handover import hand_over, keep_computed, step_aside
-from workers.micro_batches import (
-    MachineFault,
-    MicroBatch,
-    MicroBatches,
-    Piece,
-    Row,
-    micro_batches,
-    pieces_of,
-    using_storage,
-)
+from workers.micro_batches import MachineFault, MicroBatches, Row, using_storage
 from workers.prepared import ChunkPreparer, PreparedChunk
 from workers.retry import WorkInterrupted
 
@@ -48,9 +40,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
-DECODE_THREADS = 2
-MIN_DECODE_BATCH = 8  # images that one thread decodes for one future
-MAX_DECODE_BATCHES = 4  # futures for one micro-batch
 PERMANENT_ERRORS = (WeightsMissing, ProfileError, StageUnfit)  # a retry would fail in the same way
 STORE_THREADS = 16  # single images whose parts are read or written at a time: each call to a bucket takes a while
 MAX_SERVERS = 8  # fingerprints that are computed at a time, if their servers do not answer soon
@@ -74,6 +63,7 @@ class Runner:
         self.batches = MicroBatches(group, self.claims)
         # beside the decoding, one prepares the next chunk and one reads the next images of a large chunk
         self._pool = ThreadPoolExecutor(DECODE_THREADS + 2, thread_name_prefix=group.name)
+        self.reader = Ahead(self.batches, self._pool, micro_batch)
         self._store_pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix=f"{group.name} store")
         self._ahead: Future[PreparedChunk | None] | None = None
         # a model server may not answer for minutes: its chunks are computed in threads, and others meanwhile
@@ -222,46 +212,16 @@ class Runner:
             chunk.clock.begin()
             if chunk.together:
                 chunk.isolation.mark()
-        decoding: list[Future[None]] = []
-        ready = MicroBatch([])
-        with closing(self._micro_batches(rows)) as batches:
-            for number, following in enumerate(itertools.chain(batches, [ready])):
-                # start to decode the following micro-batch, if there is memory for both; then compute the one before it
-                ahead = ready.fits_beside(following)
-                decoded, decoding = decoding, self._decoding(following) if ahead else []
-                # the first pass only decodes, and before the first computation nothing has to be checked
-                if number > 1:
+        with closing(self.reader.micro_batches(rows)) as batches:
+            for number, coming in enumerate(batches):
+                # before the first computation nothing has to be checked
+                if number:
                     self._yield_to_hi(chunks[0])
-                for future in decoded:
-                    future.result()
-                if ready.rows:
-                    self._compute_batch(ready.rows)
+                coming.wait()
+                if coming.rows:
+                    self._compute_batch(coming.rows)
                     for chunk in chunks:
                         chunk.isolation.computed()
-                ready, decoding = following, decoding if ahead else self._decoding(following)
-
-    def _micro_batches(self, rows: Sequence[Row]) -> Generator[MicroBatch, None, None]:
-        """Rows in micro-batches, with the bytes of their images; while a piece is computed the next one is read."""
-        reading: Future[None] | None = None
-        try:
-            for piece, following in itertools.pairwise([*pieces_of(rows), Piece([])]):
-                if reading is None:
-                    self.batches.read(piece.rows)
-                else:
-                    reading.result()
-                # a large image is in memory alone: with an empty micro-batch all before it is computed, then it is read
-                alone = piece.is_large or following.is_large
-                ahead = following.rows and not alone
-                reading = self._pool.submit(self.batches.read, following.rows) if ahead else None
-                yield from micro_batches(piece.rows, self.micro_batch, self.group.most_pixels)
-                if alone:
-                    yield MicroBatch([])
-        finally:
-            if reading is not None:
-                wait([reading])
-
-    def _decoding(self, batch: MicroBatch) -> list[Future[None]]:
-        return [self._pool.submit(self.batches.decode, part) for part in _parts(batch.rows)]
 
     def _compute_batch(self, rows: Sequence[Row]) -> None:
         """Compute and settle the rows of one micro-batch, and count their cost."""
@@ -394,9 +354,3 @@ def _settle(chunk: PreparedChunk) -> None:
 
 def _is_suspect(rows: Sequence[Row]) -> bool:
     return any(row in chunk.alone for chunk, row in rows)
-
-
-def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:
-    """Rows in parts for the threads that decode: one future for each image would cost more than a small image."""
-    size = max(MIN_DECODE_BATCH, -(-len(rows) // MAX_DECODE_BATCHES))
-    return [rows[i : i + size] for i in range(0, len(rows), size)]

@@ -25,7 +25,7 @@ from models.pipeline import VisionPipeline
 from strata.core import ImageReference, Profile, Record, Settings, Status, load_profile
 from strata.garbage import collector_spared
 from strata.images import decode
-from workers.runner import DECODE_THREADS, MIN_DECODE_BATCH
+from workers.ahead import DECODE_THREADS, MIN_DECODE_BATCH
 
 Decoded = tuple[Record, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from typing import Any
 
 from models.base import WeightsMissing
 from models.weights.hashes import NOTE, Hashes, sha256_of
-from strata.core import COMMIT, StageSettings
+from strata.core import COMMIT, STAGES_OF, Profile, StageSettings, UnknownBackEnd, installed
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
 FETCH = "`strata models fetch`"  # gets missing weights; `fetched_for` adds the profile's name
@@ -59,14 +59,36 @@ def locate(settings: StageSettings) -> Path:
     Raises WeightsMissing, with the command that fetches them, if the folder does not exist or a file is not what it
     should be, OSError if a file cannot be read now, and ValueError for the reasons of `weights_folder`.
     """
-    folder = weights_folder(settings)
-    kind = settings.model.partition(":")[0]
-    remedy = "install Strata again" if kind == "bundled" else f"get them with {FETCH}"
-    if not folder.is_dir():
-        raise WeightsMissing(f"weights of {settings.model} are not in {folder}; {remedy}")
+    folder = _existing(settings)
     if fault := _fault(folder, settings, Hashes(folder).match):
-        raise WeightsMissing(f"weights of {settings.model} are damaged: {fault}; {remedy}")
+        raise WeightsMissing(f"weights of {settings.model} are damaged: {fault}; {_remedy(settings)}")
     return folder
+
+
+def require_fetched(profile: Profile, group: str) -> None:
+    """Raise WeightsMissing if a folder that Strata's own back ends of a group need has not been fetched.
+
+    It takes no import of a model's library, which is what `locate` in a stage's `load()` comes after: seconds. Where a
+    back end of a plug-in keeps its weights is not known here. Raises ValueError for the reasons of `weights_folder`.
+    """
+    for name in STAGES_OF[group]:
+        settings = profile.stages.get(name)
+        if settings is None or settings.model.partition(":")[0] not in ("hub", "pypi"):
+            continue
+        with suppress(UnknownBackEnd):  # who builds the stage tells it
+            if installed().back_end(name, settings.backend).code.startswith("models."):
+                _existing(settings)
+
+
+def _existing(settings: StageSettings) -> Path:
+    folder = weights_folder(settings)
+    if not folder.is_dir():
+        raise WeightsMissing(f"weights of {settings.model} are not in {folder}; {_remedy(settings)}")
+    return folder
+
+
+def _remedy(settings: StageSettings) -> str:
+    return "install Strata again" if settings.model.startswith("bundled:") else f"get them with {FETCH}"
 
 
 def require_file(folder: Path, *patterns: str) -> None:

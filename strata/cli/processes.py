@@ -48,13 +48,13 @@ def serve(
 
 def worker_template(command: Sequence[str]) -> Template:
     """What workers are forked from. command: ends with `--forks`, as of `strata worker`. Raises StrataError."""
-    from strata.forks import Template
+    from strata.forks import ONE_THREAD, Template
 
     # forks get their own variables later; the key is for the service alone
-    variables = own_variables(os.environ)
+    variables = own_variables(os.environ) | ONE_THREAD
     variables.pop("STRATA_API_KEY", None)
     try:
-        return Template(command, {**variables, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"})
+        return Template("workers", command, {**variables, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"})
     except OSError as error:
         raise StrataError(f"the workers cannot be started: {error}") from error
 

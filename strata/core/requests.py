@@ -178,9 +178,9 @@ class JobRequest(BaseModel):
         """Whether its shards are only indexed, because a sample of their images is to be drawn."""
         return self.sample is not None and not self.sample.drawn
 
-    def index_chunk(self, shard: str) -> Chunk:
-        """The chunk that reads a shard's table of contents."""
-        return Chunk("index", self.profile, self.fingerprints["index"], shard)
+    def index_chunk(self, shard: str, identity: str = "") -> Chunk:
+        """The chunk that reads a shard's table of contents; with the identity of the shard, the one that has a part."""
+        return Chunk("index", self.profile, self.fingerprints["index"], shard, identity)
 
     def chunks(self, summary: ShardSummary, group: str, numbers: Iterable[int] | None = None) -> Iterable[Chunk]:
         """The chunks of an indexed shard in a group, in order."""

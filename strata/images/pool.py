@@ -21,7 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from strata.forks import Template
+from strata.forks import ONE_THREAD, Template
 from strata.images.formats import (
     CPU_SECONDS,
     MEMORY,
@@ -47,13 +47,12 @@ from strata.images.process import (
 log = logging.getLogger(__name__)
 
 PROCESSES = 2
-# of the processes: the parent's own variables may have secrets; malloc gives large blocks back, and numpy starts no
-# threads
+# of the processes: the parent's own variables may have secrets; malloc gives large blocks back
 ENVIRONMENT = {
+    **ONE_THREAD,
     "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(16 * MIB),
-    "OPENBLAS_NUM_THREADS": "1",
     "PYTHONUTF8": "1",
 }
 LARGEST_FILE = 512 * MIB
@@ -275,14 +274,14 @@ class DecodingPool:
 
     def _give_back(self, process: DecodingProcess) -> None:
         with self._changed:
-            usable = process.alive and not self._closed
-            if usable:
-                self._free.append(process)
-            elif not self._closed:
-                self._unstarted += 1
-            self._changed.notify()
-        if not usable:
-            process.end()
+            self._free.append(process)
+            # with what they are forked from, all have ended
+            ended = [one for one in self._free if self._closed or not one.alive]
+            self._free = deque(one for one in self._free if one not in ended)
+            self._unstarted += 0 if self._closed else len(ended)
+            self._changed.notify_all()
+        for one in ended:
+            one.end()
 
     def _new(self) -> DecodingProcess:
         """A new process, also if what it is forked from has ended. Raises DecodersUnavailable."""
@@ -304,7 +303,7 @@ class DecodingPool:
             folders = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
             command = [sys.executable, "-P", "-S", "-m", "strata.images.child"]
             try:
-                self._template = Template(command, {**ENVIRONMENT, "PYTHONPATH": folders})
+                self._template = Template("decoding processes", command, {**ENVIRONMENT, "PYTHONPATH": folders})
             except OSError as error:
                 raise not_started(error) from error
         return self._template

@@ -76,11 +76,11 @@ class DecodingProcess:
     """One decoding process, and the memory that it shares with this one. It may be used by one thread at a time.
 
     template: what it is forked from; room: bytes of a file or of pixels, of which memory is taken only for what is
-    used. alive: whether it can be asked again. Raises DecodersUnavailable.
+    used. Raises DecodersUnavailable.
     """
 
     def __init__(self, template: Template, room: int) -> None:
-        self.alive, self._ready, self._used = True, False, 0
+        self._template, self._usable, self._ready, self._used = template, True, False, 0
         try:
             file = _shared_file(room)
         except OSError as error:
@@ -101,6 +101,11 @@ class DecodingProcess:
             os.close(file)
 
     @property
+    def alive(self) -> bool:
+        """Whether it can be asked again."""
+        return self._usable and self._template.alive
+
+    @property
     def pid(self) -> int:
         """The number of the process."""
         return self._process.pid
@@ -119,7 +124,7 @@ class DecodingProcess:
         with suppress(OSError):  # it has ended: the reply tells that
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         reply = self._reply(PATIENCE + SLOWNESS * seconds, len(files))
-        self.alive = not reply.get("grown")
+        self._usable = not reply.get("grown")
         found: list[Image.Image | ImageError] = []
         position = 0
         for answer, one in zip(reply["images"], wanted, strict=True):
@@ -135,7 +140,7 @@ class DecodingProcess:
         if "short" in answer:
             raise DecodersUnavailable(answer["short"])
         if "fault" in answer:
-            self.alive = False
+            self._usable = False
             raise DecoderFault(answer["fault"])
         size = answer["width"], answer["height"]
         try:
@@ -182,7 +187,7 @@ class DecodingProcess:
             code = None
         except (OSError, ValueError):
             code = self._code()
-        self.alive = False
+        self._usable = False
         raise DecoderEnded(code)
 
     def _code(self) -> int | None:
@@ -202,7 +207,7 @@ class DecodingProcess:
 
     def end(self) -> None:
         """End the process."""
-        self.alive = False
+        self._usable = False
         self._socket.close()
         self._process.kill()
         self._process.wait()

@@ -159,8 +159,8 @@ def _add_to_backlog(groups: Mapping[str, GroupBacklog], job: OpenCounts, age: fl
     groups[index].shards += shards
     waits = {index: shards}
     # what one group has done is ready for the next one
-    # a job that is validated computes nothing yet: of its shards perhaps only a sample is described
-    total = before = 0 if job.status is JobStatus.VALIDATING else job.counts[f"{index}:images"]
+    # of the images of a job's shards perhaps only a sample is described
+    total = before = 0 if job.draws else job.counts[f"{index}:images"]
     for group in others:
         done = job.counts[f"{group}:images"]
         waits[group] = total - done

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from strata.core import (
@@ -224,8 +223,7 @@ class Jobs:
         """
         own = set(request.shards)
         summaries = [one for one in summaries if one.shard in own]
-        index = Chunk("index", request.profile, request.fingerprints["index"], "")
-        chunks = [(one, replace(index, shard=one.shard, identity=one.identity)) for one in summaries]
+        chunks = [(one, request.index_chunk(one.shard, one.identity)) for one in summaries]
         # several at a time: each is a round trip to a bucket
         with ThreadPoolExecutor(READERS) as pool:
             existing = pool.map(

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -19,7 +18,6 @@ from strata.core import (
     GROUPS,
     Budget,
     ChosenRows,
-    Chunk,
     JobKind,
     JobRequest,
     JobStatus,
@@ -172,7 +170,7 @@ class NewJobs:
 
     def _write_index(self, request: JobRequest, summary: ShardSummary, row: IndexRow) -> None:
         """The index part of an upload, as the group `index` would write it."""
-        self.store.write_index(_index_of(request, summary), index_table([row]))
+        self.store.write_index(request.index_chunk(summary.shard, summary.identity), index_table([row]))
 
     def _shard_of(self, digest: str, alt_text: str | None) -> ShardSummary:
         """An upload as a shard. The same image with the same text has the same identity: its parts are found again."""
@@ -206,7 +204,7 @@ class NewJobs:
         (summary,) = request.indexed
         listed.announce(image, request.id)
         try:
-            index = _index_of(request, summary)
+            index = request.index_chunk(summary.shard, summary.identity)
             asks = (lambda: self.store.has_upload(summary.shard), lambda: self.store.has_part(index))
             existing = [self._pool.submit(ask) for ask in asks]
             # a folder answers at once. A bucket is asked while the files are written: what it tells too late stays
@@ -269,11 +267,6 @@ class NewJobs:
         states.create(request, status=status.value, started_at=datetime.now(UTC).isoformat())
         for summary in {one.shard: one for one in (*pinned, *request.indexed)}.values():
             states.record(request.id, request.index_chunk(summary.shard), summary.counts, summary)
-
-
-def _index_of(request: JobRequest, summary: ShardSummary) -> Chunk:
-    """The chunk whose part is the index of an upload."""
-    return replace(request.index_chunk(summary.shard), identity=summary.identity)
 
 
 def _is_new(exists: Future[bool]) -> bool:

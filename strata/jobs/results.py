@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
@@ -250,7 +250,7 @@ class Results:
         if self.request.kind == "image":
             return 0, None
         # the rows of a shard's index have the order of its images, of which each chunk has chunk_size
-        index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
+        index = self.request.index_chunk(summary.shard, summary.identity)
         try:
             table = self.store.read_index(index)[0]
         except FileNotFoundError as error:

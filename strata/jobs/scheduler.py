@@ -11,36 +11,29 @@ import secrets
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
 from contextlib import suppress
-from itertools import islice
 
 from strata.addresses import without_secrets
-from strata.core import FINAL_GROUP, GROUPS, STOPPED, Chunk, JobRequest, JobStatus
+from strata.core import FINAL_GROUP, STOPPED, JobStatus
 from strata.errors import QueueUnavailable
 from strata.jobs.billing import Billing
+from strata.jobs.feeder import Feeder
 from strata.jobs.finalizer import Finalizer
 from strata.jobs.image_jobs import ImageJobs
 from strata.jobs.jobs import Jobs, UnknownJob, Watch
 from strata.jobs.pairing import OtherStore
-from strata.jobs.plans import Plan, Room
+from strata.jobs.plans import Plan
 from strata.jobs.review import Review
 from strata.jobs.sampling import Draws
-from strata.jobs.troubles import Troubles
-from strata.jobs.waiting import WaitingJobs
-from strata.keys import StoredKeys
+from strata.jobs.waiting import Troubles, WaitingJobs
 from strata.queue import LockState, Queue
-from strata.quotas import JobQuotas
 from strata.store import Store, storage_fault
-from strata.telemetry import span
 from strata.webhooks import Post, Sender
 
 log = logging.getLogger(__name__)
 
 REVIEW_SECONDS = 30.0  # every plan is compared with the store again after this time
 RATE_LOOK_SECONDS = 1.0  # between two looks at a job whose rate may fall, or that has more to queue than it may
-HELD_SECONDS = 5.0  # between two looks at a job whose key has used a quota, which may be raised meanwhile
-COMPARED_SHARDS = 64  # shards, or slices of a big one, of a job whose parts are looked for in one tick
 DRAW_LOOK_SECONDS = 0.2  # between two looks at a job whose sample is being drawn
 TICK_SECONDS = 1.0  # the jobs that a tick has not reached after this time come first in the next one
 
@@ -62,24 +55,23 @@ class Scheduler:
         post: Post | None = None,
         watch: Watch | None = None,
     ) -> None:
-        self.queue, self.store, self.high_water = queue, store, high_water
+        self.queue, self.store = queue, store
         self.jobs = Jobs(queue, store)
         self.jobs.watch = watch or self.jobs.watch
         self.billing = Billing(self.jobs)
         self.waiting = WaitingJobs(queue)
+        self.feeder = Feeder(self.jobs, self.billing, self.waiting, high_water)
         self.finalizer = Finalizer(self.jobs)
         self.draws = Draws(self.jobs)
         self.parts = self.jobs.parts
         self.images = ImageJobs(self.jobs, self.billing, self.finalizer, self.waiting)
         self.review = Review(self.jobs, upload_days)
-        self.quotas = JobQuotas(queue, StoredKeys(store))
         self.sender = Sender(self.jobs.outbox, post) if post else None
         self.name = secrets.token_hex(8)
         self.plans: dict[str, Plan] = {}
         self.troubles = Troubles()
         self.reviewed = -REVIEW_SECONDS
         self._has_lock = False
-        self.room = Room(queue, high_water, ())
         self._active: set[str] = set()
         self._owed: set[str] = set()  # jobs that have changed, and that no tick has reached since then
         self._next = ""  # the job with which the next tick begins
@@ -158,7 +150,7 @@ class Scheduler:
             if error is not None:
                 self._note_trouble(job_id, error)
             elif self.troubles.clear(job_id):
-                self._show(job_id, "")
+                self.waiting.show(job_id, None)
 
     def _advance_batches(self, changed: set[str], tells: bool) -> None:
         """Advance the other jobs, the oldest first, and drop the plans of jobs that have ended.
@@ -168,7 +160,7 @@ class Scheduler:
         """
         now = time.monotonic()
         self._ends = now + TICK_SECONDS
-        self.room = Room(self.queue, self.high_water, self.plans.values())
+        self.feeder.begin(self.plans.values(), self._ends)
         job_ids = sorted((self._active | self.plans.keys()) - self.images.known)
         self._owed |= set(job_ids) if tells else changed
         first, self._next = bisect_left(job_ids, self._next), ""
@@ -178,7 +170,7 @@ class Scheduler:
                 self._drop(job_id)
             elif not self.troubles.is_due(job_id, now):
                 continue
-            elif plan is None or job_id in self._owed or plan.wakes <= now or self._can_go_on(plan):
+            elif plan is None or job_id in self._owed or plan.wakes <= now or self.feeder.can_go_on(plan):
                 if self._next:  # the time was over before
                     self._next = job_id
                     return
@@ -187,17 +179,6 @@ class Scheduler:
                 self._next = job_id if time.monotonic() >= self._ends else ""
         self._next = ""
         self._owed.clear()
-
-    def _can_go_on(self, plan: Plan) -> bool:
-        """Whether more chunks of a job can be queued or compared with the store now."""
-        if plan.can_compare or (plan.unindexed and self._free(plan, "index")):
-            return True
-        return bool(plan.chunks) and not plan.is_held and self._free(plan, *GROUPS[1:]) > 0
-
-    def _free(self, plan: Plan, *groups: str) -> int:
-        """How many more chunks of these groups may be queued for a job."""
-        request = plan.request
-        return self.room.free(request.caller, *groups, most=self.quotas.of(request.key).chunks_queued)
 
     def _acquire_lock(self) -> bool:
         state = self.queue.scheduler_lock.acquire(self.name)
@@ -215,7 +196,7 @@ class Scheduler:
         self.finalizer.reset()
         self.draws.reset()
         self.images.reset()
-        self.quotas.reset()
+        self.feeder.reset()
         if self.sender is not None:
             self.sender.reset()
         self._looked_at_all = False
@@ -227,6 +208,7 @@ class Scheduler:
         """Forget a job on which the scheduler no longer works."""
         self.plans.pop(job_id, None)
         self.finalizer.forget(job_id)
+        self.draws.forget(job_id)
         self.troubles.clear(job_id)
 
     def _attend(self, job_id: str) -> None:
@@ -236,7 +218,7 @@ class Scheduler:
             self.plans[job_id] = plan
             # queue again what may have been lost, and count parts that other jobs have written
             if plan.is_due(REVIEW_SECONDS):
-                self._write_summaries(plan)
+                self.feeder.write_summaries(plan)
                 if plan.all_queued:
                     plan.restart()
             ended = self._advance(plan)
@@ -252,7 +234,7 @@ class Scheduler:
             if ended:
                 self._drop(job_id)
             elif self.troubles.clear(job_id):
-                self._show(job_id, plan.held.model_dump_json() if plan.held else "")
+                self.waiting.show(job_id, plan.held)
 
     def _note_trouble(self, job_id: str, error: Exception) -> None:
         # the plan may have lost what was to be queued: the next attempt begins with a new one
@@ -262,14 +244,7 @@ class Scheduler:
         if waiting.reason != before:
             unexpected = storage_fault(error) is None
             log.warning("job %s cannot be planned: %s", job_id, waiting.reason, exc_info=unexpected)
-        self._show(job_id, waiting.model_dump_json())
-
-    def _show(self, job_id: str, waiting: str) -> None:
-        """Set the field of the job's hash from which `JobView.waiting` is read; empty: nothing is in its way."""
-        with suppress(ValueError):  # a status that this version does not know stays
-            status = self.jobs.status(job_id)
-            if status is not None:
-                self.queue.job_states.set_fields(job_id, status, waiting=waiting)
+        self.waiting.show(job_id, waiting)
 
     def _advance(self, plan: Plan) -> bool:
         """Do for a job what can be done now; True if the job has ended."""
@@ -288,7 +263,7 @@ class Scheduler:
         else:
             self.waiting.tell(plan)
             status = self._begin(plan, status)
-            self._enqueue(plan)
+            self.feeder.feed(plan)
             self._update_rate(plan, status)
             if self._is_complete(plan):
                 self.finalizer.begin(plan.request)
@@ -299,112 +274,30 @@ class Scheduler:
                 plan.rest(RATE_LOOK_SECONDS)
         return False
 
-    # queueing
+    # indexing
 
     def _draw(self, plan: Plan) -> None:
         """Have all shards of a job indexed, then its sample drawn; after that its shards are the drawn images."""
         self.waiting.tell(plan)
-        self._read_summaries(plan)
+        self.feeder.read_summaries(plan)
         plan.waiting.clear()  # none of their chunks is one of the job
-        self._enqueue_shards(plan)
+        self.feeder.feed_shards(plan)
         plan.rest(RATE_LOOK_SECONDS)
         if len(plan.known) == len(plan.request.shards):
             plan.rest(DRAW_LOOK_SECONDS)
             if (drawn := self.draws.advance(plan.request)) is not None:
                 self.plans[drawn.id] = Plan(drawn)
+                self.jobs.watch(self.store, drawn, JobStatus.IN_PROGRESS)
 
     def _begin(self, plan: Plan, status: JobStatus) -> JobStatus:
         """Read what was indexed; the first summary ends the validation of the job's shards. Returns the status."""
-        self._read_summaries(plan)
+        self.feeder.read_summaries(plan)
         if plan.known and status is JobStatus.VALIDATING:
             begun = self.jobs.set_status(plan.request.id, JobStatus.IN_PROGRESS)
             if begun is JobStatus.IN_PROGRESS:
                 self.jobs.watch(self.store, plan.request, begun)
             return begun or status
         return status
-
-    def _enqueue(self, plan: Plan) -> None:
-        """Queue the job's next shards for indexing and its next missing chunks, as far as the streams have room.
-
-        Nothing is queued or counted for a job that was cancelled or has failed in this moment.
-        """
-        request = plan.request
-        self._enqueue_shards(plan)
-        # a job with a budget must not spend more until it is known what it has spent
-        may_spend = request.budget is None or self.billing.known(request)
-        free = self._free(plan, *GROUPS[1:]) if may_spend and plan.has_more else 0
-        # chunks that stepped aside keep no other job waiting, but this one must not add to them without end
-        free = min(free, self.high_water - self.waiting.parked(request))
-        # queue missing chunks, slice by slice; which of their parts exist is asked when their turn comes. What needs
-        # no work must not wait for room in the streams: it is compared and counted even if they are full
-        for compared in range(COMPARED_SHARDS + 1):
-            queued = self._take_admitted(plan, free)
-            self._queue(request, queued)
-            free -= len(queued)
-            late = compared > 0 and time.monotonic() >= self._ends
-            if not plan.can_compare or late or compared == COMPARED_SHARDS:
-                break
-            if (found := plan.next_slice()) is not None:
-                plan.request, missing = self.parts.missing(plan.request, *found)
-                plan.chunks.extend(missing)
-
-    def _enqueue_shards(self, plan: Plan) -> None:
-        """Queue the job's next shards that are not indexed, as far as the stream has room."""
-        request = plan.request
-        free = self._free(plan, "index") if plan.unindexed else 0
-        shards = [plan.unindexed.popleft() for _ in range(min(free, len(plan.unindexed)))]
-        self._queue(request, [request.index_chunk(shard) for shard in shards if shard not in plan.known])
-
-    def _take_admitted(self, plan: Plan, most: int) -> list[Chunk]:
-        """Take the next chunks of a plan, at most so many, that the quotas of the job's key admit.
-
-        What exceeds a quota waits; a job of which a chunk can never be admitted fails.
-        """
-        chunks = [] if plan.is_held else list(islice(plan.chunks, max(0, most)))
-        if not chunks:
-            return []
-        admission = self.quotas.admit(plan.request, chunks)
-        admitted = [plan.chunks.popleft() for _ in range(admission.number)]
-        was_held = plan.held is not None
-        if admission.never:
-            self.jobs.set_status(plan.request.id, JobStatus.FAILED, error=admission.reason)
-        elif admission.reason:
-            plan.hold(admission.reason, min(HELD_SECONDS, admission.seconds or HELD_SECONDS))
-        else:
-            plan.go_on()
-        if plan.held is not None or was_held:
-            self._show(plan.request.id, plan.held.model_dump_json() if plan.held else "")
-        return admitted
-
-    def _queue(self, request: JobRequest, chunks: Sequence[Chunk]) -> None:
-        """Queue chunks of a job; then there is less room."""
-        if chunks:
-            with span("queue chunks", [request.trace], job=request.id, group=chunks[0].group, chunks=len(chunks)):
-                self.queue.broker.enqueue_all(chunks, request.id, request.priority)
-            self.room.has_changed()
-
-    def _read_summaries(self, plan: Plan) -> None:
-        """Add to the plan the summaries of shards that were indexed since the last tick."""
-        job_id, states = plan.request.id, self.queue.job_states
-        # comparing two numbers is cheap, so that a tick without news costs little
-        indexed = states.summary_count(job_id)
-        if indexed < len(plan.known):  # Redis was emptied, and a request for the job has rebuilt its working copy
-            plan.restart()
-        if indexed == len(plan.known):
-            return
-        # read the new summaries only, in the order of the request
-        unread = states.summarized_shards(job_id) - plan.known
-        new = [shard for shard in plan.request.shards if shard in unread]
-        plan.waiting.extend(states.summaries(job_id, new).values())
-        plan.known.update(new)
-        if len(plan.known) == len(plan.request.shards):
-            self._write_summaries(plan)
-
-    def _write_summaries(self, plan: Plan) -> None:
-        """Write new summaries to the store before the job ends, for readers of parts that have no Redis."""
-        if len(plan.known) > plan.summaries_written:
-            plan.summaries_written = len(plan.known)
-            self.jobs.write_shards(plan.request.id)
 
     # ending
 

@@ -1,16 +1,25 @@
-"""What jobs wait for: a stage that does not work, the store, a shard, or a quota; and the events that tell it."""
+"""What jobs wait for: a stage that does not work, the store, a shard, a quota; and the events that tell it.
+
+A job that the scheduler could not advance waits for its next attempt (`Troubles`).
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from strata.core import JobRequest, Waiting
+from strata.core import JobRequest, Waiting, growing_pause
+from strata.errors import StrataError
 from strata.jobs.plans import Plan
 from strata.queue import Heartbeat, Queue
+from strata.store import reason_of
 
 REFRESH_SECONDS = 1.0  # between two looks at everything that waits
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before the next attempt of the scheduler
+STAGE = "scheduler"  # the stage of `JobView.waiting` for a job that waits for it
 
 
 class Activity:
@@ -93,7 +102,55 @@ class WaitingJobs:
             self.queue.job_events.add(plan.request.id, "resumed", stage=plan.waits_for or "")
         plan.waits_for = waiting.stage if waiting else None
 
+    def show(self, job_id: str, waiting: Waiting | None) -> None:
+        """Set what a job waits for in its hash, from which `JobView.waiting` is read; None: nothing is in its way."""
+        with suppress(ValueError):  # a status that this version does not know stays
+            status = self.queue.job_states.status(job_id)
+            if status is not None:
+                told = "" if waiting is None else waiting.model_dump_json()
+                self.queue.job_states.set_fields(job_id, status, waiting=told)
+
     def parked(self, request: JobRequest) -> int:
         """How many chunks of a job's fingerprints have stepped aside, in the group that has the most."""
         pairs = self._activity.fingerprints & set(request.fingerprints.items()) if self._activity else set()
         return max((self.queue.waits.parked(*pair) for pair in pairs), default=0)
+
+
+@dataclass
+class _Trouble:
+    waiting: Waiting
+    due: float
+
+
+class Troubles:
+    """The scheduler's memory of jobs that raised errors. Times are seconds of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, _Trouble] = {}
+
+    def is_due(self, job_id: str, now: float) -> bool:
+        """Whether a job may be advanced: it has no trouble, or its pause is over."""
+        return job_id not in self._found or now >= self._found[job_id].due
+
+    def add(self, job_id: str, error: Exception, now: float) -> Waiting:
+        """Note that a job could not be advanced. The pause grows with each attempt."""
+        before = self._found.get(job_id)
+        attempts = before.waiting.attempts + 1 if before else 1
+        since = before.waiting.since if before else datetime.now(UTC)
+        waiting = Waiting(stage=STAGE, reason=_line(error), since=since, attempts=attempts)
+        self._found[job_id] = _Trouble(waiting, now + growing_pause(attempts - 1, FIRST_PAUSE, LONGEST_PAUSE))
+        return waiting
+
+    def reason(self, job_id: str) -> str | None:
+        """Why a job could not be advanced; None if it has no trouble."""
+        found = self._found.get(job_id)
+        return found.waiting.reason if found else None
+
+    def clear(self, job_id: str) -> bool:
+        """Forget a job's trouble; whether it had any."""
+        return self._found.pop(job_id, None) is not None
+
+
+def _line(error: Exception) -> str:
+    """The error in one line, without paths of the server."""
+    return str(error)[:300] if isinstance(error, StrataError) else f"{type(error).__name__}: {reason_of(error)}"[:300]

@@ -7,6 +7,7 @@ hashes, so that a push that was ended goes on with those that it lacks, and nobo
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 from collections import Counter
@@ -29,6 +30,7 @@ MOST_IN_FOLDER = 10_000
 LARGEST_FILE, LARGE_FILE = 500 * 10**9, 200 * 10**9
 FREE_PRIVATE = 100 * 10**9
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@(\S+))?", re.ASCII)
+_XET = "/xet-write-token/"  # in the address of what a hub without Xet has not (huggingface_hub 2.4)
 _CHANGED = 412  # the status of a commit whose parent is not the newest any more
 
 
@@ -45,9 +47,17 @@ class HubDataset:
             raise InvalidInput(f"{PREFIX}{name[:120]} is not {PREFIX}OWNER/NAME, or {PREFIX}OWNER/NAME@REVISION")
         try:
             from huggingface_hub import HfApi
-            from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+            from huggingface_hub.utils import (  # type: ignore[attr-defined]
+                HFValidationError,
+                disable_progress_bars,
+                validate_repo_id,
+            )
         except ImportError:
             raise InvalidInput("the hub needs huggingface_hub: pip install 'strata[hub]'") from None
+        try:
+            validate_repo_id(found[1])
+        except HFValidationError as error:
+            raise InvalidInput(f"{PREFIX}{name[:120]} cannot be a name on the hub: {_line(error)}") from None
         disable_progress_bars()
         self.id, self._asked, self._public = found[1], found[2], public
         self.endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
@@ -116,8 +126,8 @@ class HubDataset:
         """Send an export as one commit on the branch `main`. advance: is called with the bytes of each file sent.
 
         The data set is made if there is none, private unless it shall be public. Files of an earlier export that this
-        one does not have are removed; others stay. Raises what `check` raises, and InvalidInput for a public data set
-        that shall be private.
+        one does not have are removed; others stay. Raises what `check` raises, and InvalidInput for a data set that is
+        public and shall be private, or is private and shall be public.
         """
         self.check(contents)
         self._make()
@@ -125,20 +135,23 @@ class HubDataset:
         place = f"{self.endpoint}/datasets/{self.id}"
         if there == contents.text:
             advance(contents.bytes)
-            return Pushed(place, len(contents.sums), 0, 0)
+            return Pushed(place, len(contents.sums), 0, 0, 0)
         before = parse_sums(there).keys() if there else set()
+        stale = sorted(before - contents.sums.keys())
         with self._one_line_errors():
             sent = self._send(contents, advance)
-            self._end(contents, sent, sorted(before - contents.sums.keys()))
-        return Pushed(place, len(contents.sums), len(contents.sums), contents.bytes)
+            self._end(contents, sent, stale)
+        return Pushed(place, len(contents.sums), len(contents.sums), contents.bytes, len(stale))
 
     def _make(self) -> None:
-        """Make the data set if there is none. Raises InvalidInput if it is public and shall not be."""
+        """Make the data set if there is none. Raises InvalidInput if one is public and shall not be, or is not."""
         with self._one_line_errors():
             self._api.create_repo(self.id, repo_type="dataset", private=not self._public, exist_ok=True)
             info = self._api.dataset_info(self.id)
         if not info.private and not self._public:
             raise InvalidInput(f"{self.name} is public: add --public, or make it private on the hub")
+        if info.private and self._public:
+            raise InvalidInput(f"{self.name} is private: leave out --public, or make it public on the hub")
 
     def _send(self, contents: Contents, advance: Advance) -> list[Any]:
         """Send the contents of large files; returns the operations of the commit."""
@@ -183,12 +196,17 @@ class HubDataset:
         except Exception as error:
             # an upload's error is wrapped in a RuntimeError
             cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+            if _XET in str(cause):
+                told = f"{self.endpoint} has no Xet, by which huggingface_hub sends files: set HF_HUB_DISABLE_XET=1"
+                raise InvalidInput(f"{told} ({_line(cause)})") from error
             if isinstance(cause, errors.OfflineModeIsEnabled):
                 raise InvalidInput("HF_HUB_OFFLINE is set") from error
             if isinstance(cause, errors.HfHubHTTPError | httpx2.HTTPStatusError):
                 raise self._refusal(cause) from error
             if isinstance(cause, httpx2.HTTPError | OSError):
                 raise ServiceUnavailable(f"{self.endpoint}: {_line(cause)}") from error
+            if isinstance(cause, json.JSONDecodeError):
+                raise ServiceUnavailable(f"{self.endpoint} answers something else than JSON: is it a hub?") from error
             if isinstance(cause, ValueError):
                 raise RequestRefused(f"{self.name}: {_line(cause)}") from error
             raise

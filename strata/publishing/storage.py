@@ -28,12 +28,17 @@ Advance = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push has done. place: where the export is now; sent: files and bytes, without those there before."""
+    """What a push has done.
+
+    place: where the export is now; sent, bytes: of the files that were not there before; removed: files of an earlier
+    export that this one does not have.
+    """
 
     place: str
     files: int
     sent: int
     bytes: int
+    removed: int
 
 
 class Storage:
@@ -72,7 +77,7 @@ class Storage:
         if there == contents.text:
             self._remove_notes()
             advance(contents.bytes)
-            return Pushed(self.name, len(contents.sums), 0, 0)
+            return Pushed(self.name, len(contents.sums), 0, 0, 0)
         before = self._begun(contents, there)
         known = self._noted(contents)
         advance(sum(contents.sizes[name] for name in known))
@@ -81,8 +86,10 @@ class Storage:
             for number, batch in enumerate(contents.batches(missing), len(self.files.names(self._notes(contents)))):
                 list(pool.map(lambda name: self._send(contents, name, advance), batch))
                 self._put(f"{self._notes(contents)}/{number:06d}", json.dumps(batch))
-        self._end(contents, sorted(before - contents.sums.keys()))
-        return Pushed(self.name, len(contents.sums), len(missing), sum(contents.sizes[name] for name in missing))
+        stale = sorted(before - contents.sums.keys())
+        self._end(contents, stale)
+        size = sum(contents.sizes[name] for name in missing)
+        return Pushed(self.name, len(contents.sums), len(missing), size, len(stale))
 
     def _begun(self, contents: Contents, there: str | None) -> set[str]:
         """Prepare the place; returns the files of the export that lay there before."""

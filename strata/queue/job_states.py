@@ -48,7 +48,11 @@ OPEN_COUNTS = ("index:chunks", *(f"{group}:images" for group in GROUPS))
 
 
 class OpenCounts(NamedTuple):
-    """How far an unfinished job is. created_at: seconds since 1970; counts: those of OPEN_COUNTS, by their names."""
+    """How far an unfinished job is.
+
+    created_at: seconds since 1970; counts: those of OPEN_COUNTS, by their names; draws: whether its shards are only
+    indexed, because a sample of their images is to be drawn.
+    """
 
     created_at: float
     status: JobStatus
@@ -56,6 +60,7 @@ class OpenCounts(NamedTuple):
     tenant: str
     priority: str
     counts: Mapping[str, int]
+    draws: bool = False
 
 
 class Limit(NamedTuple):
@@ -234,14 +239,15 @@ class JobStates:
             some = job_ids[start : start + READ_AT_ONCE]
             with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in some:
-                    pipe.hmget(keys.job(job_id), ["status", "shards", "listed", "priority", *OPEN_COUNTS])
+                    pipe.hmget(keys.job(job_id), ["status", "shards", "listed", "priority", "draws", *OPEN_COUNTS])
                 found: Any = pipe.execute()
-            for job_id, (status, shards, listed, priority, *texts) in zip(some, found, strict=True):
+            for job_id, (status, shards, listed, priority, draws, *texts) in zip(some, found, strict=True):
                 if status in _STATUSES:
                     counts = {name: int(text or 0) for name, text in zip(OPEN_COUNTS, texts, strict=True)}
                     # a copy of an earlier version has no priority
                     who = tenant_of(listed or ""), priority or "lo"
-                    read.append(OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), *who, counts))
+                    job = OpenCounts(created_at(job_id), JobStatus(status), int(shards or 0), *who, counts, bool(draws))
+                    read.append(job)
         return read
 
     def traces(self, job_ids: Collection[str]) -> list[str]:
@@ -355,7 +361,9 @@ class JobStates:
 def _fields_of(request: JobRequest) -> dict[str, str]:
     """The fields of a job's hash that follow from its request."""
     fields = {"request": request.model_dump_json(), "listed": entry_of(request), "shards": str(len(request.shards))}
-    fields |= {"priority": request.priority} | ({"trace": request.trace} if request.trace else {})
+    # "draws" is always written: when a sample has been drawn, its job draws no longer
+    fields |= {"priority": request.priority, "draws": "1" if request.draws else ""}
+    fields |= {"trace": request.trace} if request.trace else {}
     # the script that finishes a chunk queues the next group's with it
     fields |= {f"{group}_fingerprint": fingerprint for group, fingerprint in request.fingerprints.items()}
     return fields | ({keys.CALLER: request.caller} if request.caller else {})

@@ -9,7 +9,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -21,22 +20,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from strata.errors import DataDirectoryError, RedisUnavailable
+from strata.processes import ending_with_parent
 
 MIN_VERSION = 7
 STOP_SECONDS = 10.0  # for a server to shut down before it is killed
-
-# This program is started first and then replaced by the server, because Python code between fork and exec can hang in a
-# process with threads. It restricts new files to their owner, asks Linux to send SIGTERM when the parent dies, and
-# checks that the parent has not died before that.
-_SHIM = """
-import ctypes, os, sys
-os.umask(0o077)
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 15)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 def find_server() -> Path:
@@ -70,17 +57,18 @@ def check_version(binary: Path) -> int:
 def spawn(command: list[str]) -> subprocess.Popen[bytes]:
     """Start a child process from a thread that lives as long as the child.
 
-    Linux sends the parent-death signal when the thread that started the child ends, not when its process does.
+    It ends with the thread that started it (`ending_with_parent`).
     """
     started: Future[subprocess.Popen[bytes]] = Future()
 
     def start_and_wait() -> None:
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *command],
+                ending_with_parent(command, signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                umask=0o077,  # its files are its owner's
                 start_new_session=True,  # Ctrl-C must not reach the server, which has to outlive our own shutdown
             )
         except OSError as error:

@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -148,7 +147,7 @@ def uploads_of(store: Store, request: JobRequest) -> set[str]:
         return set(request.shards)
     found: set[str] = set()
     for summary in _lists(store, request):
-        index = replace(request.index_chunk(summary.shard), identity=summary.identity)
+        index = request.index_chunk(summary.shard, summary.identity)
         with suppress(FileNotFoundError):
             table, _ = store.read_part(index)
             # of a list of picked images only some may be uploads

@@ -326,8 +326,8 @@ def test_service_and_indexer_work_without_torch(machine: Machine, light_venv: Pa
         line_with("is ready for index", told_by_index)
         check = commands("index", "HEALTHCHECK")[0].value
         subprocess.run(check[1:], cwd=machine.folder / "index", env=machine.environment("index"), check=True)
-        assert httpx.get(f"{url}/v1/jobs").status_code == 401
-        assert httpx.get(f"{url}/readyz").status_code == 503  # there is no worker with models
+        assert httpx.get(f"{url}/v1/jobs", timeout=60).status_code == 401
+        assert httpx.get(f"{url}/readyz", timeout=60).status_code == 503  # there is no worker with models
         check = commands("api", "HEALTHCHECK")[0].value
         assert check[0] == "CMD"
         subprocess.run(check[1:], env=machine.environment("api"), check=True)

@@ -74,7 +74,7 @@ def test_the_same_shard_again_calls_no_model(service: tuple[Client, Path]) -> No
     started = time.monotonic()
     end = client.wait(client.submit([str(SHARD)]).id, poll=0.1)
     assert end.request_counts.succeeded == end.groups["vision"].reused == end.groups["llm"].reused == 64
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30  # and not the minute of the models
     assert {path: path.stat().st_mtime_ns for path in (data / "store" / "parts").rglob("*.parquet")} == before
 
 
@@ -165,7 +165,7 @@ def test_thresholds_are_calibrated_from_a_job(service: tuple[Client, Path], tmp_
     records = list(client.results(job))
     bad = next(record for record in records if record.description and len(record.description.sentences) > 1)
     said = [verdict_on(job, record, record is bad) for record in records if record.description]
-    httpx.post(f"{client.url}/v1/judgments", json={"judgments": said}).raise_for_status()
+    httpx.post(f"{client.url}/v1/judgments", json={"judgments": said}, timeout=60).raise_for_status()
     done = calibrate("demo", "--from", job, *options, "--judgments", "--precision", "0.5", "--json")
     assert done.returncode == 0, done.stderr
     for step in ("loading libraries", "reading images: 1 of 500", "loading the matcher", "scoring pairs: 0 of "):

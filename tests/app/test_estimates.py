@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from strata.core import Estimate, JobStatus, JobView, Record
+from strata.jobs.sampling import draw, draws
+from strata.jobs.sampling.population import Drawn
 from strata.queue.queue import Queue
 from strata.store import Store
 from tests.fakes import FAKE_PROFILE, FakeMachine, jpeg, wait_for, wait_for_end, write_shard
@@ -160,6 +164,36 @@ def test_a_sample_is_cancelled_before_and_after_it_is_drawn(queue: Queue, tmp_pa
             wait_for_end(service.jobs, view.id)
         counts = service.jobs.view(view.id).request_counts
         assert (counts.total, counts.cancelled) == (5, 5)
+
+
+def test_a_sample_that_is_deleted_while_it_is_drawn_does_not_come_back(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> Drawn:
+        begun.set()
+        go_on.wait(60)
+        try:
+            return draw(*given)
+        finally:
+            done.set()
+
+    monkeypatch.setattr(draws, "draw", slow)
+    with running_service(queue, tmp_path, workers=False) as service, FakeMachine(service.jobs):
+        # a job of the same shards, whose index stays when the sample is deleted
+        shards = _shards(service, 20)
+        whole = service.submit(shards).json()["id"]
+        wait_for_end(service.jobs, whole)
+        view = _submit(service, shards, images=5)
+        assert begun.wait(60)
+        service.client.post(f"/v1/jobs/{view.id}/cancel")
+        wait_for_end(service.jobs, view.id)
+        assert service.client.delete(f"/v1/jobs/{view.id}").status_code == 204
+        go_on.set()
+        assert done.wait(60)
+        problem(service.client.get(f"/v1/jobs/{view.id}"), 404, "unknown-job")
+        assert list(service.jobs.store.job_ids()) == [whole]
 
 
 @pytest.mark.parametrize("drawn", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -29,13 +30,14 @@ from strata.cli import exits
 from strata.client.client import Client
 from strata.core.profiles import load_profile
 from strata.core.settings import Settings, load_settings
-from strata.forks import Template
+from strata.forks import START_SECONDS, Template
 from strata.queue.embedded import EmbeddedServer
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.fakes import jpeg
 from tests.secrets import SECRET
 from tests.service import write_profile
+from tests.test_forks import await_busy
 
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
@@ -161,7 +163,7 @@ def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) ->
             valkey.kill()
             deadline = time.monotonic() + 120
             while time.monotonic() < deadline:
-                if httpx.get(f"{url}/v1/jobs/{job.id}").status_code == 200:  # type: ignore[union-attr]
+                if httpx.get(f"{url}/v1/jobs/{job.id}", timeout=60).status_code == 200:  # type: ignore[union-attr]
                     break
                 time.sleep(0.1)
             assert client.job(job.id).id == job.id  # type: ignore[union-attr]
@@ -178,7 +180,7 @@ def test_a_request_that_waits_gets_its_job_when_the_service_stops(tmp_path: Path
         files = {"file": jpeg()}
         waiting = threads.submit(httpx.post, f"{url}/v1/captions", headers=headers, files=files, timeout=110)
         # the request waits once its job is listed
-        while not httpx.get(f"{url}/v1/jobs").json()["jobs"]:
+        while not httpx.get(f"{url}/v1/jobs", timeout=60).json()["jobs"]:
             time.sleep(0.05)
         process.terminate()
         response = waiting.result(60)
@@ -304,13 +306,13 @@ if task is not None:
 
 
 def test_workers_are_forks_of_a_template_and_start_without_it_when_it_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(supervisor, "CHECK_INTERVAL", 0.02)
     file = tmp_path / "starts"
     alone = f"open({str(file)!r}, 'a').write('alone\\n'); import time; time.sleep(600)"
     child = Child("llm", [sys.executable, "-I", "-S", "-c", alone], "llm")
-    template = Template([sys.executable, "-c", FORKED], os.environ)
+    template = Template("workers", [sys.executable, "-c", FORKED], os.environ)
 
     def await_starts(number: int) -> list[str]:
         deadline = time.monotonic() + 120
@@ -324,9 +326,42 @@ def test_workers_are_forks_of_a_template_and_start_without_it_when_it_has_ended(
         assert child.process is not None
         child.process.kill()
         assert await_starts(2) == ["llm fork"] * 2
-        template.end()
+        os.kill(template.pid, signal.SIGKILL)
         assert await_starts(3) == ["llm fork", "llm fork", "alone"]
     assert child.process.poll() is not None
+    assert f"the workers are forked (pid {template.pid}) has ended: SIGKILL" in caplog.text
+
+
+def test_a_service_that_is_stopped_does_not_wait_for_a_template_that_still_imports() -> None:
+    child = Child("llm", ["/no_such_program"], "llm")
+    template = Template("workers", [sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
+    began = time.monotonic()
+    with Supervisor([child, child], dict(os.environ), lambda: None, lambda: None, template):
+        await_busy(template)
+    assert child.process is None and not template.alive
+    assert time.monotonic() - began < START_SECONDS
+
+
+def test_a_worker_for_which_the_machine_has_no_process_starts_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "CHECK_INTERVAL", 0.02)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
+    start, refused = subprocess.Popen, iter([True, True])
+
+    def started(*given: Any, **options: Any) -> Any:
+        if next(refused, False):
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return start(*given, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    child = Child("late", [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"])
+    with Supervisor([child], dict(os.environ), lambda: None, lambda: None):
+        deadline = time.monotonic() + 120
+        while child.process is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert caplog.text.count("worker late does not start: [Errno 11]") == 2
 
 
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

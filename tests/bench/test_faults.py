@@ -65,7 +65,7 @@ def test_lost_doubled_and_false_rows_are_counted(found: list[Any], counts: tuple
 def ask(orders: Orders) -> None:
     """Send a question to the chat server."""
     with chat_server(orders) as server, suppress(httpx.RemoteProtocolError):  # of half a response
-        httpx.post(f"{server.url}/chat/completions", json={"messages": [{"role": "user", "content": "?"}]})
+        httpx.post(f"{server.url}/chat/completions", json={"messages": [{"role": "user", "content": "?"}]}, timeout=60)
 
 
 def write(orders: Orders) -> None:

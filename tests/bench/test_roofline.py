@@ -10,11 +10,11 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from bench.roofline.cards import CARDS
-from bench.roofline.configs import PUBLISHED, made
+from bench.roofline.configs import PUBLISHED
 from bench.roofline.counting import attention_flops, cache_bytes, flops_of, patches_flops, token_flops
 from bench.roofline.page import page
 from bench.roofline.plot import plot
-from bench.roofline.work import Load, Work, works_of
+from bench.roofline.work import Load, Work, model, works_of
 from strata.core import FEATURES, STAGES_OF, Profile, load_profile
 from tests.checkout import CHECKOUT
 
@@ -63,7 +63,7 @@ def test_an_image_encoder_s_operations_are_those_that_torch_counts() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_models_have_the_parameters_of_the_published_ones(name: str) -> None:
-    parameters = {id(one): one.numel() for one in made(name).parameters()}
+    parameters = {id(one): one.numel() for one in model(name).parameters()}
     assert sum(parameters.values()) / 1e6 == pytest.approx(PUBLISHED[name], rel=2e-3)
 
 

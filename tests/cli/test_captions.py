@@ -363,11 +363,14 @@ def test_ctrl_c_ends_the_command_while_the_service_is_silent(folder: Path) -> No
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        # a shell lets a program in the background ignore SIGINT; tests that it runs there hand this on to the command
-        heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-        program = f"{heard}; from strata.cli.main import process; process()"
-        arguments = [sys.executable, "-c", program, "caption", str(folder), "--write-txt", "--url", url]
-        process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+        arguments = [sys.executable, "-m", "strata", "caption", str(folder), "--write-txt", "--url", url]
+        # a shell starts what it runs in the background with the interrupt ignored, and so this process' children
+        process = subprocess.Popen(
+            arguments,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
         silent.settimeout(120)
         connection, _ = silent.accept()
         # Python drops an interrupt that comes while it runs a finalizer: then a person presses the keys again

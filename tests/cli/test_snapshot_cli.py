@@ -150,7 +150,7 @@ def test_pages_and_deletion(capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("snapshot", "list", "--limit", "2") == 0
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["name", "two", "three"]
-    assert err == "1 older: strata snapshot list --before two\n"
+    assert err == "1 older: strata snapshot list --limit 2 --before two\n"
     assert code_of("snapshot", "list", "--before", "two", "--json") == 0
     out, err = capsys.readouterr()
     assert [one["name"] for one in json.loads(out)] == ["one"] and not err

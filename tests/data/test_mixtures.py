@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
-import subprocess
-import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -576,7 +575,9 @@ def test_no_file_and_a_taken_name_are_one_line(locations: Locations, tmp_path: P
 
 
 def called(*arguments: str) -> tuple[int, list[str]]:
-    """Run `python -m strata` in a new process; return its exit code and output, which must have no stack trace."""
-    done = subprocess.run([sys.executable, "-m", "strata", *arguments], capture_output=True, text=True, timeout=120)
-    assert "Traceback" not in done.stderr
-    return done.returncode, (done.stdout + done.stderr).splitlines()
+    """Run `strata`; return its exit code and output, which must have no stack trace."""
+    out, told = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(told), pytest.raises(SystemExit) as ended:
+        cli.main(list(arguments))
+    assert "Traceback" not in told.getvalue() and isinstance(ended.value.code, int)
+    return ended.value.code, (out.getvalue() + told.getvalue()).splitlines()

@@ -519,14 +519,23 @@ THOUSANDTHS = {  # published samples, divided by a thousand
 }
 
 
+@pytest.fixture(scope="module")
+def thousandths(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+    """A store with the snapshot `cc3m`, and the folder of all other sets."""
+    folder = tmp_path_factory.mktemp("thousandths")
+    store = Store(str(folder / "store"))
+    pin(store, write_shards(folder / "shards", 1, 427), "cc3m")
+    for known, count in THOUSANDTHS.items():
+        SETS[known](folder / "data", 16 if known == "ScienceQA" else count)  # a quarter of it is `val`
+    return store, folder / "data"
+
+
 @pytest.mark.parametrize(("name", "rows"), [("monkey", 213), ("monkey-ablation", 427)])
 def test_the_papers_mixture_in_small(
-    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, rows: int
+    thousandths: tuple[Store, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, rows: int
 ) -> None:
-    pin(store, write_shards(tmp_path / "shards", 1, 427), "cc3m")
-    for known, count in THOUSANDTHS.items():
-        SETS[known](tmp_path / "data", 16 if known == "ScienceQA" else count)  # a quarter of it is `val`
-    small = tmp_path / "data" / f"{name}.toml"
+    store, data = thousandths
+    small = data / f"{name}.toml"
     small.write_text((MIXTURES / f"{name}.toml").read_text(encoding="utf-8").replace("_000\n", "\n"))
     where = ["--store", store.uri, "--cache", str(tmp_path / "cache")]
     assert code_of("mixture", "check", str(small), *where, "--json") == 0
@@ -541,7 +550,7 @@ def test_the_papers_mixture_in_small(
     thousands = {"image caption": rows + 191, "general VQA": 306, "scene text VQA": 308, "document VQA": 423}
     whole = 1441 - 213 + rows
     assert told["tasks"] == pytest.approx({task: count / whole for task, count in thousands.items()})
-    mixture = open_mixture(MixtureFile.load(small), Locations(store, str(tmp_path / "data"), tmp_path / "cache"))
+    mixture = open_mixture(MixtureFile.load(small), Locations(store, str(data), tmp_path / "cache"))
     assert Counter(sample.task for sample in SampleReader(mixture)) == thousands
 
 

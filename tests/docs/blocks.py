@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from dataclasses import dataclass
@@ -57,9 +58,15 @@ def inline_commands(path: Path) -> list[str]:
     return [" ".join(command.split()) for command in _INLINE.findall(_FENCED.sub("", path.read_text(encoding="utf-8")))]
 
 
+@functools.cache
+def _command_line() -> Any:
+    """Strata's command line, built once: a check replaces nothing in it but what a command would call."""
+    return typer.main.get_command(app)
+
+
 def check_names(command: str) -> None:
     """Check that the command line has a command of this name, and that it has the options that are given to it."""
-    inner: Any = typer.main.get_command(app)
+    inner = _command_line()
     words = command.split()[1:]
     while hasattr(inner, "get_command") and words and re.fullmatch("[a-z-]+", words[0]) and words[0][0] != "-":
         inner = inner.get_command(inner.make_context("strata", [], resilient_parsing=True), words.pop(0))
@@ -74,7 +81,7 @@ def check_strata(words: list[str]) -> None:
 
     Files that must exist and do not are replaced by one that does. Raises the parser's own usage error.
     """
-    command: Any = typer.main.get_command(app)
+    command = _command_line()
     names, rest = ["strata"], words[1:]
     while hasattr(command, "get_command"):  # a group: descend to the command that the next word names
         inner = command.get_command(command.make_context(names[-1], [], resilient_parsing=True), rest[0])
@@ -95,5 +102,5 @@ def check_strata(words: list[str]) -> None:
 
 def command_names() -> list[str]:
     """The commands of `strata`."""
-    command: Any = typer.main.get_command(app)
+    command = _command_line()
     return list(command.list_commands(command.make_context("strata", [], resilient_parsing=True)))

@@ -31,6 +31,7 @@ from strata.environment import OTHERS
 from strata.queue.embedded import EmbeddedServer
 from strata.queue.queue import Queue
 from strata.snapshots import read_selection_file
+from tests.cli.test_cli import code_of
 from tests.docs.blocks import Block, blocks_of, check_names, check_strata, inline_commands, words_of
 from tests.fakes import FakeLlm, FakeVision
 from tests.service import running_service
@@ -233,13 +234,17 @@ def test_a_command_or_option_that_does_not_exist_is_found() -> None:
 @pytest.mark.parametrize(
     ("page", "snapshot"), [("tutorial/first-image.md", "scenes"), ("how-to/snapshot-and-train.md", "cc3m-213k")]
 )
-def test_python_blocks_of_pages(place: Place, page: str, snapshot: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_of_pages(
+    place: Place, page: str, snapshot: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """They read a snapshot; the page's commands make it, here from one shard."""
-    script = f"job=$(strata submit {SAMPLES}); strata status $job --follow; "
-    script += f"strata snapshot create {snapshot} --from $job"
-    assert _run(["bash", "-eux", "-c", script], place).returncode == 0
     monkeypatch.chdir(place.folder)
-    monkeypatch.setenv("STRATA_STORE", place.environment["STRATA_STORE"])
+    for name in ("STRATA_URL", "STRATA_STORE"):
+        monkeypatch.setenv(name, place.environment[name])
+    assert code_of("submit", SAMPLES) == 0
+    job = capsys.readouterr().out.strip()
+    assert code_of("status", job, "--follow") == 0
+    assert code_of("snapshot", "create", snapshot, "--from", job) == 0
     monkeypatch.setenv("XDG_CACHE_HOME", str(place.folder / "cache"))
     printed = "".join(_output(block, place.url) for block in blocks_of(ROOT / "docs" / page, "python"))
     assert re.search(r"'role': 'assistant', 'content': '\d+ by \d+'", printed), printed

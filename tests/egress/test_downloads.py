@@ -208,7 +208,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(web: Web, begin: by
     started = time.monotonic()
     with pytest.raises(DownloadFailed, match=r"no complete response within 0.3 seconds"):
         fetch(f"{web.url}/a", ANY_PORT, seconds=0.3)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # the server never ends
 
 
 def test_a_name_server_that_does_not_answer_is_given_up(internet: Internet) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from strata.core import FINAL_GROUP, ImageReference, JobRequest, JobSample, Record, ShardSummaries, ShardSummary
 from strata.jobs import Population, sample_of
 from strata.jobs.new_jobs import new_request
 from strata.jobs.sampling import draw
+from strata.jobs.sampling.population import _distinct
 from strata.shards import index_shard
-from strata.store import Store, is_picked_list, located_rows
+from strata.store import IndexRow, Store, is_picked_list, located_rows
 from tests.fakes import FAKE_PROFILE, jpeg, write_shard
 
 SIZES = (13, 1, 30, 6)
@@ -33,7 +35,7 @@ def _indexed(store: Store, folder: Path, images: int, seed: int) -> tuple[JobReq
     summaries = []
     for shard in shards:
         index = index_shard(shard)
-        chunk = replace(request.index_chunk(shard), identity=index.identity)
+        chunk = request.index_chunk(shard, index.identity)
         store.write_index(chunk, index.table, size=index.size)
         summaries.append(ShardSummary(shard=shard, identity=index.identity, images=index.table.num_rows))
     return request, summaries
@@ -41,24 +43,27 @@ def _indexed(store: Store, folder: Path, images: int, seed: int) -> tuple[JobReq
 
 def _rows(store: Store, request: JobRequest) -> list[tuple[str, int]]:
     """Where the images of a drawn sample lie, in order."""
-    chunks = [replace(request.index_chunk(one.shard), identity=one.identity) for one in request.indexed]
+    chunks = [request.index_chunk(one.shard, one.identity) for one in request.indexed]
     tables = [store.read_part(chunk)[0] for chunk in chunks]
     return [(row.uri, row.offset) for table in tables for row in located_rows(table, "picked:any")]
 
 
 def test_a_sample_is_lists_of_one_micro_batch(store: Store, tmp_path: Path) -> None:
     request, summaries = _indexed(store, tmp_path, 11, 5)
-    drawn = draw(store, request, summaries)
+    found = draw(store, request, summaries)
+    drawn = found.request
     assert drawn.sample is not None and drawn.sample.drawn and not drawn.draws and request.draws
     assert [one.images for one in drawn.indexed] == [2, 2, 2, 2, 2, 1]
     assert drawn.shards == [one.shard for one in drawn.indexed] and all(map(is_picked_list, drawn.shards))
     rows = _rows(store, drawn)
     assert len(set(rows)) == 11
     # keys that several shards have are told apart
-    chunks = [replace(drawn.index_chunk(one.shard), identity=one.identity) for one in drawn.indexed]
+    chunks = [drawn.index_chunk(one.shard, one.identity) for one in drawn.indexed]
     keys = [key for chunk in chunks for key in store.read_part(chunk)[0].column("key").to_pylist()]
     assert len(set(keys)) == 11
-    # the job's files are those of the sample
+    # the job's files become those of the sample, but not before its owner writes them
+    assert store.read_job_file(request.id, "request") is None
+    found.write(store)
     assert store.parse_job_file(request.id, "request", JobRequest) == drawn
     kept = store.parse_job_file(request.id, "shards", ShardSummaries)
     assert kept is not None and kept.shards == drawn.indexed
@@ -67,9 +72,20 @@ def test_a_sample_is_lists_of_one_micro_batch(store: Store, tmp_path: Path) -> N
         shards=4, unread=0, images=50, missing={"vision": 50, "llm": 50}, chunks={"vision": 15, "llm": 15}
     )
     # the same seed takes the same images, another one others
-    again = draw(store, _indexed(store, tmp_path, 11, 5)[0], summaries)
+    again = draw(store, _indexed(store, tmp_path, 11, 5)[0], summaries).request
     assert again.indexed == drawn.indexed
-    assert set(_rows(store, draw(store, _indexed(store, tmp_path, 11, 6)[0], summaries))) != set(rows)
+    assert set(_rows(store, draw(store, _indexed(store, tmp_path, 11, 6)[0], summaries).request)) != set(rows)
+
+
+@given(st.lists(st.sampled_from(["a", "a~2", "a~3", "a~2~2", "b"]), max_size=12))
+def test_keys_of_a_sample_are_distinct(keys: list[str]) -> None:
+    rows = [("shard", IndexRow(key, str(number), 0, 1, None)) for number, key in enumerate(keys)]
+    found = [row for _, row in _distinct(rows)]
+    assert len({row.key for row in found}) == len(keys)
+    assert [row.uri for row in found] == [row.uri for _, row in rows]
+    # the first row with a key keeps it, and the others can be told from it
+    assert {row.key for row in found} >= set(keys)
+    assert all(row.key.startswith(key) for row, key in zip(found, keys, strict=True))
 
 
 def test_every_image_has_the_same_chance(store: Store, tmp_path: Path) -> None:
@@ -79,7 +95,7 @@ def test_every_image_has_the_same_chance(store: Store, tmp_path: Path) -> None:
     assert request.sample is not None
     for seed in range(draws):
         sample = request.sample.model_copy(update={"seed": seed})
-        found.update(_rows(store, draw(store, request.model_copy(update={"sample": sample}), summaries)))
+        found.update(_rows(store, draw(store, request.model_copy(update={"sample": sample}), summaries).request))
     expected = draws * images / sum(SIZES)
     counts = np.array(list(found.values()), dtype=float)
     assert len(counts) == sum(SIZES) and counts.sum() == draws * images
@@ -98,9 +114,7 @@ def test_images_with_results_and_copies_are_not_drawn(store: Store, tmp_path: Pa
     copy = tmp_path / "copy.tar"
     copy.write_bytes((tmp_path / "2.tar").read_bytes())
     more = [*summaries, summaries[2].model_copy(update={"shard": str(copy)}), ShardSummary(shard="bad", failure=None)]
-    drawn = draw(store, request, more)
-    population = store.parse_job_file(request.id, "population", Population)
-    assert population is not None
+    drawn, population = draw(store, request, more)
     assert population.missing == {"vision": 50 - 4 - 2 - 4, "llm": 50 - 4 - 2}
     assert population.images == 80 and population.chunks == {"vision": 12, "llm": 13}
     rows = _rows(store, drawn)
@@ -113,7 +127,7 @@ def test_images_with_results_and_copies_are_not_drawn(store: Store, tmp_path: Pa
 
 def test_a_lost_index_is_told(store: Store, tmp_path: Path) -> None:
     request, summaries = _indexed(store, tmp_path, 100, 0)
-    store.remove(store.part_path(replace(request.index_chunk(summaries[0].shard), identity=summaries[0].identity)))
+    store.remove(store.part_path(request.index_chunk(summaries[0].shard, summaries[0].identity)))
     with pytest.raises(OSError, match=r"the index of .*0\.tar is gone"):
         draw(store, request, summaries)
 
@@ -121,5 +135,5 @@ def test_a_lost_index_is_told(store: Store, tmp_path: Path) -> None:
 def test_nothing_to_draw_is_an_empty_sample(store: Store) -> None:
     sample = sample_of(JobSample(images=5, seed=0), FAKE_PROFILE)
     request = new_request("batch", ["x"], FAKE_PROFILE, "lo", {}, [], None, "").model_copy(update={"sample": sample})
-    drawn = draw(store, request, [ShardSummary(shard="x")])
-    assert drawn.shards == [] and drawn.indexed == []
+    drawn, population = draw(store, request, [ShardSummary(shard="x")])
+    assert drawn.shards == [] and drawn.indexed == [] and population.images == 0

@@ -81,9 +81,9 @@ def test_truncated(kind: str) -> None:
 
 def test_bomb_is_refused_at_once_and_without_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.thread_time()
     assert kind_of(bomb(30_000, 30_000)) == "too_many_pixels"
-    assert time.perf_counter() - start < 0.2
+    assert time.thread_time() - start < 0.2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 

@@ -285,13 +285,16 @@ def test_processes_are_forked_when_they_are_needed_and_share_what_is_imported() 
         assert own.uss < own.rss / 2
 
 
-def test_a_template_that_is_killed_takes_its_processes_along_and_no_image_fails() -> None:
-    with DecodingPool(LIMIT, processes=1) as decoders:
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_a_template_that_is_killed_takes_its_processes_along_and_no_image_fails(processes: int) -> None:
+    with DecodingPool(LIMIT, processes) as decoders:
+        for taken in [decoders._take() for _ in range(processes)]:
+            decoders._give_back(taken)
         decoders.decode(GOOD["png RGB"])
-        (before,), first = decoders._free, decoders._template
-        assert first is not None
+        before, first = [one.pid for one in decoders._free], decoders._template
+        assert first is not None and len(before) == processes
         os.kill(first.pid, signal.SIGKILL)
-        await_end([before.pid])
+        await_end(before)
         assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
         assert decoders._template is not first and decoders.budget.in_use == 0
 
@@ -303,7 +306,7 @@ def test_a_template_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> N
         assert first is not None
         os.kill(first.pid, signal.SIGSTOP)
         monkeypatch.setattr(forks, "ANSWER_SECONDS", 0.2)
-        only.alive = False
+        only._usable = False
         decoders._give_back(decoders._take())  # it is ended, which its template does not confirm
         assert decoders.decode(GOOD["png RGB"]).size == (61, 43)
         assert decoders._template is not first and not is_running(only.pid)

@@ -14,8 +14,7 @@ from strata.core.chunks import Chunk
 from strata.core.records import Record
 from strata.core.requests import JobEnd, JobRequest, ShardSummary
 from strata.core.schemas import JobStatus, JobView
-from strata.jobs import review
-from strata.jobs import scheduler as scheduler_module
+from strata.jobs import feeder, review
 from strata.jobs.jobs import Jobs, NotFinished
 from strata.jobs.results import Results
 from strata.jobs.scheduler import Scheduler
@@ -296,7 +295,7 @@ def test_one_tick_restores_and_compares_a_bounded_number(
     jobs: Jobs, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(review, "RESTORED_JOBS", 2)
-    monkeypatch.setattr(scheduler_module, "COMPARED_SHARDS", 3)
+    monkeypatch.setattr(feeder, "COMPARED_SHARDS", 3)
     ids = [batch(jobs, *(f"{shard}.tar" for shard in range(8))).id for _ in range(5)]
     raw_redis(jobs.queue).flushall()
     restored = []

@@ -54,6 +54,17 @@ def test_a_service_tells_jobs_of_shards(
     assert {"key": "strata_job", "value": job, "source": "STRATA"} in ended["run"]["facets"]["tags"]["tags"]
 
 
+def test_a_service_tells_jobs_of_samples(
+    queue: Queue, tmp_path: Path, received: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENLINEAGE_URL", received.url)
+    with running_service(queue, tmp_path, workers=False) as service, workers_of(service.jobs, monkeypatch):
+        shard = write_shard(tmp_path / "shards" / "00000.tar", [jpeg()] * 3)
+        asked = {"input": {"shards": [str(shard)]}, "images": 2}
+        wait_for_end(service.jobs, service.client.post("/v1/batches/estimate", json=asked).json()["id"])
+    assert [event["eventType"] for event in received.events] == ["START", "COMPLETE"]
+
+
 @pytest.mark.parametrize(("how", "state"), [("completed", "COMPLETE"), ("failed", "FAIL"), ("cancelled", "ABORT")])
 def test_every_end_is_told(how: str, state: str, jobs: Jobs, tmp_path: Path) -> None:
     file, told = tmp_path / "events.jsonl", list[str]()

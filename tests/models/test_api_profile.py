@@ -8,6 +8,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from tests.checkout import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "how-to" / "chat-servers.md"
 CAPTION, DESCRIPTION = "A white sign on a blue wall.", 'A white sign on a blue wall says "OPEN".'
-# run in a process of its own, in which torch cannot be imported
+# run in a process of its own, in which torch cannot be imported; it has the paths of profiles
 PROGRAM = """
 import sys
 sys.modules["torch"] = None
@@ -35,15 +37,16 @@ image = Image.new("RGB", (120, 90), "lightblue")
 draw = ImageDraw.Draw(image)
 draw.rectangle((10, 30, 110, 70), "white")
 draw.text((20, 36), "OPEN", "black", font=ImageFont.load_default(size=26))
-profile = read_profile(Path(sys.argv[1]))
-vision, llm = VisionPipeline(profile), LlmPipeline(profile)
-vision.load()
-llm.load()
-record = Record(key="0", image=ImageReference(uri="a.png", size=1), width=120, height=90)
-(record,) = llm.run([ComposeRequest(one) for one in vision.run([(record, image)])])
-loaded = {name.split(".")[0] for name, module in sys.modules.items() if module}
-assert not loaded & {"torch", "transformers", "open_clip"}
-print(record.model_dump_json())
+for path in sys.argv[1:]:
+    profile = read_profile(Path(path))
+    vision, llm = VisionPipeline(profile), LlmPipeline(profile)
+    vision.load()
+    llm.load()
+    record = Record(key="0", image=ImageReference(uri="a.png", size=1), width=120, height=90)
+    (record,) = llm.run([ComposeRequest(one) for one in vision.run([(record, image)])])
+    loaded = {name.split(".")[0] for name, module in sys.modules.items() if module}
+    assert not loaded & {"torch", "transformers", "open_clip"}
+    print(record.model_dump_json())
 """
 
 
@@ -98,48 +101,65 @@ REASONING = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "answer", "more"),
-    [
-        ("openai", openai, []),
-        ("openai", reasoning, REASONING),
-        ("ollama", ollama, []),
-        ("vllm", vllm, []),
-        ("lmstudio", lm_studio, []),
-    ],
-    ids=["openai", "openai, reasoning", "ollama", "vllm", "lm studio"],
-)
-def test_each_kind_of_server_describes_a_picture_without_torch(
-    name: str,
-    answer: Callable[[dict[str, Any]], Reply],
-    more: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-    with scripted(answer) as server:
-        # the command of the page, with the address of this server
-        command = re.search(rf"^\$ strata (profiles new {name} .*)$", PAGE.read_text(), re.M)
-        assert command
-        words = re.sub(r"server:https?://\S+", f"server:{server.url}", command[1])
-        words += "".join(f" --set stages.{stage}.model=server:{server.url}" for stage in ("captioner", "composer"))
-        words += "".join(f" --set {one}" for one in more) + f" --folder {tmp_path}"
-        with pytest.raises(SystemExit) as ended:
-            main(shlex.split(words))
-        assert ended.value.code == 0
-        path = tmp_path / f"{name}.toml"
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, timeout=300, check=False
-        )
+# the name of the profile, its server, and more settings
+KINDS: dict[str, tuple[str, Callable[[dict[str, Any]], Reply], list[str]]] = {
+    "openai": ("openai", openai, []),
+    "openai, reasoning": ("openai", reasoning, REASONING),
+    "ollama": ("ollama", ollama, []),
+    "vllm": ("vllm", vllm, []),
+    "lm studio": ("lmstudio", lm_studio, []),
+}
+
+
+def written(kind: str, url: str, folder: Path) -> tuple[Path, str]:
+    """The profile that the page's command writes for a server at this address, and the words of the command."""
+    name, _, more = KINDS[kind]
+    command = re.search(rf"^\$ strata (profiles new {name} .*)$", PAGE.read_text(), re.M)
+    assert command
+    words = re.sub(r"server:https?://\S+", f"server:{url}", command[1])
+    words += "".join(f" --set stages.{stage}.model=server:{url}" for stage in ("captioner", "composer"))
+    words += "".join(f" --set {one}" for one in more) + f" --folder {folder}"
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split(words))
+    assert ended.value.code == 0
+    return folder / f"{name}.toml", words
+
+
+@dataclass
+class Described:
+    """What one process said of a picture, what it asked the server, and the words that made its profile."""
+
+    record: dict[str, Any]
+    asked: list[dict[str, Any]]
+    words: str
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Described]:
+    """The answers with each kind of server, all by one process."""
+    with ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv("OPENAI_API_KEY", "sk-test")
+        servers = {kind: stack.enter_context(scripted(KINDS[kind][1])) for kind in KINDS}
+        made = {kind: written(kind, servers[kind].url, tmp_path_factory.mktemp("api")) for kind in KINDS}
+        command = [sys.executable, "-c", PROGRAM, *(str(path) for path, _ in made.values())]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
-        record = json.loads(done.stdout)
-        asked = server.asked
+        lines = done.stdout.splitlines()
+        return {
+            kind: Described(json.loads(line), servers[kind].asked, made[kind][1])
+            for kind, line in zip(KINDS, lines, strict=True)
+        }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_server_describes_a_picture_without_torch(kind: str, described: dict[str, Described]) -> None:
+    record, words = described[kind].record, described[kind].words
     assert record["status"] == "succeeded", record["failure"]
     assert (record["caption"]["text"], record["description"]["text"]) == (CAPTION, DESCRIPTION)
     assert [line["text"] for line in record["text"]] == ["OPEN"]
     assert record["regions"] is None and record["objects"] is None
     served = re.search(r"captioner.parameters.served_model=(\S+)", words)
-    assert {body["model"] for body in asked} == {served[1] if served else "qwen3-vl:8b-instruct"}
+    assert {body["model"] for body in described[kind].asked} == {served[1] if served else "qwen3-vl:8b-instruct"}
 
 
 def test_the_page_names_the_model_of_the_profile() -> None:

@@ -29,6 +29,7 @@ from tests.models.tiny.tiny_models import make
 
 Kind = tuple[str, str, Callable[..., None], dict[str, Any]]  # stage, back end, maker, parameters
 REGIONS = "a red car<loc_100><loc_200><loc_499><loc_799>an owl<loc_500><loc_0><loc_999><loc_499>"
+FINDING = partial(tiny_models.florence, answer=REGIONS)
 TINY: dict[str, Kind] = {
     "blip2": ("captioner", "blip2", tiny_models.blip2_captioner, {"scene_tokens": 12, "crop_tokens": 6}),
     "blip2, beams": ("captioner", "blip2", tiny_models.blip2_captioner, {"scene_tokens": 9, "scene_beams": 3}),
@@ -36,13 +37,13 @@ TINY: dict[str, Kind] = {
     "regions": (
         "detector",
         "florence2",
-        partial(tiny_models.florence, answer=REGIONS),
+        FINDING,
         {"num_beams": 1, "max_new_tokens": 20},
     ),
     "regions, beams": (
         "detector",
         "florence2",
-        partial(tiny_models.florence, answer=REGIONS),
+        FINDING,
         {"num_beams": 3, "max_new_tokens": 20},
     ),
     "sam": ("segmenter", "sam", tiny_models.sam, {"points_per_side": 8}),

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,34 +76,48 @@ class Made:
     bodies: list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def made(
-    request: pytest.FixtureRequest, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Made:
-    """What a worker makes of two pictures. It is told of a hub, which must not hear of it."""
-    folder = tmp_path_factory.mktemp(request.param)
+@pytest.fixture(scope="module")
+def all_made(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    """What one worker makes of two pictures with each profile. It is told of a hub, which must not hear of it."""
+    folder = tmp_path_factory.mktemp("made")
     write_shard(folder / "shards" / "0.tar", 0, 2, dict(enumerate(map(as_png, pictures()))))
-    with scripted(lambda _: good(WRITTEN)) as chat, running_hub() as hub:
-        profiles = write_copy(request.param, folder / "profiles", checkpoints, chat.url)
+    with ExitStack() as stack:
+        chats = {name: stack.enter_context(scripted(lambda _: good(WRITTEN))) for name in NAMES}
+        hub = stack.enter_context(running_hub())
+        for name in NAMES:
+            profiles = write_copy(name, folder / "profiles", checkpoints, chats[name].url)
         settings = {
             "STRATA_PROFILES_DIR": str(profiles),
-            "STRATA_PROFILE": request.param,
+            "STRATA_PROFILE": NAMES[0],
             "HF_ENDPOINT": hub.url,
             "HF_HOME": str(folder / "hf"),
         }
         workers = [["worker", "--groups", "index,vision,llm"]]
-        with Fleet(folder / "fleet", str(folder / "shards"), workers, settings, worker="strata") as fleet:
-            fleet.wait_ready(300)
-            with Client(fleet.url, timeout=300) as client:
-                end = client.wait(client.submit([str(folder / "shards" / "0.tar")]).id, poll=0.2)
+        fleet = stack.enter_context(Fleet(folder / "fleet", str(folder / "shards"), workers, settings, worker="strata"))
+        fleet.wait_ready(300)
+        with Client(fleet.url, timeout=300) as client:
+            jobs = {name: client.submit([str(folder / "shards" / "0.tar")], profile=name) for name in NAMES}
+            for job in jobs.values():
+                end = client.wait(job.id, poll=0.2)
                 failures = list(client.failures(end.id))
-            assert end.status is JobStatus.COMPLETED
-            assert (end.request_counts.total, end.request_counts.succeeded) == (2, 2), failures
+                assert end.status is JobStatus.COMPLETED
+                assert (end.request_counts.total, end.request_counts.succeeded) == (2, 2), failures
         assert hub.asked == []
-    (part,) = (folder / "fleet" / "store" / "parts" / "llm").rglob("*.parquet")
+    parts = folder / "fleet" / "store" / "parts" / "llm"
+    return {name: Made(name, profiles, _records(parts, name, profiles), chats[name].bodies) for name in NAMES}
+
+
+def _records(parts: Path, name: str, profiles: Path) -> list[Record]:
+    """The records of the only part that a profile has made."""
+    (part,) = (parts / load_profile(name, profiles).fingerprint("llm")).rglob("*.parquet")
     table = pq.ParquetFile(part).read()
     assert table.schema.equals(RECORD_SCHEMA)
-    return Made(request.param, profiles, table_to_records(table), chat.bodies)
+    return table_to_records(table)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def made(request: pytest.FixtureRequest, all_made: dict[str, Made]) -> Made:
+    return all_made[request.param]
 
 
 def _entries(records: list[Record]) -> list[tuple[Region | ObjectMask, int]]:
@@ -245,10 +260,14 @@ def test_a_worker_without_weights_says_which_and_how(valkey_url: str, tmp_path: 
         "STRATA_STORE": str(tmp_path / "store"),
         "PYTHONPATH": str(CHECKOUT),
     }
-    command = [sys.executable, "-m", "strata", "worker", "--groups", "vision", "--profile", "paper"]
+    command = [sys.executable, "-X", "importtime", "-m", "strata", "worker", "--groups", "vision", "--profile", "paper"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == WEIGHTS_MISSING, done.stderr
-    assert re.search(
-        r"^strata worker: weights of hub:\S+ are not in .*; get them with `strata models fetch paper`", done.stderr
-    )
-    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    told = "\n".join(line for line in lines if not line.startswith("import time:"))
+    remedy = "get them with `strata models fetch paper`"
+    assert re.search(rf"^strata worker: weights of hub:\S+ are not in .*; {remedy}", told)
+    assert "Traceback" not in told
+    # no model's library is imported for this: each takes seconds
+    imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    assert "models.weights.cache" in imported and not imported & {"torch", "transformers"}

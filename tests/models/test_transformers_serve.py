@@ -79,7 +79,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 def _healthy(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).is_success
+        return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, timeout=60).is_success
     except httpx.TransportError:
         return False
 

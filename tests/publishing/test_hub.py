@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -86,7 +88,7 @@ def test_a_push_is_one_commit_and_private(
     assert f"{PLACE}@{dataset.commit}" in capsys.readouterr().out
 
 
-def test_another_export_replaces_the_first(hub: HubServer, tmp_path: Path) -> None:
+def test_another_export_replaces_the_first(hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = large_export(tmp_path / "first")
     assert code_of("push", PLACE, str(first)) == 0
     hub.datasets[NAME].files["NOTES.md"] = b"by hand"
@@ -96,6 +98,7 @@ def test_another_export_replaces_the_first(hub: HubServer, tmp_path: Path) -> No
     write_sums(second)
     assert code_of("push", PLACE, str(second)) == 0
     assert hub.datasets[NAME].files == {**content(second), "NOTES.md": b"by hand"}
+    assert capsys.readouterr().out.endswith(", 1 file of an earlier export removed\n")
     # what the hub has is not sent again
     assert len(hub.sent) == len(set(hub.sent)) == LARGE_FILES
 
@@ -125,6 +128,54 @@ def test_a_public_data_set_needs_a_word(hub: HubServer, exported: Path, capsys: 
     assert code_of("push", PLACE, str(exported), "--public") == 0
     assert code_of("push", "hub:ada/new", str(exported), "--public") == 0
     assert not hub.datasets["ada/new"].private and hub.datasets[NAME].files
+
+
+def test_a_private_data_set_does_not_become_public(
+    hub: HubServer, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.datasets[NAME] = DataSet(private=True)
+    assert code_of("push", PLACE, str(exported), "--public") == exits.USAGE
+    assert "is private: leave out --public" in capsys.readouterr().err and hub.datasets[NAME].files == {}
+
+
+def test_a_hub_without_xet_is_told(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HF_HUB_DISABLE_XET")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    assert code_of("push", PLACE, str(large_export(tmp_path / "out"))) == exits.USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "set HF_HUB_DISABLE_XET=1" in line and SECRET not in line
+
+
+class _Page(BaseHTTPRequestHandler):
+    """What a proxy or a portal answers in the place of a hub."""
+
+    def do_POST(self) -> None:
+        body = b"<html>log in</html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_is_no_hub_is_told(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        assert code_of("push", PLACE, str(exported)) == exits.API_UNREACHABLE
+        server.shutdown()
+    assert capsys.readouterr().err.splitlines() == [f"strata: {url} answers something else than JSON: is it a hub?"]
 
 
 def test_a_dry_run_lists_what_would_be_sent(hub: HubServer, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +215,8 @@ def test_a_damaged_export_is_not_sent(
         ("wrong", PLACE, "the hub refuses (401): HF_TOKEN needs the right to write"),
         (SECRET, "hub:cars", "is not hub:OWNER/NAME"),
         (SECRET, f"{PLACE}@main", "a push names no revision"),
+        (SECRET, "hub:ada/a..b", "cannot be a name on the hub"),
+        (SECRET, "hub:ada/-b", "cannot be a name on the hub"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(

@@ -206,7 +206,7 @@ def test_a_server_that_refuses_every_command_is_no_queue(error: str) -> None:
         for act in (queue.ping, lambda: queue.broker.depth("vision"), lambda: queue.broker.claim("vision", "w", 1)):
             with pytest.raises(QueueUnavailable):
                 act()
-        assert time.monotonic() - started < 20  # about 2 s: a route answers soon
+        assert time.monotonic() - started < 60  # about 2 s: a route answers soon
     finally:
         listener.close()
 

@@ -47,8 +47,10 @@ def known(scenes: Scenes) -> Iterator[dict[str, str]]:
     text = {"alt_text": f"scene {SEED}"}
     image = httpx.post(f"{scenes.url}/v1/captions", files=files, data=text, headers=wait, timeout=130)
     shard = write_scenes(scenes.shards / "shown.tar", range(400, 406), broken=2)
-    batch = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"]
-    while not (rows := httpx.get(f"{scenes.url}/v1/search", params={"job": batch, "key": "402"}).json()["rows"]):
+    batch = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}, timeout=60).json()["id"]
+    while not (
+        rows := httpx.get(f"{scenes.url}/v1/search", params={"job": batch, "key": "402"}, timeout=60).json()["rows"]
+    ):
         time.sleep(0.05)
     image_id = image.headers["location"].rpartition("/")[2]
     yield {"image": image_id, "batch": batch, "row": quote(rows[0]["id"], safe="")}

@@ -19,7 +19,7 @@ ROWS, BROKEN = 70, 2  # more than a page has
 def job(scenes: Scenes) -> Iterator[str]:
     """An ended job of scenes, of which some have failed."""
     shard = write_scenes(scenes.shards / "gallery.tar", range(1000, 1000 + ROWS), broken=BROKEN)
-    made = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}, timeout=120).json()["id"]
+    made = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}, timeout=60).json()["id"]
     with httpx.stream("GET", f"{scenes.url}/v1/jobs/{made}/events", timeout=120) as events:
         for _ in events.iter_lines():
             pass
@@ -38,7 +38,7 @@ def counted(page: Page) -> None:
 
 def total(scenes: Scenes, job: str, **asked: str) -> int:
     """How many rows the service finds."""
-    return int(httpx.get(f"{scenes.url}/v1/search", params={"job": job, **asked}).json()["total"])
+    return int(httpx.get(f"{scenes.url}/v1/search", params={"job": job, **asked}, timeout=60).json()["total"])
 
 
 def test_facets_narrow_the_rows_and_the_address_holds_them(scenes: Scenes, job: str, opened: Opener) -> None:
@@ -151,8 +151,10 @@ def test_what_is_typed_stays_while_the_page_is_drawn_again(scenes: Scenes, job: 
 def test_rows_that_come_are_shown_by_themselves(scenes: Scenes, opened: Opener) -> None:
     with opened(f"{scenes.url}/#/gallery?q=1234567") as page:
         rows_of(page, 0)
-        files, text = {"file": ("scene.png", scene_bytes(3))}, {"alt_text": "1234567"}
-        httpx.post(f"{scenes.url}/v1/captions", files=files, data=text, timeout=120).raise_for_status()
+        files = {"file": ("scene.png", scene_bytes(3))}
+        httpx.post(
+            f"{scenes.url}/v1/captions", files=files, data={"alt_text": "1234567"}, timeout=60
+        ).raise_for_status()
         rows_of(page, 1)
 
 

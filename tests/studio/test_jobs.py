@@ -100,7 +100,7 @@ def test_a_job_is_retried_and_cancelled(scenes: Scenes, opened: Opener) -> None:
     shard = write_scenes(scenes.shards / "retried.tar", range(200, 204), broken=1)
     scenes.vision.go_on.clear()
     try:
-        job = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"]
+        job = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}, timeout=60).json()["id"]
         with opened(f"{scenes.url}/#/job/{job}") as page:
             expect(page.locator(".facts dd").first).to_have_text("0 of 4")
             page.get_by_role("button", name="Cancel the job").click()
@@ -108,7 +108,7 @@ def test_a_job_is_retried_and_cancelled(scenes: Scenes, opened: Opener) -> None:
             # as the command line, it counts no image that has no result
             expect(page.locator(".facts dd").first).to_have_text("0 of 4")
             scenes.vision.go_on.set()
-            job = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"]
+            job = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}, timeout=60).json()["id"]
             page.goto(f"{scenes.url}/#/job/{job}")
             page.get_by_role("button", name="Retry what failed").click()
             expect(page.locator(".chip", has_text="completed")).to_be_visible()
@@ -127,8 +127,8 @@ def test_wrong_shards_are_told(scenes: Scenes, opened: Opener) -> None:
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_a_long_error_does_not_widen_the_page(scenes: Scenes, opened: Opener, width: int) -> None:
     shard = write_scenes(scenes.shards / "long.tar", [300])
-    httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).raise_for_status()
-    view = JobPage.model_validate(httpx.get(f"{scenes.url}/v1/jobs?limit=1").json()).jobs[0]
+    httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}, timeout=60).raise_for_status()
+    view = JobPage.model_validate(httpx.get(f"{scenes.url}/v1/jobs?limit=1", timeout=60).json()).jobs[0]
     wrong = view.model_copy(update={"error": "HTTP_401_" * 300, "profile": "p" * 200})
     answer = JobPage(jobs=[wrong]).model_dump_json()
     events = f"event: job\ndata: {wrong.model_copy(update={'status': JobStatus.FAILED}).model_dump_json()}\n\n"
@@ -151,7 +151,7 @@ def test_a_key_that_two_shards_have_leads_to_the_record_of_its_row(scenes: Scene
     write_scenes(scenes.shards / names[1], [901])
     content = (scenes.shards / names[1]).read_bytes().replace(b"000000901", b"000000900")
     (scenes.shards / names[1]).write_bytes(_with_checksums(content))
-    job = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": shards}}).json()["id"]
+    job = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": shards}}, timeout=60).json()["id"]
     first, second = (make_scene(seed, OPTIONS).caption for seed in (900, 901))
     assert first != second
     with opened(f"{scenes.url}/#/job/{job}") as page:

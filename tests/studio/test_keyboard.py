@@ -20,7 +20,7 @@ LONG_TEXT = "word " * 2000  # 10,000 characters
 def job(scenes: Scenes) -> Iterator[str]:
     """An ended job of four scenes, of which one has failed."""
     shard = write_scenes(scenes.shards / "keyboard.tar", range(1200, 1204), broken=1)
-    made = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"]
+    made = httpx.post(f"{scenes.url}/v1/batches", json={"input": {"shards": [shard]}}, timeout=60).json()["id"]
     with httpx.stream("GET", f"{scenes.url}/v1/jobs/{made}/events", timeout=120) as events:
         for _ in events.iter_lines():
             pass
@@ -91,7 +91,7 @@ def test_the_focus_stays_in_the_search(scenes: Scenes, job: str, opened: Opener)
 
 
 def test_what_is_opened_stays_open_and_shown_while_a_job_runs(scenes: Scenes, job: str, opened: Opener) -> None:
-    view = JobPage.model_validate(httpx.get(f"{scenes.url}/v1/jobs?limit=200").json())
+    view = JobPage.model_validate(httpx.get(f"{scenes.url}/v1/jobs?limit=200", timeout=60).json())
     running = next(one for one in view.jobs if one.id == job).model_copy(update={"status": JobStatus.IN_PROGRESS})
     rows = [
         FailureRow(
@@ -149,7 +149,7 @@ def test_what_changes_is_announced(scenes: Scenes, opened: Opener) -> None:
     scenes.vision.go_on.clear()
     try:
         files = {"file": ("scene.png", scene_bytes(8))}
-        image = httpx.post(f"{scenes.url}/v1/captions", files=files).json()["id"]
+        image = httpx.post(f"{scenes.url}/v1/captions", files=files, timeout=60).json()["id"]
         with opened(f"{scenes.url}/#/job/{image}") as page:
             told = page.get_by_role("main").get_by_role("status").first
             expect(told).to_be_visible()

@@ -55,7 +55,7 @@ def url(scenes: Scenes) -> str:
 
 
 def _jobs(url: str) -> int:
-    return len(httpx.get(f"{url}/v1/jobs?limit=200").json()["jobs"])
+    return len(httpx.get(f"{url}/v1/jobs?limit=200", timeout=60).json()["jobs"])
 
 
 @pytest.mark.parametrize(("path", "shown"), [("/docs", ".opblock"), ("/redoc", "h1")])

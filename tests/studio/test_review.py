@@ -22,7 +22,7 @@ def job(scenes: Scenes) -> str:
     """A job of some scenes that has ended."""
     url, folder = scenes.url, scenes.shards
     shard = write_scenes(folder / "review.tar", range(900, 900 + RECORDS))
-    found = str(httpx.post(f"{url}/v1/batches", json={"input": {"shards": [shard]}}).json()["id"])
+    found = str(httpx.post(f"{url}/v1/batches", json={"input": {"shards": [shard]}}, timeout=60).json()["id"])
     with httpx.stream("GET", f"{url}/v1/jobs/{found}/events", timeout=120) as events:
         for line in events.iter_lines():
             if re.search(r'"status": ?"(completed|failed)"', line):
@@ -31,7 +31,7 @@ def job(scenes: Scenes) -> str:
 
 
 def judgments(url: str, **query: Any) -> list[dict[str, Any]]:
-    response = httpx.get(f"{url}/v1/judgments", params={"counting": True, **query})
+    response = httpx.get(f"{url}/v1/judgments", params={"counting": True, **query}, timeout=60)
     found: list[dict[str, Any]] = response.json()["judgments"]
     return found
 

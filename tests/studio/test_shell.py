@@ -47,9 +47,9 @@ def test_the_theme_is_the_system_s_until_one_is_chosen(scenes: Scenes, opened: O
 
 
 def test_the_page_is_served_under_a_strict_policy(scenes: Scenes) -> None:
-    response = httpx.get(f"{scenes.url}/")
+    response = httpx.get(f"{scenes.url}/", timeout=60)
     policy = response.headers["content-security-policy"]
     assert "unsafe" not in policy and "script-src 'self'" in policy and "style-src 'self'" in policy
     assert not re.search(r"<script(?![^>]*(?:src=|application/json))|<style|\son\w+=|\sstyle=", response.text)
-    module = httpx.get(f"{scenes.url}/static/studio/main.js")
+    module = httpx.get(f"{scenes.url}/static/studio/main.js", timeout=60)
     assert module.headers["content-type"].startswith("text/javascript")

@@ -131,7 +131,7 @@ def wait_for_server(port: int) -> None:
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            httpx.get(f"http://127.0.0.1:{port}/openapi.json", trust_env=False)
+            httpx.get(f"http://127.0.0.1:{port}/openapi.json", trust_env=False, timeout=60)
             return
         except httpx.TransportError:
             assert time.monotonic() < deadline

@@ -27,6 +27,16 @@ def test_the_time_from_the_first_micro_batch_to_the_last() -> None:
     assert work == Work(images=5, computing=8.5 - 4.0, decoding=0.5, writing=0.25, loading=9.0, device=work.device)
 
 
+def test_pauses_before_the_first_micro_batch_and_after_the_last_are_no_part_of_the_time() -> None:
+    clock = _clock(100.0, 102.0)
+    clock.pause(1.0)
+    clock.pause(5.0)
+    clock.start()
+    clock.end()
+    clock.pause(7.0)
+    assert clock.work(1, 0.0, False, None).computing == 2.0
+
+
 def test_a_chunk_of_which_nothing_was_computed_took_nothing() -> None:
     clock = _clock(100.0)
     clock.begin()

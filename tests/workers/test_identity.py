@@ -203,7 +203,7 @@ def test_an_index_part_of_an_earlier_version_stays(jobs: Jobs, tmp_path: Path) -
     for group in ("vision", "llm"):
         for chunk in job.chunks(summary, group):
             jobs.store.write_records(replace(chunk, identity=stamp), jobs.store.read_records(chunk))
-    index = replace(job.index_chunk(shard), identity=stamp)
+    index = job.index_chunk(shard, stamp)
     jobs.store.write_index(index, jobs.store.read_index(replace(index, identity=summary.identity))[0])
     for folder in (Path(jobs.store.root) / "parts").glob(f"*/*/{summary.identity}"):
         shutil.rmtree(folder)

@@ -15,8 +15,7 @@ from models.building import load_stages
 from models.deadlines import DEADLINES, Activity
 from strata.core import Chunk, Profile
 from strata.core.profiles import StageSettings
-from workers import groups
-from workers.groups import PipelineCache
+from workers.groups import PipelineCache, pipelines
 from workers.profile_versions import ProfileVersions
 
 
@@ -127,7 +126,7 @@ def test_an_earlier_version_of_a_profile_goes_when_it_is_idle(monkeypatch: pytes
     cache.get(new)
     cache.get(old)  # chunks that were queued before the change
     assert len(memory.models) == 2
-    monkeypatch.setattr(groups, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(pipelines, "IDLE_SECONDS", 0.0)
     cache.get(new)
     assert len(memory.models) == 1
 

@@ -22,7 +22,7 @@ from strata.describing.images import ImageSource
 from strata.errors import InvalidInput, plain_line
 from strata.images import FULL_SIZE, DecodingPool, ImageError, pixels_of
 from workers.describing.quiet import quiet_transformers
-from workers.groups import PipelineCache
+from workers.groups import PipelineCache, with_weights
 from workers.items import WorkItem, decoded
 from workers.micro_batches import OF_STAGES, PIXELS_TOGETHER
 from workers.profile_versions import ProfileVersions
@@ -50,7 +50,8 @@ class LocalPipelines:
         self.settings = settings
         self._profiles: dict[str, Profile] = {}  # the newest version by name: it may come from any file
         versions = ProfileVersions(self._profiles.__getitem__)
-        self._vision, self._llm = PipelineCache(VisionPipeline, versions), PipelineCache(LlmPipeline, versions)
+        self._vision = PipelineCache(with_weights(VisionPipeline, "vision"), versions)
+        self._llm = PipelineCache(with_weights(LlmPipeline, FINAL_GROUP), versions)
         self._decoder = DecodingPool(settings.max_pixels)
         self._threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="describe")
         self._turn = threading.RLock()

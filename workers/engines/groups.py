@@ -13,7 +13,7 @@ from strata.errors import InvalidInput, ProcessBroken, StrataError
 from strata.images import DecodingPool
 from strata.logs import adopt_libraries
 from strata.store import Store
-from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup
+from workers.groups import Group, LlmGroup, PipelineCache, VisionGroup, with_weights
 from workers.profile_versions import ProfileVersions
 
 GroupMaker = Callable[[str, Store, ProfileVersions, Settings], Group]
@@ -23,9 +23,10 @@ def real_group(name: str, store: Store, profiles: ProfileVersions, settings: Set
     """The group with the models of its profiles."""
     from models.pipeline import LlmPipeline, VisionPipeline  # slow imports
 
+    decoder = _decoder(settings.max_pixels)
     if name == "vision":
-        return VisionGroup(store, PipelineCache(VisionPipeline, profiles), _decoder(settings.max_pixels))
-    return LlmGroup(store, PipelineCache(LlmPipeline, profiles), _decoder(settings.max_pixels))
+        return VisionGroup(store, PipelineCache(with_weights(VisionPipeline, name), profiles), decoder)
+    return LlmGroup(store, PipelineCache(with_weights(LlmPipeline, name), profiles), decoder)
 
 
 @functools.cache

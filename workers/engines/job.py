@@ -179,7 +179,9 @@ class EngineJob:
 
     def draw(self) -> None:
         """Draw the sample of a job whose shards are indexed; from here on the job is one of the drawn images."""
-        self.request = draw(self.store, self.request, list(self.summaries.values()))
+        drawn = draw(self.store, self.request, list(self.summaries.values()))
+        drawn.write(self.store)
+        self.request = drawn.request
         self.summaries = {one.shard: one for one in self.request.indexed}
         self.counts = MemoryCounts()
         self.parts, self._plan = JobParts(self.counts, self.store), Plan(self.request)
@@ -187,7 +189,7 @@ class EngineJob:
             self.counts.record(self.request.id, self.request.index_chunk(summary.shard), summary.counts)
 
     def _has_index(self, summary: ShardSummary) -> bool:
-        index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
+        index = self.request.index_chunk(summary.shard, summary.identity)
         return summary.failure is None and (self.store.is_upload(summary.shard) or self.store.has_part(index))
 
     def _summary(self, indexer: ShardIndexer, shard: str) -> ShardSummary:

@@ -56,7 +56,8 @@ def push(
     else:
         known = pushed.files - pushed.sent
         there = f", {known:,} were there" if known else ""
-        print(f"{pushed.place}: {counted(pushed.sent, 'file')}, {pushed.bytes / 1e6:,.1f} MB{there}")
+        gone = f", {counted(pushed.removed, 'file')} of an earlier export removed" if pushed.removed else ""
+        print(f"{pushed.place}: {counted(pushed.sent, 'file')}, {pushed.bytes / 1e6:,.1f} MB{there}{gone}")
 
 
 def pull(

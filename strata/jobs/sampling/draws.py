@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from strata.core import JobRequest, JobStatus
 from strata.jobs.jobs import Jobs
-from strata.jobs.sampling.population import draw
+from strata.jobs.sampling.population import Drawn, draw
 
 
 class Draws:
@@ -14,7 +14,7 @@ class Draws:
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
-        self._drawing: dict[str, Future[JobRequest]] = {}
+        self._drawing: dict[str, Future[Drawn]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="draws")
 
     def close(self) -> None:
@@ -24,6 +24,11 @@ class Draws:
     def reset(self) -> None:
         """Forget what is being drawn: another process schedules, or Redis was emptied."""
         self._drawing.clear()
+
+    def forget(self, job_id: str) -> None:
+        """Forget what is being drawn for a job that has ended."""
+        if (drawing := self._drawing.pop(job_id, None)) is not None:
+            drawing.cancel()
 
     def advance(self, request: JobRequest) -> JobRequest | None:
         """The request of a job, whose shards are indexed, as soon as it is one of the drawn images; None until then.
@@ -38,7 +43,10 @@ class Draws:
             return None
         if not drawing.done():
             return None
-        drawn = self._drawing.pop(request.id).result()
+        found = self._drawing.pop(request.id).result()
+        # not in the thread: meanwhile the job may have been cancelled, and deleted
+        found.write(self.jobs.store)
+        drawn = found.request
         # from here on the job counts the drawn images only, unless it was cancelled in this moment
         stands = self.jobs.queue.job_states.run_again(drawn, JobStatus.IN_PROGRESS)
         if stands is not JobStatus.IN_PROGRESS:

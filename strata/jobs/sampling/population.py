@@ -10,7 +10,6 @@ import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -67,8 +66,21 @@ def sample_of(wanted: JobSample, profile: Profile) -> Sample:
     return Sample(images=wanted.images, seed=wanted.seed, batch=batch, prices=profile.stage_prices())
 
 
-def draw(store: Store, request: JobRequest, summaries: Sequence[ShardSummary]) -> JobRequest:
-    """Draw the sample of a job whose shards are indexed, and write its files; returns its request, which has changed.
+class Drawn(NamedTuple):
+    """A sample that is drawn: the request of its job, as one of these images, and what they were drawn of."""
+
+    request: JobRequest
+    population: Population
+
+    def write(self, store: Store) -> None:
+        """Write the files of the job. The request last: with it the job is one of the drawn images. Raises OSError."""
+        store.write_job_file(self.request.id, FILE, self.population)
+        store.write_job_file(self.request.id, "shards", ShardSummaries(shards=self.request.indexed))
+        store.write_job_file(self.request.id, "request", self.request)
+
+
+def draw(store: Store, request: JobRequest, summaries: Sequence[ShardSummary]) -> Drawn:
+    """Draw the sample of a job whose shards are indexed, and write the lists of its images, but no file of the job.
 
     summaries: of all its shards, in order. With the same summaries, parts and seed the result is the same. Raises
     OSError, also if the index of a shard is gone.
@@ -85,11 +97,7 @@ def draw(store: Store, request: JobRequest, summaries: Sequence[ShardSummary]) -
     lists = _write_lists(store, request, shards, population.missing[FINAL_GROUP])
     sample = request.sample.model_copy(update={"drawn": True})
     drawn = request.model_copy(update={"shards": [one.shard for one in lists], "indexed": lists, "sample": sample})
-    # the request last: with it the job is one of the drawn images
-    store.write_job_file(request.id, FILE, population)
-    store.write_job_file(request.id, "shards", ShardSummaries(shards=lists))
-    store.write_job_file(request.id, "request", drawn)
-    return drawn
+    return Drawn(drawn, population)
 
 
 def _shards(store: Store, request: JobRequest, summaries: Sequence[ShardSummary]) -> list[_Shard]:
@@ -148,7 +156,7 @@ class _Picked:
         return [found[place] for place in range(len(places))]
 
     def _read(self, summary: ShardSummary, numbers: Sequence[int]) -> list[IndexRow]:
-        index = replace(self.request.index_chunk(summary.shard), identity=summary.identity)
+        index = self.request.index_chunk(summary.shard, summary.identity)
         try:
             table, footer = self.store.read_part(index)
         except (FileNotFoundError, BrokenPart) as error:
@@ -167,7 +175,12 @@ class _Picked:
 
 def _distinct(rows: Sequence[tuple[str, IndexRow]]) -> Iterator[tuple[str, IndexRow]]:
     """The rows with distinct keys: several shards may have the same ones, and a record is asked for by its key."""
-    used: Counter[str] = Counter()
+    used: set[str] = set()
+    numbers: Counter[str] = Counter()
     for shard, row in rows:
-        used[row.key] += 1
-        yield shard, row if used[row.key] == 1 else row._replace(key=f"{row.key}~{used[row.key]}")
+        key = row.key
+        while key in used:
+            numbers[row.key] += 1
+            key = f"{row.key}~{numbers[row.key] + 1}"
+        used.add(key)
+        yield shard, row._replace(key=key)

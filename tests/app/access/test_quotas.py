@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from app.http.quotas import headers_of
 from strata.core import NO_QUOTAS, Cost, JobStatus, Quotas
 from strata.errors import QueueUnavailable
-from strata.jobs import scheduler
+from strata.jobs import feeder
 from strata.jobs.jobs import Jobs
 from strata.keys import Scope, StoredKeys
 from strata.queue import FOR_EVER, IMAGES, REQUESTS, Quota, Use, bytes_quota, keys
@@ -289,7 +289,7 @@ def test_bytes_are_given_back_to_the_key_for_which_they_count(idle: Service) -> 
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduler looks often at what is held, and at quotas."""
-    monkeypatch.setattr(scheduler, "HELD_SECONDS", 0.05)
+    monkeypatch.setattr(feeder, "HELD_SECONDS", 0.05)
     monkeypatch.setattr(job_quotas, "FRESH_SECONDS", 0.05)
 
 

@@ -217,7 +217,7 @@ def test_answers_that_are_not_read_have_a_bound_together() -> None:
             poll.register(reader, 0)
         # their deadlines are far; the first that is ended leaves room for others
         assert poll.poll(LONG * 1000)
-        assert httpx.get(f"http://127.0.0.1:{port}/").content == b"x" * 2**24
+        assert httpx.get(f"http://127.0.0.1:{port}/", timeout=60).content == b"x" * 2**24
 
 
 def _healthy(port: int, source: str = "127.0.0.1") -> float:
@@ -245,7 +245,7 @@ def test_a_connection_that_the_service_works_for_is_not_dropped(queue: Queue, tm
     with listening_service(queue, tmp_path, limits) as port, ExitStack() as stack:
         # three callers wait for their images, which no worker describes
         waits = [stack.enter_context(_connect(port, _caption(wait=60))) for _ in range(3)]
-        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other:
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"), timeout=60) as other:
             end = time.monotonic() + LONG
             while len(other.get(f"http://127.0.0.1:{port}/v1/jobs").json()["jobs"]) < 3:
                 assert time.monotonic() < end
@@ -329,5 +329,5 @@ def test_half_requests_do_not_stop_a_service_with_1024_descriptors(tmp_path: Pat
             stack.enter_context(_connect(port, HALF))
         # the least of several: the machine may have other things to do
         assert min(_healthy(port) for _ in range(5)) < 1
-        assert httpx.get(f"{url}/v1/jobs").status_code == 200  # files and Redis have their descriptors
+        assert httpx.get(f"{url}/v1/jobs", timeout=60).status_code == 200  # files and Redis have their descriptors
         assert process.poll() is None

@@ -164,7 +164,10 @@ def test_a_proxy_tells_the_prefix_of_each_request(
     if trusted is not None:
         monkeypatch.setenv("FORWARDED_ALLOW_IPS", trusted)
     root = "/strata" if trusted else ""
-    with listening_service(queue, tmp_path) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    with (
+        listening_service(queue, tmp_path) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
         client.timeout = httpx.Timeout(120)
         headers = {"X-Forwarded-Prefix": "/strata"}
         accepted = client.post("/v1/captions", files={"file": ("a.jpg", jpeg())}, headers=headers)

@@ -199,7 +199,7 @@ def _bodies() -> Iterator[tuple[bytes, dict[str, str]]]:
 
 def test_large_bodies_do_not_fill_the_memory(tmp_path: Path) -> None:
     with served(tmp_path, "--no-workers") as (process, url), ThreadPoolExecutor(6) as pool:
-        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert httpx.get(f"{url}/healthz", timeout=60).status_code == 200
         idle = _memory(process.pid)
         peak, done = idle, threading.Event()
 
@@ -231,7 +231,7 @@ def test_streams_of_events_have_a_bound(queue: Queue, tmp_path: Path, monkeypatc
     monkeypatch.setattr(dependencies, "MAX_STREAMS", 3)
     with listening_service(queue, tmp_path) as port, ExitStack() as stack:
         url = f"http://127.0.0.1:{port}"
-        job = httpx.post(f"{url}/v1/captions", files={"file": ("a.jpg", jpeg())}).json()["id"]
+        job = httpx.post(f"{url}/v1/captions", files={"file": ("a.jpg", jpeg())}, timeout=60).json()["id"]
 
         def stream(source: str) -> httpx.Response:
             transport = httpx.HTTPTransport(local_address=source)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.core import DEFAULT_TENANT, GROUPS, JobStatus
+from strata.core.requests import Sample
 from strata.jobs import Jobs
 from strata.jobs.envelope import backlog
 from strata.queue import Heartbeat, OpenCounts
@@ -58,19 +59,25 @@ numbers = st.integers(0, 1000)
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(JobStatus), st.lists(numbers, min_size=3, max_size=3), numbers), max_size=5),
+    st.lists(
+        st.tuples(st.sampled_from(JobStatus), st.lists(numbers, min_size=3, max_size=3), numbers, st.booleans()),
+        max_size=5,
+    ),
 )
-def test_it_is_the_sum_of_unfinished_jobs(jobs: list[tuple[JobStatus, list[int], int]]) -> None:
+def test_it_is_the_sum_of_unfinished_jobs(jobs: list[tuple[JobStatus, list[int], int, bool]]) -> None:
     known = []
-    for status, counts, age in jobs:
+    for status, counts, age, draws in jobs:
         total, vision, llm = sorted(counts, reverse=True)
         found = {"index:chunks": 0, "index:images": total, "vision:images": vision, "llm:images": llm}
-        known.append(OpenCounts(NOW - age, status, 1, DEFAULT_TENANT, "lo", found))
+        if draws:  # the images that are indexed are not those of the job, and none is computed yet
+            found |= {"vision:images": 0, "llm:images": 0}
+        known.append(OpenCounts(NOW - age, status, 1, DEFAULT_TENANT, "lo", found, draws))
     unfinished = [job for job in known if job.status in (JobStatus.VALIDATING, JobStatus.IN_PROGRESS)]
     count, groups = backlog(known, NOW)
     assert count == len(unfinished)
-    assert groups["vision"].images == sum(j.counts["index:images"] - j.counts["vision:images"] for j in unfinished)
-    assert groups["llm"].ready == sum(j.counts["vision:images"] - j.counts["llm:images"] for j in unfinished)
+    own = [job for job in unfinished if not job.draws]
+    assert groups["vision"].images == sum(j.counts["index:images"] - j.counts["vision:images"] for j in own)
+    assert groups["llm"].ready == sum(j.counts["vision:images"] - j.counts["llm:images"] for j in own)
     assert groups["index"].shards == len(unfinished)
     for group in groups.values():
         assert 0 <= group.ready <= group.images
@@ -87,6 +94,15 @@ def test_the_requests_of_the_jobs_are_not_read(queue: Queue, tmp_path: Path) -> 
     (found,) = states.open_counts([made.id])
     assert sent(queue) - before < 12_000 < len(made.model_dump_json())
     assert (found.shards, found.tenant) == (len(names), "them")
+    assert not found.draws
+    # a job draws its sample until its request is one of the drawn images
+    sampled = job_request(f"{int(NOW * 1000):012x}" + "1" * 10, ("0.tar",)).model_copy(
+        update={"sample": Sample(images=1, seed=0, batch=1)}
+    )
+    states.create(sampled, status="validating")
+    assert states.open_counts([sampled.id])[0].draws
+    states.run_again(made.model_copy(update={"id": sampled.id}), JobStatus.IN_PROGRESS)
+    assert not states.open_counts([sampled.id])[0].draws
     jobs = Jobs(queue, Store(str(tmp_path)))
     assert jobs.backlog().groups["index"].shards == jobs.backlog("them").groups["index"].shards == len(names)
     assert jobs.backlog(DEFAULT_TENANT).jobs == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -238,15 +239,19 @@ def blots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return request.param, make(MAKERS[request.param], tmp_path_factory.mktemp(request.param))
 
 
-def _reference(folder: Path, image: Image.Image, **parameters: Any) -> list[tuple[np.ndarray[Any, Any], float]]:
-    """What transformers' mask-generation pipeline answers, largest first."""
-    generator = pipeline(
+@functools.cache
+def _generator(folder: Path) -> Any:
+    return pipeline(
         "mask-generation",
         model=AutoModelForMaskGeneration.from_pretrained(folder, dtype=torch.float32).eval(),
         image_processor=AutoImageProcessor.from_pretrained(folder),
         device="cpu",
     )
-    answer = generator(
+
+
+def _reference(folder: Path, image: Image.Image, **parameters: Any) -> list[tuple[np.ndarray[Any, Any], float]]:
+    """What transformers' mask-generation pipeline answers, largest first."""
+    answer = _generator(folder)(
         image,
         points_per_crop=parameters.get("points_per_side", 32),
         points_per_batch=parameters.get("points_per_batch", 64),

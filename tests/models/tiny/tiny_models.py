@@ -9,7 +9,10 @@ that they do, what decides it is set by hand, and the rest stays random.
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -382,13 +385,29 @@ def _output(attention: Any) -> Any:
 
 
 def make(maker: Callable[..., None], folder: Path, **arguments: Any) -> Path:
-    """Make a checkpoint in a folder, with a fixed seed; return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a checkpoint in a folder, with a fixed seed; return the folder.
+
+    The same checkpoint is made once in a process and copied after that.
+    """
     torch.set_num_threads(1)  # more threads are slower for models of this size
+    shutil.copytree(_made(maker, tuple(sorted(arguments.items()))), folder, dirs_exist_ok=True)
+    return folder
+
+
+@functools.cache
+def _made(maker: Callable[..., None], arguments: tuple[tuple[str, Any], ...]) -> Path:
+    """The folder of a checkpoint that nobody changes."""
+    folder = Path(tempfile.mkdtemp(dir=_kept().name))
     torch.manual_seed(0)
-    maker(folder, **arguments)
+    maker(folder, **dict(arguments))
     _as_on_the_hub(folder)
     return folder
+
+
+@functools.cache
+def _kept() -> tempfile.TemporaryDirectory[str]:
+    """Where the checkpoints of this process are kept until it ends."""
+    return tempfile.TemporaryDirectory(prefix="strata-tiny-")
 
 
 def _as_on_the_hub(folder: Path) -> None:

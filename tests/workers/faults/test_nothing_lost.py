@@ -264,7 +264,7 @@ def test_a_cancelled_chunk_is_left_between_two_micro_batches(jobs: Jobs, valkey_
         started = time.monotonic()
         run_to_end(jobs, job.id, workers)
         wait_for(lambda: jobs.queue.broker.depth("vision") == 0)
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 24
     counts = jobs.view(job.id).request_counts
     assert counts.total == counts.cancelled == 256
 

@@ -127,7 +127,7 @@ def test_a_waiting_stage_is_told_to_every_job_of_its_fingerprint_and_fed_no_furt
         scheduler.tick()
         assert queue.broker.claim("vision", "w", 10) == []
     fingerprint = FAKE_PROFILE.fingerprint("vision")
-    assert queue.waits.parked("vision", fingerprint) <= 2 * scheduler.high_water
+    assert queue.waits.parked("vision", fingerprint) <= 2 * scheduler.feeder.high_water
     other = jobs.new.create("batch", [shard], FAKE_PROFILE, "lo")
     for one in (job, other):
         found = jobs.view(one.id).waiting
