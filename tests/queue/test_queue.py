@@ -209,7 +209,7 @@ def test_a_job_that_runs_again_counts_anew_and_its_keys_do_not_expire(queue: Que
     assert states.run_again(changed, JobStatus.VALIDATING, started_at="later") is JobStatus.VALIDATING
     fields = states.fields("j")
     fingerprints = {f"{group}_fingerprint" for group in GROUPS}
-    assert fields.keys() == {"request", "listed", "shards", "priority", "status", "started_at"} | fingerprints
+    assert fields.keys() == {"request", "listed", "shards", "priority", "draws", "status", "started_at"} | fingerprints
     assert (fields["started_at"], states.request("j")) == ("later", changed)
     assert not states.recorded("j", "vision", [chunk().field])
     assert all(server.ttl(name) == -1 for name in (keys.job("j"), keys.events("j")))
