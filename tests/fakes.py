@@ -8,10 +8,12 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from PIL import Image
 
 from models.base import Stage
@@ -23,6 +25,8 @@ from strata.images import DecodingPool
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue.broker import Broker
+from strata.queue.connection import connect
+from strata.queue.queue import Queue
 from strata.store import texts_of
 from workers import micro_batches, prepared
 from workers.engines.queue import QueueClaims
@@ -125,9 +129,29 @@ class FakeMachine:
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        for thread in self.threads:
-            thread.join()
+        join_workers(self.jobs.queue, self.threads)
         self.leases.__exit__()
+
+
+def join_workers(queue: Queue, threads: Sequence[threading.Thread], stop: Callable[[], object] = lambda: None) -> None:
+    """Wait for the end of the threads of workers that are to stop. stop: called until they have ended.
+
+    A worker that waits for a chunk is told that there is none; by itself it would wait for up to a second.
+    """
+    with closing(connect(queue.url)) as client:
+        for thread in threads:
+            while thread.is_alive():
+                stop()
+                with suppress(redis.RedisError):
+                    _end_waits(client)
+                thread.join(0.02)
+
+
+def _end_waits(client: redis.Redis) -> None:
+    waiting: Any = client.client_list()
+    for one in waiting:
+        if one["cmd"] == "xreadgroup" and "b" in one["flags"]:
+            client.client_unblock(int(one["id"]))
 
 
 def jpeg(width: int = 32, height: int = 24, colour: str = "red") -> bytes:

@@ -67,6 +67,12 @@ def ended_job(idle_service: Service) -> str:
     return job
 
 
+@pytest.fixture(scope="module")
+def schema(idle_service: Service) -> Any:
+    """The operations of the document, by path and method, as schemathesis reads it."""
+    return schemathesis.openapi.from_asgi("/openapi.json", idle_service.client.app)
+
+
 def test_the_document_has_every_operation(idle_service: Service) -> None:
     document = idle_service.client.get("/openapi.json").json()
     there = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
@@ -74,9 +80,7 @@ def test_the_document_has_every_operation(idle_service: Service) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_no_request_is_a_server_error(idle_service: Service, ended_job: str, method: str, path: str) -> None:
-    schema: Any = schemathesis.openapi.from_asgi("/openapi.json", idle_service.client.app)
-
+def test_no_request_is_a_server_error(schema: Any, ended_job: str, method: str, path: str) -> None:
     @given(case=cases_of(schema[path][method], ended_job))
     @settings(
         max_examples=EXAMPLES,

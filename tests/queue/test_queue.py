@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from strata.core.profiles import GROUPS
 from strata.core.requests import ShardSummary
@@ -78,7 +80,11 @@ def methods(queue: Queue) -> list[Any]:
     ]
 
 
-def test_every_method_raises_queue_unavailable_without_a_server(tmp_path: Path) -> None:
+def test_every_method_raises_queue_unavailable_without_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as many attempts as ever, which follow each other at once
+    monkeypatch.setattr("strata.queue.connection._retry", lambda: Retry(NoBackoff(), 2))
     found = [method for method in methods(Queue(f"unix://{tmp_path}/none.sock")) if method.__name__ != "close"]
     assert len(found) > 40
     for method in found:
@@ -203,7 +209,7 @@ def test_a_job_that_runs_again_counts_anew_and_its_keys_do_not_expire(queue: Que
     assert states.run_again(changed, JobStatus.VALIDATING, started_at="later") is JobStatus.VALIDATING
     fields = states.fields("j")
     fingerprints = {f"{group}_fingerprint" for group in GROUPS}
-    assert fields.keys() == {"request", "listed", "shards", "priority", "status", "started_at"} | fingerprints
+    assert fields.keys() == {"request", "listed", "shards", "priority", "draws", "status", "started_at"} | fingerprints
     assert (fields["started_at"], states.request("j")) == ("later", changed)
     assert not states.recorded("j", "vision", [chunk().field])
     assert all(server.ttl(name) == -1 for name in (keys.job("j"), keys.events("j")))

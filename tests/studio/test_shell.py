@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 import httpx
-import pytest
 from playwright.sync_api import expect
 
-from tests.studio.conftest import NARROW, WIDE, Opener, Scenes
+from tests.studio.conftest import WIDTHS, Opener, Scenes
 
 PAGES = ("describe", "jobs", "gallery", "review")
 
@@ -27,12 +26,13 @@ def test_pages_have_addresses(scenes: Scenes, opened: Opener) -> None:
         expect(page.get_by_role("heading", level=1)).to_have_text("No such page")
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
-@pytest.mark.parametrize("name", PAGES)
-def test_no_page_is_wider_than_the_window(scenes: Scenes, opened: Opener, name: str, width: int) -> None:
-    with opened(f"{scenes.url}/#/{name}", width) as page:
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+@WIDTHS
+def test_no_page_is_wider_than_the_window(scenes: Scenes, opened: Opener, width: int) -> None:
+    with opened(scenes.url, width) as page:
+        for name in PAGES:
+            page.goto(f"{scenes.url}/#/{name}")
+            expect(page.get_by_role("heading", level=1)).to_have_text(name.capitalize())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
 
 def test_the_theme_is_the_system_s_until_one_is_chosen(scenes: Scenes, opened: Opener) -> None:

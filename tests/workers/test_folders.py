@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from strata.core.profiles import Profile
 from strata.core.records import Record
 from strata.core.requests import JobRequest
 from strata.jobs.jobs import Jobs
@@ -25,7 +26,8 @@ from workers.items import ItemReader, WorkItem
 from workers.prepared import PIECE_BYTES
 
 PROFILE = FAKE_PROFILE.model_copy(update={"chunk_size": 64, "micro_batch": 32})
-MANY = 1000
+SMALL_CHUNKS = FAKE_PROFILE.model_copy(update={"chunk_size": 16, "micro_batch": 8})
+MANY = 250  # in 16 of the small chunks
 
 
 class Run(NamedTuple):
@@ -36,10 +38,10 @@ class Run(NamedTuple):
     llm: int
 
 
-def run(jobs: Jobs, *shards: str) -> Run:
+def run(jobs: Jobs, *shards: str, profile: Profile = PROFILE) -> Run:
     """Run a job over shards; the images of a list may lie anywhere."""
-    with FakeMachine(jobs, profile=PROFILE, roots=["/"]) as machine:
-        job = jobs.new.create("batch", list(shards), PROFILE, "lo")
+    with FakeMachine(jobs, profile=profile, roots=["/"]) as machine:
+        job = jobs.new.create("batch", list(shards), profile, "lo")
         wait_for_end(jobs, job.id, 120)
         return Run(job, machine.vision.images, machine.llm.images)
 
@@ -78,30 +80,30 @@ def made(folder: Path, count: int) -> Path:
 
 def test_a_folder_with_one_file_more_touched_or_less(jobs: Jobs, tmp_path: Path) -> None:
     folder = made(tmp_path / "folder", MANY)
-    first = run(jobs, str(folder))
+    first = run(jobs, str(folder), profile=SMALL_CHUNKS)
     assert (first.vision, first.llm) == (MANY, MANY)
     before = rows(jobs, first.job)
     # one file more, in the middle, so that all later images lie in other chunks or at other places
-    (folder / "0500-new.jpg").write_bytes(jpeg(90, 91))
-    more = run(jobs, str(folder))
+    (folder / "0125-new.jpg").write_bytes(jpeg(90, 91))
+    more = run(jobs, str(folder), profile=SMALL_CHUNKS)
     assert (more.vision, more.llm) == (1, 1)
     view = jobs.view(more.job.id)
     assert view.request_counts.succeeded == MANY + 1
     assert (view.groups["vision"].reused, view.groups["llm"].reused) == (MANY, MANY)
-    assert rows(jobs, more.job) == before | {"0500-new": "90 by 91"}
+    assert rows(jobs, more.job) == before | {"0125-new": "90 by 91"}
     # one file touched: its bytes are read, and found to be the same
     os.utime(folder / "0007.jpg", (1, 1))
-    touched = run(jobs, str(folder))
+    touched = run(jobs, str(folder), profile=SMALL_CHUNKS)
     assert (touched.vision, touched.llm) == (0, 0)
     assert rows(jobs, touched.job) == rows(jobs, more.job)
     # one file less: the job that had it still has its row
     (folder / "0003.jpg").unlink()
-    less = run(jobs, str(folder))
+    less = run(jobs, str(folder), profile=SMALL_CHUNKS)
     assert (less.vision, less.llm) == (0, 0)
     assert rows(jobs, less.job) == {key: text for key, text in rows(jobs, more.job).items() if key != "0003"}
     assert rows(jobs, first.job) == before and "0003" in before
     # the same folder once more costs nothing at all
-    assert run(jobs, str(folder))[1:] == (0, 0)
+    assert run(jobs, str(folder), profile=SMALL_CHUNKS)[1:] == (0, 0)
 
 
 def test_what_is_new_in_a_folder_is_computed(jobs: Jobs, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from strata.images import decode
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 from strata.queue import keys
-from tests.fakes import DECODER, FakeLlm, jpeg, write_shard
+from tests.fakes import DECODER, FakeLlm, join_workers, jpeg, write_shard
 from tests.raw_redis import raw_redis
 from workers.engines.queue import QueueClaims
 from workers.groups import LlmGroup, PipelineCache, VisionGroup
@@ -117,11 +117,7 @@ class Place:
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        while self.threads[-1].is_alive():
-            self.process_stop.set()
-            time.sleep(0.01)
-        for thread in self.threads:
-            thread.join()
+        join_workers(self.jobs.queue, self.threads, lambda: self.process_stop.set())
 
     def submit(self, shard: str, priority: Priority = "lo") -> str:
         return self.jobs.new.create("batch", [shard], self.profile, priority).id

@@ -22,7 +22,7 @@ from models.weights.hashes import sha256_of
 from strata.core.profiles import Profile, load_profile
 from strata.queue.job_events import FIRST_EVENT
 from strata.queue.queue import Queue
-from tests.fakes import DECODER, FakeLlm, FakeVision, jpeg, write_shard
+from tests.fakes import DECODER, FakeLlm, FakeVision, join_workers, jpeg, write_shard
 from tests.secrets import SECRET
 from tests.service import Service, running_service
 from workers.engines.queue import QueueClaims
@@ -79,8 +79,7 @@ def workers_of(service: Service, lease_seconds: float = 2.0) -> Iterator[threadi
             yield stop
         finally:
             stop.set()
-            for thread in threads:
-                thread.join()
+            join_workers(jobs.queue, threads)
 
 
 @pytest.fixture
