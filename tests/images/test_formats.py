@@ -36,11 +36,11 @@ def test_the_header_gives_the_size_and_a_small_cost(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(BOMBS.keys() - ONLY_WHILE_DECODING))
 def test_a_bomb_is_refused_by_its_header(name: str) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(ImageError) as caught:
         refuse_costly(inspect(BOMBS[name]), LIMIT)
     assert caught.value.kind in ("too_costly", "too_many_pixels")
-    assert time.process_time() - start < 1
+    assert time.thread_time() - start < 1
 
 
 def test_what_is_exceeded_is_told() -> None:

@@ -126,13 +126,13 @@ def structures_without_end() -> Iterator[bytes]:
 def test_structures_without_end_end_soon() -> None:
     refused = 0
     for data in structures_without_end():
-        start = time.process_time()
+        start = time.thread_time()
         try:
             assert len(without_metadata(data)) <= len(data)
         except ImageError as error:
             refused += 1
             assert error.kind in ("too_costly", "truncated")
-        assert time.process_time() - start < 3
+        assert time.thread_time() - start < 10  # of the thread: about 1 s, and more if the cores are shared
     assert refused == 7  # a million comments are read, and of the texts in a PNG one
 
 

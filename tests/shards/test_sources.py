@@ -206,9 +206,9 @@ def test_hostile_headers_end_soon(tmp_path: Path) -> None:
     digits = [header("x", 10_240, tarfile.XHDTYPE) + b"1" * 10_240] * 100
     for data in (b"".join(long), b"".join(digits), header("a.jpg", 5) + b"ustar" * 2_000_000, header("a.jpg", -1)):
         (tmp_path / "0.tar").write_bytes(data)
-        started = time.process_time()
+        started = time.thread_time()
         assert index_shard(str(tmp_path / "0.tar")).failure
-        assert time.process_time() - started < 5
+        assert time.thread_time() - started < 5
 
 
 def test_a_long_text(tmp_path: Path) -> None:

@@ -81,9 +81,9 @@ def test_what_is_let_through_is_parsed_or_refused_in_bounds(body: bytes) -> None
     ],
 )
 def test_json_that_is_not_parsed(body: bytes, word: str) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     assert word in json_fault(body)
-    assert time.process_time() - start < 2
+    assert time.thread_time() - start < 2
 
 
 @pytest.mark.parametrize("path", ["/v1/captions", "/v1/batches"])

@@ -62,9 +62,9 @@ REPEATED += ['"', '{"a":', 'A "b" ', "# a\n", "- a\n"]
 def test_a_text_that_goes_in_circles_is_judged_at_once(piece: str) -> None:
     for head, tail in (("", "x"), ("A cat ", "\n"), ("[", "!")):
         text = head + piece * (20_000 // len(piece)) + tail
-        began = time.process_time()
+        began = time.thread_time()
         guarded(text, Asked(prompts=(PROMPT,)))
-        assert time.process_time() - began < 3.0  # measured: below 0.25 s
+        assert time.thread_time() - began < 3.0  # measured: below 0.25 s
 
 
 @given(st.text(max_size=300))

@@ -62,9 +62,9 @@ def test_any_text_has_a_verification(words: list[str]) -> None:
 
 
 def _check(one: Record, text: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     found = Reading(facts_of(one)).read(text)
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5
     # a record with it goes through a part: columns of text, no surrogates are made
     assert Verification.model_validate(found.model_dump()) == found
     for sentence in found.sentences:
