@@ -225,7 +225,7 @@ class NewJobs:
         """Remove the new files of a request that was refused; `strata clean` removes what cannot be removed now."""
         listed, image = self.queue.job_list, image_of(request.shards[0])
         with suppress(OSError, QueueUnavailable):
-            gone = listed.begin_removal(image, request.id, paths)
+            gone = listed.begin_removal(image, request.id, paths, self.store.upload_path(request.shards[0]))
             try:
                 for path in gone:
                     self.store.remove(self.store.path(path))

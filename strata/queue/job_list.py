@@ -132,12 +132,13 @@ class JobList:
         """The job is listed now, or it was not created."""
         self._redis.srem(keys.ANNOUNCED + image, job_id)
 
-    def begin_removal(self, image: str, job_id: str, created: Iterable[str]) -> set[str]:
+    def begin_removal(self, image: str, job_id: str, created: Iterable[str], upload: str) -> set[str]:
         """Withdraw a job that was refused; the paths of files that nobody else needs, which must be removed now.
 
         created: the paths of files that did not exist when the job was announced. A request for the same image that is
         answered at the same time may need them: then they stay, and if that is refused too, it is the one that removes
-        them. Nobody begins to use them until `end_removal`, which must follow.
+        them. upload: the one of them that stays if it was sent for a batch. Nobody begins to use what is removed until
+        `end_removal`, which must follow.
         """
         paths, (announced, sent) = list(created), (keys.ANNOUNCED + image, keys.SENT + image)
         with self._redis.pipeline(transaction=True) as pipe:
@@ -147,11 +148,13 @@ class JobList:
                 pipe.expire(keys.REFUSED + image, ANNOUNCED_SECONDS)
             pipe.sadd(keys.REMOVING + image, job_id)
             pipe.expire(keys.REMOVING + image, REMOVAL_SECONDS)
-            pipe.exists(announced, sent)
+            pipe.exists(announced)
+            pipe.exists(sent)
             pipe.exists(keys.LIST_COMPLETE)
             pipe.smembers(keys.REFUSED + image)
-            *_, needed, complete, refused = pipe.execute()
-        if needed or not complete or not refused:
+            *_, needed, for_batch, complete, refused = pipe.execute()
+        gone = set(refused) - ({upload} if for_batch else set())
+        if needed or not complete or not gone:
             return set()
         # who has used the files was accepted after they were created
         after = f"{int(max(0.0, created_at(job_id) - USED_SECONDS) * 1000):012x}"
@@ -162,7 +165,7 @@ class JobList:
             if ids:
                 return set()
             if cursor is None:
-                return set(refused)
+                return gone
 
     def end_removal(self, image: str, job_id: str, removed: bool) -> None:
         """The files of `begin_removal` were removed, or are not to be removed."""

@@ -111,6 +111,7 @@ HISTORIES = {"decisions.md", "benchmarks.md"}  # tell of the past, too
 DOCUMENTED = re.compile(r"\b(?:STRATA|REDIS|AWS|HF|OTEL|OPENAI|GOOGLE|OPENLINEAGE|FORWARDED|VLLM|RAY)(?:_[A-Z0-9]+)+\b")
 # variables that pages name, and that the file rightly does not hand through
 NOT_HANDED = {
+    "HF_HUB_DISABLE_XET": "of `strata push`",
     "HF_HUB_OFFLINE": "workers set it",
     **dict.fromkeys(
         ("OPENLINEAGE_CONTEXT", "OPENLINEAGE_DISABLED", "OPENLINEAGE_PARENT_ID"), "of commands; jobs have metadata"

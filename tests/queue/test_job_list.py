@@ -123,7 +123,8 @@ def test_a_working_copy_counts_more_than_the_files_that_were_read(queue: Queue) 
 
 # the files of refused requests
 
-IMAGE, FILES = DIGEST[:16], {"uploads/01/a", "parts/index/b"}
+UPLOAD, INDEX = "uploads/01/a", "parts/index/b"
+IMAGE, FILES = DIGEST[:16], {UPLOAD, INDEX}
 
 
 def complete(queue: Queue) -> None:
@@ -133,7 +134,7 @@ def complete(queue: Queue) -> None:
 
 def refuse(queue: Queue, job_id: str, *created: str) -> set[str]:
     """What a refused request removes."""
-    gone = queue.job_list.begin_removal(IMAGE, job_id, created)
+    gone = queue.job_list.begin_removal(IMAGE, job_id, created, UPLOAD)
     queue.job_list.end_removal(IMAGE, job_id, bool(gone))
     return gone
 
@@ -168,13 +169,14 @@ def test_files_that_others_may_need_are_not_removed(queue: Queue, owner: str) ->
     elif owner == "one who sends it":
         queue.job_list.announce(IMAGE, "other", sent=True)
         queue.job_list.withdraw(IMAGE, "other")
-    assert refuse(queue, mine, *FILES) == set()
+    # who sends an upload for a batch needs no index part of it
+    assert refuse(queue, mine, *FILES) == ({INDEX} if owner == "one who sends it" else set())
 
 
 def test_who_needs_a_file_waits_while_it_is_removed(queue: Queue) -> None:
     complete(queue)
     queue.job_list.announce(IMAGE, "a")
-    assert queue.job_list.begin_removal(IMAGE, "a", FILES) == FILES
+    assert queue.job_list.begin_removal(IMAGE, "a", FILES, UPLOAD) == FILES
     announced = threading.Thread(target=queue.job_list.announce, args=(IMAGE, "b"))
     announced.start()
     announced.join(0.2)
