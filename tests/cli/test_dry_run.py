@@ -166,7 +166,9 @@ def test_options_that_do_not_belong_together_are_told(
 
 def test_rows_of_other_jobs_are_not_tried(service: Service, capsys: Any) -> None:
     assert run("--from", "job", "--dry-run") == exits.USAGE
-    assert "--dry-run looks at shards: name those of the job" in capsys.readouterr().err and not service.asked
+    assert (
+        "--dry-run looks at whole shards: give the shards of the job" in capsys.readouterr().err and not service.asked
+    )
 
 
 @pytest.mark.parametrize(

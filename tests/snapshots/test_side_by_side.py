@@ -148,3 +148,16 @@ def test_several_matchers_are_told(store: Store, capsys: pytest.CaptureFixture[s
     assert ", ".join(models) in capsys.readouterr().err
     _tell_of_matchers(store, sides[:1])
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("selection", "asks"),
+    [
+        (Selection(better=("-match",)), True),
+        (Selection(where="match > 0.5"), True),
+        (Selection(method="best"), True),
+        (Selection(better=("words",), where="words > 3"), False),
+    ],
+)
+def test_whether_a_selection_rests_on_the_match(selection: Selection, asks: bool) -> None:
+    assert ("match" in selection.features) == asks

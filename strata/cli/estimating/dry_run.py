@@ -21,8 +21,8 @@ def check(upload: bool, given: dict[str, Any]) -> None:
     if upload:
         here = "`strata run --dry-run -n 200 FOLDER` tries images of this machine"
         raise InvalidInput(f"--dry-run looks at shards that the service reads; {here}")
-    if given.pop("--from"):
-        raise InvalidInput("--dry-run looks at shards: name those of the job, whose images take as long with a profile")
+    if given.get("--from"):
+        raise InvalidInput("--dry-run looks at whole shards: give the shards of the job in place of --from")
     if name := next((name for name, value in given.items() if value), None):
         raise InvalidInput(f"--dry-run submits no job, so that {name} has no use")
 

@@ -112,7 +112,7 @@ def _create(given: Options) -> None:
         more = (accept_shortfall, own, tell, pictures, tenant)
         made = snapshots.create(name, parts, selection, sources, advance, *more)
         note_snapshots(run, snapshots.store, [made])
-    if "match" in {criterion.removeprefix("-") for criterion in selection.better}:
+    if "match" in selection.features:
         _tell_of_matchers(snapshots.store, parts)
     try:
         save_plot(made, plot)
@@ -122,13 +122,13 @@ def _create(given: Options) -> None:
 
 
 def _tell_of_matchers(store: Store, parts: Sequence[Part]) -> None:
-    """Tell if the match of one row says little beside that of another one, which was the better of them by it."""
+    """Tell if the matches of rows, by which they were selected, are not on one scale."""
     from strata.cli.rendering.side_by_side import different_matchers
     from strata.store import matchers_of
 
     models = matchers_of(store, {part.fingerprint for part in parts})
     if len(models) > 1:
-        tell(f"--better match: {different_matchers(models)}")
+        tell(different_matchers(models))
 
 
 def _options(given: Options, like: str | None, plot: Path | None) -> Options:
