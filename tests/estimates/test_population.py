@@ -15,6 +15,7 @@ from strata.core import (
     ImageReference,
     JobRequest,
     JobSample,
+    Profile,
     Record,
     ShardSummaries,
     ShardSummary,
@@ -31,7 +32,9 @@ from tests.fakes import FAKE_PROFILE, jpeg, write_shard
 SIZES = (13, 1, 30, 6)
 
 
-def _indexed(store: Store, folder: Path, images: int, seed: int) -> tuple[JobRequest, list[ShardSummary]]:
+def _indexed(
+    store: Store, folder: Path, images: int, seed: int, profile: Profile = FAKE_PROFILE
+) -> tuple[JobRequest, list[ShardSummary]]:
     """A job of a sample of shards with equal keys, which are indexed."""
     shards = []
     for number, size in enumerate(SIZES):
@@ -39,8 +42,8 @@ def _indexed(store: Store, folder: Path, images: int, seed: int) -> tuple[JobReq
         if not path.exists():
             write_shard(path, [jpeg(20 + number, 20 + place) for place in range(size)])
         shards.append(str(path))
-    sample = sample_of(JobSample(images=images, seed=seed), FAKE_PROFILE)
-    request = new_request("batch", shards, FAKE_PROFILE, "lo", {}, [], None, "").model_copy(update={"sample": sample})
+    sample = sample_of(JobSample(images=images, seed=seed), profile)
+    request = new_request("batch", shards, profile, "lo", {}, [], None, "").model_copy(update={"sample": sample})
     summaries = []
     for shard in shards:
         index = index_shard(shard)
@@ -111,7 +114,9 @@ def test_a_list_has_one_version_of_each_tar(rows: list[tuple[str, str]]) -> None
 def test_every_image_has_the_same_chance(store: Store, tmp_path: Path) -> None:
     found: Counter[tuple[str, int]] = Counter()
     draws, images = 150, 10
-    request, summaries = _indexed(store, tmp_path, images, 0)
+    # each sample is one list, so that it is one file
+    profile = FAKE_PROFILE.model_copy(update={"chunk_size": images, "micro_batch": images})
+    request, summaries = _indexed(store, tmp_path, images, 0, profile)
     assert request.sample is not None
     for seed in range(draws):
         sample = request.sample.model_copy(update={"seed": seed})
