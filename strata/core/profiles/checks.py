@@ -251,12 +251,14 @@ def combination_faults(stages: Mapping[str, Any], evidence: Mapping[str, Any], r
 def _embedding_faults(stages: Mapping[str, Any]) -> Iterator[Fault]:
     """Stages that read the embedding of another model than they name: they would score it without an error."""
     read = stages.get("embedding")
-    for name in READS_EMBEDDING & stages.keys():
+    for name in sorted(READS_EMBEDDING & stages.keys()):
+        table = stages[name]
+        if not (isinstance(read, Mapping) and isinstance(table, Mapping)):
+            continue
         for key in ("model", "revision"):
-            if isinstance(read, Mapping) and stages[name].get(key) != read.get(key):
-                yield Fault(
-                    "invalid_model", ("stages", name, key), "should be that of the stage 'embedding', which it reads"
-                )
+            if table.get(key) != read.get(key):
+                message = "should be that of the stage 'embedding', which it reads"
+                yield Fault("invalid_model", ("stages", name, key), message)
 
 
 def second_opinion_of(stages: Mapping[str, Any]) -> str | None:

@@ -76,17 +76,16 @@ def test_it_is_proved_by_ratings(clip: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    "changes",
     [
-        ({"quick_gelu": False}, "OpenAI's CLIP"),  # the same architecture, trained by LAION
-        ({"embed_dim": 640}, "OpenAI's CLIP"),
-        ({"embed_dim": 768}, "OpenAI's CLIP"),  # no such tower
+        {"quick_gelu": False},  # the same architecture, trained by LAION
+        {"width": 640},
+        {"width": 768},  # no such tower
     ],
 )
-def test_embeddings_of_other_models_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    folder = openai_clip(tmp_path, **changes)
-    with pytest.raises(ValueError, match=message):
-        loaded("aesthetic", of("aesthetic", folder))
+def test_embeddings_of_other_models_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="OpenAI's CLIP"):
+        loaded("aesthetic", of("aesthetic", openai_clip(tmp_path, **changes)))
 
 
 def test_what_does_not_fit_is_told(clip: Path, tmp_path: Path) -> None:

@@ -241,14 +241,14 @@ def siglip2(folder: Path) -> None:
     ending(tokenizer_of_bytes()).save_pretrained(folder)
 
 
-def openai_clip(folder: Path, **changes: Any) -> Path:
-    """OpenAI's ViT-B/32 with one narrow layer and random weights, as open_clip loads it from the hub."""
+def openai_clip(folder: Path, *, width: int = 512, patch: int = 32, quick_gelu: bool = True) -> Path:
+    """OpenAI's ViT-B/32 with one narrow layer, as open_clip loads it from the hub; ViT-L/14 with 768 and 14."""
     config: dict[str, Any] = {
-        "embed_dim": 512,
-        "quick_gelu": True,
-        "vision_cfg": {"image_size": 224, "patch_size": 32, "width": 32, "layers": 1, "head_width": 16},
+        "embed_dim": width,
+        "quick_gelu": quick_gelu,
+        "vision_cfg": {"image_size": 224, "patch_size": patch, "width": 32, "layers": 1, "head_width": 16},
         "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1},
-    } | changes
+    }
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
