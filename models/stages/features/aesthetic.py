@@ -51,11 +51,12 @@ class LaionAesthetic(Stage[Vector, Columns]):
         if f"{self._head}.{tower}.weight" not in tensors:
             raise ValueError(f"LAION's head {self._head} is not for {self.settings.model}; v1 is")
         self._weight, self._bias = (tensors[f"{self._head}.{tower}.{part}"] for part in ("weight", "bias"))
-        self.rated: Sequence[Vector] = tensors[f"rated.{tower}"]
+        self.rated: Vector = tensors[f"rated.{tower}"]
 
     def probe_item(self) -> Vector:
         """LAION's embedding for the rating 5."""
-        return self.rated[5]
+        probe: Vector = self.rated[5]
+        return probe
 
     def prepare(self, batch: Sequence[Vector]) -> Vector:
         """The embeddings with length 1: (images, width). Raises ValueError for those of another width."""
