@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,20 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 # how long an example takes says how busy the machine is, not whether the code is right
 settings.register_profile("strata", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("strata")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep what collection makes, millions of objects that live to the end, out of the garbage collector's way.
+
+    Else each of its full runs reads them all: many while they are made, and later in tests and at the end.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from strata.core import Chunk, Record, Status, chosen_by, source_identity
-from strata.store import Attempts, BrokenPart, Source, Store
+from strata.store import Attempts, BrokenPart, Source, Store, is_picked_list
 from workers.items import ChunkIndex
 
 MAX_CANDIDATES = 4  # rows of equal size and alt text whose bytes are compared with an image's
@@ -35,12 +35,12 @@ class _Version(NamedTuple):
     alike: dict[tuple[int, str | None], list[int]]
 
     @classmethod
-    def of(cls, identity: str, own: bool, index: pa.Table) -> _Version:
-        """The version with an index; rows without an image are left out."""
+    def of(cls, identity: str, own: bool, index: pa.Table, tar: str) -> _Version:
+        """The version with an index; rows without an image are left out. tar: as of `_keys`."""
         exact: dict[Key, int] = {}
         names: dict[str, int] = {}
         alike: dict[tuple[int, str | None], list[int]] = defaultdict(list)
-        for position, key in enumerate(_keys(index)):
+        for position, key in enumerate(_keys(index, tar)):
             if key is not None:
                 exact[key] = position
                 names[key[0]] = position
@@ -72,9 +72,17 @@ class EarlierRows:
             table, footer = self.store.read_part(replace(index.chunk, identity=identity))
             # the first family is that of the URI; chosen rows have that of their source before it, which has it not
             own = identity == source_identity(index.chunk.identity) or footer.families[:1] in _first_two(index)
-            return _Version.of(identity, own, table)
+            tar = self._tar_of(index, identity)
+            return _Version.of(identity, own or tar != "", table, tar)
         except (FileNotFoundError, BrokenPart):  # `strata clean` has removed it, or a job of its own must repair it
             return None
+
+    def _tar_of(self, index: ChunkIndex, identity: str) -> str:
+        """The URI of the tar that a version is (chosen) of, if the index is a list of picked images; else ""."""
+        if not is_picked_list(index.chunk.shard):
+            return ""
+        tars = self.store.read_sources(index.chunk.identity)
+        return next((uri for uri, of in tars.items() if of == source_identity(identity)), "")
 
 
 class Earlier:
@@ -132,21 +140,22 @@ def _first_two(index: ChunkIndex) -> list[tuple[str, ...]]:
     return [index.families[:1], *([index.families[1:2]] if chosen_by(index.chunk.shard) else [])]
 
 
-def _keys(index: pa.Table) -> list[Key | None]:
+def _keys(index: pa.Table, tar: str = "") -> list[Key | None]:
     """What identifies the image of each row: place, size, stamp and alt text; None without an image.
 
-    The place is the relative URI, in a tar with the offset.
+    The place is the relative URI, in a tar with the offset. tar: the URI of the tar, for a list of picked images, whose
+    own URIs are absolute.
     """
     names = [name for name in ("uri", "offset", "size", "stamp", "alt_text", "error") if name in index.column_names]
     rows = index.select(names).to_pylist()
     return [
-        None if row["error"] is not None else (_place(row), row["size"], row.get("stamp"), row["alt_text"])
+        None if row["error"] is not None else (_place(row, tar), row["size"], row.get("stamp"), row["alt_text"])
         for row in rows
     ]
 
 
-def _place(row: dict[str, Any]) -> str:
-    uri: str = row["uri"]
+def _place(row: dict[str, Any], tar: str) -> str:
+    uri: str = row["uri"] or tar
     return f"{uri}@{row['offset']}" if row["offset"] else uri
 
 

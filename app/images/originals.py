@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.http.limits import SHOWN_IMAGE_BYTES
 from app.problems import ProblemError
-from strata.core import ImageReference
+from strata.core import ImageReference, source_shard
 from strata.shards import ImageReader, SourceError
 from strata.store import IndexRow, Store, is_picked_list, reason_of
 
@@ -33,7 +33,7 @@ class Originals:
         # the shard may have been moved or changed since it was indexed; in a changed tar another image lies there
         try:
             if image.offset:
-                self.reader.verify(image.uri if is_picked_list(shard) else shard, identity)
+                self.reader.verify(image.uri if is_picked_list(source_shard(shard)) else shard, identity)
             (data,) = self.reader.read([image])
         except (SourceError, OSError) as error:
             data = error

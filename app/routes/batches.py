@@ -30,6 +30,7 @@ from strata.core import (
 )
 from strata.egress import RefusedAddress, WebAddress
 from strata.jobs import Chosen, sample_of
+from strata.keys import Access
 from strata.quotas import KeyUse
 
 router = APIRouter(route_class=IdempotentRoute)
@@ -73,8 +74,7 @@ async def submit_shards(
     else:
         # expand the patterns and check local shards before a job is created, so that a typo creates no job
         async with given.shards.turn():
-            chosen = await run_in_threadpool(chosen_rows, given, body.input, access) if body.input.sources else None
-            shards = await given.shards.find(body.input.shards or [])
+            shards, chosen = await _found(given, body, access)
             view = await run_in_threadpool(_create, given, body, shards, profile, whose, (), chosen)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return linked(view, prefix)
@@ -94,19 +94,21 @@ async def estimate_batch(
     """Describe a random sample of the images of shards, to see what the same request to `/v1/batches` would take.
 
     It is a job: all shards are indexed, `images` of the images without results are drawn, each with the same chance,
-    and described. `/v1/jobs/{job_id}/estimate` gives the figures so far. Its priority is `lo`, whatever is asked for,
+    and described. With `sources` and `where` the sample is one of the chosen rows, which are found before.
+    `/v1/jobs/{job_id}/estimate` gives the figures so far. Its priority is `lo`, whatever is asked for,
     because images of `hi` are computed together with those of other jobs. The whole job uses the index of the shards,
     and describes the sampled images once more.
     """
-    if body.input.shards is None:
-        raise ProblemError("invalid-request", "a sample is drawn of shards; of uploads all images are here", [])
+    if body.input.uploads is not None:
+        detail = "a sample is drawn of shards, or of rows of sources; of uploads all images are here"
+        raise ProblemError("invalid-request", detail, [])
     profile = await run_in_threadpool(_checked, given, body)
     sample = sample_of(JobSample(images=body.images, seed=body.seed), profile)
     body = body.model_copy(update={"priority": "lo"})
     whose = _Owner(caller, access.tenant, use)
     async with given.shards.turn():
-        shards = await given.shards.find(body.input.shards or [])
-        view = await run_in_threadpool(lambda: _create(given, body, shards, profile, whose, sample=sample))
+        shards, chosen = await _found(given, body, access)
+        view = await run_in_threadpool(_create, given, body, shards, profile, whose, (), chosen, sample)
     response.headers["Location"] = f"/v1/jobs/{view.id}"
     return linked(view, prefix)
 
@@ -121,12 +123,18 @@ async def preview_batch(body: BatchRequest, given: ServicesDep, access: AccessDe
         raise ProblemError("invalid-request", "a preview looks at shards; of uploads everything is known already", [])
     profile = await run_in_threadpool(_profile, given, body)
     async with given.shards.turn():
-        if body.input.sources is not None:
-            chosen = await run_in_threadpool(chosen_rows, given, body.input, access)
+        shards, chosen = await _found(given, body, access)
+        if chosen is not None:
             preview = ChosenPreview(given, profile, access.only_tenant, chosen.pin)
             return await run_in_threadpool(preview.of_pinned)
-        shards = await given.shards.find(body.input.shards or [])
         return await run_in_threadpool(lambda: Preview(given, profile, access.only_tenant).of(shards))
+
+
+async def _found(given: Services, body: BatchRequest, access: Access) -> tuple[list[str], Chosen | None]:
+    """The shards of a request, or what its sources have now. Raises ProblemError, OSError and DamagedFile."""
+    if body.input.sources is not None:
+        return [], await run_in_threadpool(chosen_rows, given, body.input, access)
+    return await given.shards.find(body.input.shards or []), None
 
 
 def _checked(given: Services, body: BatchRequest) -> Profile:

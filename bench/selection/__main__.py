@@ -1,8 +1,8 @@
-"""`python -m bench.selection [balanced|embedded]`: select 213,000 of 427,000 rows; then again with a tenth more rows.
+"""`python -m bench.selection [balanced|embedded|own]`: select 213,000 of 427,000 rows; then with a tenth more rows.
 
 `balanced` selects over features of the texts. `embedded` gives each row an embedding too, and selects by clusters, by
 concepts, and by quality and diversity together, beside what a user would write with faiss and numpy, and, with
-`--greedy`, beside a greedy facility location in each cluster.
+`--greedy`, beside a greedy facility location in each cluster. `own` joins a file of own scores, of `--form`, with rows.
 
 First, parts of made-up rows (`bench.inputs`) are written; this is not counted.
 """
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.selection import balanced, embedded
+from bench.selection import balanced, embedded, own
 from strata.store import Store
 
 ROWS, TAKEN = 427_000, 213_000  # of the paper's descriptions
@@ -24,11 +24,12 @@ ROWS, TAKEN = 427_000, 213_000  # of the paper's descriptions
 def main() -> None:
     """Measure, and print the table."""
     parser: Any = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("balanced", "embedded"), default="balanced")
+    parser.add_argument("what", nargs="?", choices=("balanced", "embedded", "own"), default="balanced")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--taken", type=int, help="rows that are selected (of the default, 213,000 of 427,000)")
     parser.add_argument("--width", type=int, default=512, help="of the embeddings (%(default)s)")
     parser.add_argument("--greedy", action="store_true", help="also a greedy facility location; slow for many rows")
+    parser.add_argument("--form", choices=("csv", "parquet"), default="parquet", help="of own scores (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where to work instead of the system's temporary folder")
     parser.add_argument("--json", type=Path, help="a file that gets the figures as JSON")
     options = parser.parse_args()
@@ -37,6 +38,8 @@ def main() -> None:
         store = Store(str(Path(folder) / "store"))
         if options.what == "balanced":
             figures = balanced.measure(store, options.rows, taken)
+        elif options.what == "own":
+            figures = own.measure(Path(folder), options.rows, options.form)
         else:
             figures = embedded.measure(store, options.rows, taken, options.width, options.greedy)
     for name, value in figures.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import sys
 import traceback
 from typing import Any
@@ -14,6 +15,7 @@ from typer.core import TyperGroup
 from strata.addresses import without_secrets
 from strata.cli import exits
 from strata.errors import StrataError, plain_line
+from strata.files import is_of_writing
 
 LONG_RUNNING = ("serve", "worker")  # their messages share one log, so each begins with the command's name
 
@@ -77,7 +79,7 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
     packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     code = exits.code_of(error)
     if code is not None:
-        lines = error.lines if isinstance(error, StrataError) else [plain_line(error)]
+        lines = error.lines if isinstance(error, StrataError) else [_with_place(error)]
         # an answer of the service, which does not know how its caller sends the key
         if getattr(getattr(error, "problem", None), "status", None) == 401:
             lines = [f"{lines[0]}; the command line sends the key of --api-key or STRATA_API_KEY"]
@@ -97,6 +99,26 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
     # an unexpected exception: name its class, and how to see where it comes from
     first = str(error).strip().partition("\n")[0]
     return [f"{type(error).__name__}: {first}; run with --debug for the traceback"], exits.FAILURE
+
+
+def _with_place(error: Exception) -> str:
+    """An error in one line. Of a full disk that no file is known of, where there is no space is told."""
+    import tempfile
+
+    line = plain_line(error)
+    if not is_of_writing(error) or getattr(error, "filename", None) is not None:
+        return line
+    places: dict[str, int | str] = {"stdout": 1, tempfile.gettempdir(): tempfile.gettempdir()}
+    full = (name for name, place in places.items() if _is_full(place))
+    return f"{next(full, 'what was written is not known')}: {line}"
+
+
+def _is_full(place: int | str) -> bool:
+    """Whether the disk of a file or folder has no space left."""
+    try:
+        return os.statvfs(place).f_bavail == 0
+    except OSError:
+        return False
 
 
 def _printable(text: str) -> str:

@@ -36,7 +36,7 @@ from strata.cli.terminal import (
 
 if TYPE_CHECKING:
     from strata.client import Client
-    from strata.core import Budget, JobSample, JobView, TextSettings
+    from strata.core import JobSample, JobView
 
 Status = Literal["validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled"]
 Kind = Literal["image", "batch"]
@@ -84,9 +84,9 @@ def submit(
     budget, texts = budget_of(budget_tokens, budget_money), texts_of(variants, language, prompt)
     sample, chosen = sample_of(dry_run, images, seed), chosen_of(shards, sources, where, upload)
     if dry_run:
-        unused = {"--webhook": webhook, "--idempotency-key": idempotency_key, "--metadata": metadata, "--from": sources}
-        more = (profile, budget, texts)
-        raise typer.Exit(_dry_run(shards or [], sample, upload, unused, more, as_json, (url, api_key)))
+        unused = {"--webhook": webhook, "--idempotency-key": idempotency_key, "--metadata": metadata}
+        asked = chosen | {"profile": profile, "budget": budget, "texts": texts}
+        raise typer.Exit(_dry_run(shards or [], sample, upload, unused, asked, as_json, (url, api_key)))
     options = chosen | {"profile": profile, "priority": priority, "metadata": pairs_of(metadata or ())}
     options |= {"budget": budget, "texts": texts, "idempotency_key": idempotency_key, "webhook": webhook_of(webhook)}
     raise typer.Exit(_submit((url, api_key), shards or [], upload, options, follow, as_json))
@@ -118,18 +118,17 @@ def _dry_run(
     sample: JobSample | None,
     upload: bool,
     unused: dict[str, Any],
-    asked: tuple[str | None, Budget | None, TextSettings | None],
+    asked: dict[str, Any],
     as_json: bool,
-    where: tuple[str, str | None],
+    service: tuple[str, str | None],
 ) -> int:
-    """Tell what a submission would take. asked: profile, budget and texts; where: the service and its key."""
+    """Tell what a submission would take. asked: the rows that it chooses, profile, budget and texts."""
     from strata.cli.arguments import shards_of
     from strata.cli.estimating.dry_run import check, dry_run
 
     check(upload, unused)
-    options = dict(zip(("profile", "budget", "texts"), asked, strict=True))
-    with open_client(*where) as client:
-        return dry_run(client, list(shards_of(shards)), sample, options, as_json)
+    with open_client(*service) as client:
+        return dry_run(client, list(shards_of(shards)), sample, asked, as_json)
 
 
 def _submitted(client: Client, shards: list[str], upload: bool, options: dict[str, Any]) -> tuple[JobView, int]:

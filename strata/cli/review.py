@@ -15,6 +15,7 @@ from strata.cli.group import PlainGroup
 from strata.cli.terminal import DEFAULT_URL, AsJson, Moved, StoreUri, open_store, output, progress
 from strata.counts import counted
 from strata.errors import InvalidInput
+from strata.files import writing
 
 if TYPE_CHECKING:
     from strata.judgments import Agreement, Judgment, Subject
@@ -135,9 +136,10 @@ def export_records(
     parts = PartsOf(opened).sources([job])
     rows = review_queue(opened, parts, sample, seed, where, order).rows
     out.mkdir(parents=True)
-    described = list(_described(opened, job, rows, url if form == "label-studio" else None, out))
-    for name, text in _files(form, job, described).items():
-        (out / name).write_text(text, encoding="utf-8")
+    with writing(out):
+        described = list(_described(opened, job, rows, url if form == "label-studio" else None, out))
+        for name, text in _files(form, job, described).items():
+            (out / name).write_text(text, encoding="utf-8")
     print(f"{out}: {counted(len(described), 'record')}")
 
 

@@ -11,6 +11,7 @@ from strata.cli.terminal import progress
 from strata.components import load
 from strata.counts import counted
 from strata.errors import InvalidInput
+from strata.files import writing
 
 
 def samples(
@@ -29,7 +30,7 @@ def samples(
         options = shards.ShardOptions(count, seed, shard_size, drawn)
     except ValueError as error:
         raise InvalidInput(str(error)) from error
-    with progress() as bar:
+    with writing(out), progress() as bar:
         task = bar.add_task("samples", total=count)
         tars = shards.write_shards(out, options, lambda: bar.advance(task))
     print(f"{counted(count, 'image')} in {counted(len(tars), 'shard')} in {out}")

@@ -93,8 +93,9 @@ def follow_job(client: Client, job_id: str) -> JobView | None:
 def open_store(uri: str | None, moved: list[str] | None = None) -> Store:
     """Open the store at a URI, or without one that of the settings. moved: as `--root`. Raises InvalidInput."""
     from strata.core import load_settings
-    from strata.store import Store
+    from strata.store import Store, without_pandas
 
+    without_pandas()  # before the first array of the command
     settings = load_settings(store=uri or None, moved_roots=moved or None)
     return Store(settings.store_uri, settings.moved_roots)
 

@@ -16,6 +16,7 @@ from strata.cli.exits import MIXTURE_INCOMPLETE
 from strata.cli.group import PlainGroup
 from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress, steps
 from strata.components import load
+from strata.files import writing
 
 if TYPE_CHECKING:
     from strata.data import Fault, Locations, MixtureFile, SourceCheck
@@ -100,6 +101,8 @@ def _decode(
     first: list[Fault] = []
     with ExitStack() as stack:
         # the report is opened before the work, which may take hours, so that a bad path is told at once
+        if report:
+            stack.enter_context(writing(report))
         file = stack.enter_context(report.open("w", encoding="utf-8")) if report else None
         show = stack.enter_context(steps())
         for fault in check_decoding(mixture, locations, checks, show):

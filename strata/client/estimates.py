@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from strata.client.steps import Steps, call
-from strata.client.submission import batch_of, idempotent
+from strata.client.submission import batch_of, idempotent, input_of
 from strata.client.transport import Transport, quoted
-from strata.core import SAMPLE, BatchInput, BatchPreview, Budget, Estimate, JobView, TextSettings
+from strata.core import SAMPLE, BatchPreview, Budget, Estimate, JobView, TextSettings
 
 
 class EstimateCalls(Transport):
@@ -16,19 +16,22 @@ class EstimateCalls(Transport):
     @call
     def preview(
         self,
-        shards: Sequence[str],
+        shards: Sequence[str] = (),
         profile: str | None = None,
         budget: Budget | None = None,
         texts: TextSettings | None = None,
+        *,
+        from_: Sequence[str] = (),
+        where: str | None = None,
     ) -> Steps[BatchPreview]:
-        """See in a few seconds what `submit` would compute. Nothing is described."""
-        body = batch_of(BatchInput(shards=list(shards)), profile, budget=budget, texts=texts)
+        """See in a few seconds what `submit` would compute. Nothing is described. Raises InvalidInput as `submit`."""
+        body = batch_of(input_of(shards, from_, where), profile, budget=budget, texts=texts)
         return (yield from self._fetch(BatchPreview, "POST", "/v1/batches/preview", json=body))
 
     @call
     def submit_sample(
         self,
-        shards: Sequence[str],
+        shards: Sequence[str] = (),
         images: int = SAMPLE,
         seed: int = 0,
         profile: str | None = None,
@@ -36,12 +39,15 @@ class EstimateCalls(Transport):
         idempotency_key: str | None = None,
         budget: Budget | None = None,
         texts: TextSettings | None = None,
+        *,
+        from_: Sequence[str] = (),
+        where: str | None = None,
     ) -> Steps[JobView]:
-        """Describe a random sample of the images of shards, as a job whose `estimate` tells what all would take.
+        """Describe a random sample of what `submit` would, as a job whose `estimate` tells what all would take.
 
         images: at most MAX_SAMPLE; seed: the same one draws the same images. The other arguments are those of `submit`.
         """
-        body = batch_of(BatchInput(shards=list(shards)), profile, metadata=metadata, budget=budget, texts=texts)
+        body = batch_of(input_of(shards, from_, where), profile, metadata=metadata, budget=budget, texts=texts)
         body |= {"images": images, "seed": seed}
         headers = idempotent(idempotency_key)
         return (yield from self._fetch(JobView, "POST", "/v1/batches/estimate", json=body, headers=headers))

@@ -36,9 +36,7 @@ class SubmissionCalls(Transport):
         are described once more, instead of shards; where: which of their rows, as a filter such as `match < 0.5`.
         Raises InvalidInput unless there are shards or sources, and not both.
         """
-        if bool(shards) == bool(from_) or (where is not None and not from_):
-            raise InvalidInput("submit needs shards, or the sources of rows (from_) with a filter (where)")
-        given = BatchInput(sources=list(from_), where=where) if from_ else BatchInput(shards=list(shards))
+        given = input_of(shards, from_, where)
         return (yield from self._submit(given, profile, priority, metadata, idempotency_key, budget, texts, webhook))
 
     @call
@@ -89,6 +87,13 @@ class SubmissionCalls(Transport):
         body = batch_of(given, profile, priority, metadata, budget, texts, webhook)
         headers = idempotent(idempotency_key)
         return (yield from self._fetch(JobView, "POST", "/v1/batches", json=body, headers=headers))
+
+
+def input_of(shards: Sequence[str], sources: Sequence[str], where: str | None) -> BatchInput:
+    """What is described: shards, or those rows of sources that a filter chooses. Raises InvalidInput."""
+    if bool(shards) == bool(sources) or (where is not None and not sources):
+        raise InvalidInput("a submission needs shards, or the sources of rows (from_) with a filter (where)")
+    return BatchInput(sources=list(sources), where=where) if sources else BatchInput(shards=list(shards))
 
 
 def idempotent(key: str | None) -> dict[str, str]:

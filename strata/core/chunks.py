@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
 _CHOSEN = "#chosen/"  # between a shard's URI and the job that describes only some of its rows
+# what follows the URI: the id of the job (empty in a preview) and the identity; another folder's name may begin so
+_NAMED = re.compile(r"(.+)#chosen/([0-9a-f]{22}|)/([0-9a-f]{16})", re.DOTALL)
 _HASH = 16  # digits of the identity of a shard, and of the hash of the rows that are chosen of it
 
 
@@ -22,14 +25,14 @@ def chosen_shard(uri: str, job_id: str, identity: str) -> str:
 
 def source_shard(shard: str) -> str:
     """The URI of the shard that holds the images: the shard itself, or the one of which rows are chosen."""
-    return shard.rpartition(_CHOSEN)[0] or shard
+    found = _NAMED.fullmatch(shard)
+    return found[1] if found else shard
 
 
 def chosen_by(shard: str) -> tuple[str, str] | None:
     """The job that has chosen these rows of a shard, and the identity of the shard; None for a whole shard."""
-    uri, _, named = shard.rpartition(_CHOSEN)
-    job_id, _, identity = named.partition("/")
-    return (job_id, identity) if uri else None
+    found = _NAMED.fullmatch(shard)
+    return (found[2], found[3]) if found else None
 
 
 def chosen_identity(source: str, numbers: Iterable[int]) -> str:

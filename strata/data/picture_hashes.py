@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from strata.core import ImageReference
 from strata.data.sources.tables import default_cache
 from strata.errors import InvalidInput
-from strata.files import open_regular
+from strata.files import open_regular, writing
 from strata.images import THUMBNAIL_BYTES, ImageError, decode, picture_hash
 from strata.shards import ImageReader, SourceError
 from strata.shards.kinds import is_hidden
@@ -174,7 +174,8 @@ class PictureHasher:
         self._cache.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
-            pq.write_table(table, temporary)
+            with writing(file):
+                pq.write_table(table, temporary)
             temporary.rename(file)
         finally:
             temporary.unlink(missing_ok=True)

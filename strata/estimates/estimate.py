@@ -110,10 +110,18 @@ class _Estimating:
     def _times(self, group: str) -> Times | None:
         """The time of one worker for all images that the group computes."""
         assert self.request.sample is not None
-        computed, images = self.sampled.computed_share(group)
-        share = computed / images if images else 1.0
-        whole = Whole(self.population.missing[group] * share, self.population.chunks[group], self.request.sample.batch)
+        missing = self.population.missing[group] * self._computed_part(group)
+        whole = Whole(missing, self.population.chunks[group], self.request.sample.batch)
         return Times.of(self.sampled.timed(group), whole, self.request.sample.seed)
+
+    def _computed_part(self, group: str) -> float:
+        """Of how many sampled images a group has computed the rows; the others were copied from earlier results."""
+        computed, images = self.sampled.computed_share(group)
+        return computed / images if images else 1.0
+
+    def _computes(self, group: str) -> bool:
+        """Whether a group has to compute images, by the sample."""
+        return self.population.missing[group] * self._computed_part(group) > 0
 
     def seconds(self) -> Figure | None:
         """The time until all is computed; None if a group has no worker, or its time is not known."""
@@ -122,8 +130,10 @@ class _Estimating:
             if not self.population.missing[group]:
                 continue
             times, ready = self.times[group], self.workers.of(group)
-            if times is None or not ready:
+            if not ready or (times is None and self._computes(group)):
                 return None
+            if times is None:
+                continue
             # more workers than chunks have nothing to do
             ready = min(ready, self.population.chunks[group])
             found.append(np.array([times.value, *times.resampled]) / ready)
@@ -136,7 +146,7 @@ class _Estimating:
 
     def hours(self, gpu: bool) -> Figure | None:
         """The hours of all workers with a GPU, or without one; None if no group has such, or a time is not known."""
-        if any(self.population.missing[group] and self.times[group] is None for group in _GROUPS):
+        if any(self._computes(group) and self.times[group] is None for group in _GROUPS):
             return None
         of = [group for group in _GROUPS if (device := self._device(group)) and (device != CPU) == gpu]
         times = [found for group in of if (found := self.times[group]) is not None]
@@ -177,14 +187,16 @@ class _Estimating:
     def _costs(self) -> Floats:
         """What each described image has cost: (images, 3 x groups) tokens read, tokens written, and money.
 
-        A group that has to compute a part of the images only costs as much less.
+        A group that has to compute a part of the images only costs as much less. Rows that were copied have the usage
+        of their first computation, and cost nothing.
         """
         rows = [
             [value for group in _GROUPS for value in (*usage_of(one, group), money_of(one, self.request, group))]
             for one in self.sampled.records
         ]
         costs = np.array(rows, dtype=float).reshape(len(rows), 3 * len(_GROUPS))
-        parts = [self.population.missing[group] / self.whole if self.whole else 0.0 for group in _GROUPS]
+        missing = self.population.missing
+        parts = [missing[one] * self._computed_part(one) / self.whole if self.whole else 0.0 for one in _GROUPS]
         weighed: Floats = costs * np.repeat(parts, 3)
         return weighed
 
@@ -276,7 +288,11 @@ class _Estimating:
             batches, warm = len(timed), any(work.first for work in timed)
             if missing[group] and self.workers.of(group) == 0:
                 told.append(f"no worker of {group} is ready, so that the time until all is done is not known")
-            if missing[group] and self.described and batches < FEW_BATCHES:
+            computed, images = self.sampled.computed_share(group)
+            if computed < images:
+                copied = f"{images - computed:,} of {images:,}"
+                told.append(f"{copied} sampled images have results of {group}, which are copied")
+            if self._computes(group) and self.described and batches < FEW_BATCHES:
                 also = ", in which the models warm up" if warm else ""
                 told.append(f"the time of {group} is that of {counted(batches, 'micro-batch', 'micro-batches')}{also}")
         if missing[_GROUPS[0]] < self.whole:

@@ -28,7 +28,7 @@ class Parent:
 class Run:
     """A run of a job. name: the job's; id: a UUID. The lists are filled until the run ends; tags: what is found by.
 
-    parents: who has started it, and who has started all of it, if somebody says so.
+    parents: who has started it, and who has started all of it, if somebody says so. told: whether anybody is told.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Run:
     outputs: list[Data] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     parents: tuple[Parent, ...] = ()
+    told: bool = True
 
 
 def parents_of(environment: Mapping[str, str]) -> tuple[Parent, ...]:

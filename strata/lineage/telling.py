@@ -23,6 +23,7 @@ def told_run(place: str | None, name: str, tell: Callable[[str], object]) -> Ite
     """
     receiver, run = open_receiver(place, tell), Run(name, parents=parents_of(os.environ))
     if receiver is None:
+        run.told = False
         yield run
         return
     try:

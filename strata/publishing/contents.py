@@ -36,8 +36,13 @@ class Contents:
 
     @property
     def bytes(self) -> int:
-        """The size of all files."""
+        """The size of all files but SHA256SUMS."""
         return sum(self.sizes.values())
+
+    @property
+    def every_size(self) -> Mapping[str, int]:
+        """The sizes (bytes) of all files that are sent, SHA256SUMS among them."""
+        return {**self.sizes, SUMS: len(self.text.encode())}
 
     def checked(self, advance: Callable[[int], object] = lambda size: None) -> Contents:
         """The contents, after every file was compared with its checksum; advance: is called with the bytes of each.

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import re
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from strata.addresses import without_secrets
 from strata.errors import Conflict, InvalidInput, NotFound, RequestRefused, ServiceUnavailable
+from strata.files import is_of_writing
 from strata.publishing.checksums import SUMS, parse_sums
 from strata.publishing.contents import Contents
 from strata.publishing.storage import Advance, Pushed
+
+log = logging.getLogger(__name__)
 
 HUB = "https://huggingface.co"
 PREFIX = "hub:"
@@ -30,7 +36,10 @@ MOST_IN_FOLDER = 10_000
 LARGEST_FILE, LARGE_FILE = 500 * 10**9, 200 * 10**9
 FREE_PRIVATE = 100 * 10**9
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@(\S+))?", re.ASCII)
+_SIGNED = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 _XET = "/xet-write-token/"  # in the address of what a hub without Xet has not (huggingface_hub 2.4)
+_RETRYING = "huggingface_hub.utils._http"  # the logger that tells of attempts which are repeated (huggingface_hub 2.4)
+_SECONDS = 5.0  # in which a line is told once: several files are sent at a time
 _CHANGED = 412  # the status of a commit whose parent is not the newest any more
 
 
@@ -122,26 +131,38 @@ class HubDataset:
             held = f"a free account holds {FREE_PRIVATE / 1e9:,.0f} GB of private data"
             yield f'the export has {total / 1e9:,.0f} GB; {held}, and others more: see the hub\'s "Storage limits"'
 
-    def push(self, contents: Contents, advance: Advance = lambda size: None) -> Pushed:
+    def push(
+        self,
+        contents: Contents,
+        advance: Advance = lambda size: None,
+        tell: Callable[[str], object] = log.warning,
+    ) -> Pushed:
         """Send an export as one commit on the branch `main`. advance: is called with the bytes of each file sent.
+
+        tell: is called with a line for each attempt that is repeated, since the hub did not take it.
 
         The data set is made if there is none, private unless it shall be public. Files of an earlier export that this
         one does not have are removed; others stay. Raises what `check` raises, and InvalidInput for a data set that is
         public and shall be private, or is private and shall be public.
         """
         self.check(contents)
+        with _told_retries(tell):
+            return self._push(contents, advance)
+
+    def _push(self, contents: Contents, advance: Advance) -> Pushed:
         self._make()
         there = self.sums()
         place = f"{self.endpoint}/datasets/{self.id}"
         if there == contents.text:
             advance(contents.bytes)
-            return Pushed(place, len(contents.sums), 0, 0, 0)
+            return Pushed(place, len(contents.every_size), 0, 0, 0)
         before = parse_sums(there).keys() if there else set()
         stale = sorted(before - contents.sums.keys())
         with self._one_line_errors():
             sent = self._send(contents, advance)
             self._end(contents, sent, stale)
-        return Pushed(place, len(contents.sums), len(contents.sums), contents.bytes, len(stale))
+        sizes = contents.every_size
+        return Pushed(place, len(sizes), len(sizes), sum(sizes.values()), len(stale))
 
     def _make(self) -> None:
         """Make the data set if there is none. Raises InvalidInput if one is public and shall not be, or is not."""
@@ -199,6 +220,8 @@ class HubDataset:
             if _XET in str(cause):
                 told = f"{self.endpoint} has no Xet, by which huggingface_hub sends files: set HF_HUB_DISABLE_XET=1"
                 raise InvalidInput(f"{told} ({_line(cause)})") from error
+            if is_of_writing(cause):
+                raise cause from None  # the disk here is full
             if isinstance(cause, errors.OfflineModeIsEnabled):
                 raise InvalidInput("HF_HUB_OFFLINE is set") from error
             if isinstance(cause, errors.HfHubHTTPError | httpx2.HTTPStatusError):
@@ -230,8 +253,45 @@ class HubDataset:
         return RequestRefused(f"{self.name}: {_line(error)}")
 
 
+class _Retries(logging.Filter):
+    """Tells of repeated attempts in place of huggingface_hub's log, whose lines have addresses with signatures."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        super().__init__()
+        self._tell, self._lock = tell, threading.Lock()
+        self._reasons: dict[int, str] = {}  # by thread: what its last attempt met
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell of a line, or keep it as the reason for the next one; no line is logged."""
+        text = record.getMessage()
+        reason, _, request = text.partition(" thrown while requesting ")
+        with self._lock:
+            if request:
+                place = without_secrets(_SIGNED.sub(r"\1", request))
+                self._reasons[threading.get_ident()] = f"{reason} to {place}"
+                return False
+            # several threads meet the same: the address of one of them is enough
+            if time.monotonic() - self._told.get(text, -_SECONDS) >= _SECONDS:
+                self._told[text] = time.monotonic()
+                self._tell(f"{self._reasons.get(threading.get_ident(), 'the hub')}: {text[:1].lower()}{text[1:]}")
+        return False
+
+
+@contextmanager
+def _told_retries(tell: Callable[[str], object]) -> Iterator[None]:
+    """Within the block, attempts that huggingface_hub repeats are told."""
+    logger, retries = logging.getLogger(_RETRYING), _Retries(tell)
+    logger.addFilter(retries)
+    try:
+        yield
+    finally:
+        logger.removeFilter(retries)
+
+
 def _line(error: BaseException) -> str:
     text = getattr(error, "server_message", None) or str(error)
     with suppress(AttributeError):
         text = text.replace(os.environ["HF_TOKEN"], "…") if os.environ.get("HF_TOKEN") else text
-    return without_secrets(" ".join(text.split()))[:300] or type(error).__name__
+    # the addresses to which contents are sent have a signature
+    return without_secrets(_SIGNED.sub(r"\1", " ".join(text.split())))[:300] or type(error).__name__

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from strata.errors import InvalidInput, NotFound, RequestRefused
+from strata.files import writing
 from strata.publishing.checksums import SUMS, BadSums, parse_sums, sums_of, sums_text
 from strata.publishing.storage import THREADS
 
@@ -30,7 +31,9 @@ class Place(Protocol):
 
 
 def pull(place: Place, out: Path, advance: Callable[[int, int], object] = lambda done, total: None) -> int:
-    """Get an export into a new folder; returns the number of its files. advance: is called with how many are there.
+    """Get an export into a new folder; returns the number of its files, SHA256SUMS among them.
+
+    advance: is called with how many files are there, and of how many.
 
     Files are written into the hidden folder `.NAME.partial` beside it; a later pull goes on there. Raises InvalidInput
     if the folder exists, NotFound without a complete export, BadSums for a file that arrives changed, and OSError.
@@ -48,12 +51,13 @@ def pull(place: Place, out: Path, advance: Callable[[int, int], object] = lambda
     def one(name: str) -> None:
         _fetch(place, folder, name, sums[name])
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for done, _ in enumerate(pool.map(one, sums), 1):
-            advance(done, len(sums))
-    (folder / SUMS).write_text(sums_text(sums), encoding="utf-8")
+    with writing(out):
+        with ThreadPoolExecutor(THREADS) as pool:
+            for done, _ in enumerate(pool.map(one, sums), 1):
+                advance(done, len(sums))
+        (folder / SUMS).write_text(sums_text(sums), encoding="utf-8")
     folder.rename(out)
-    return len(sums)
+    return len(sums) + 1
 
 
 def _tidy(folder: Path, sums: Mapping[str, str]) -> None:

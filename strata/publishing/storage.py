@@ -15,6 +15,7 @@ from pathlib import Path
 
 from strata.addresses import without_secrets
 from strata.errors import Conflict
+from strata.files import writing
 from strata.publishing.checksums import NOTES, SUMS, is_inside, parse_sums
 from strata.publishing.contents import Contents
 from strata.store import as_os_error
@@ -30,7 +31,8 @@ Advance = Callable[[int], object]
 class Pushed:
     """What a push has done.
 
-    place: where the export is now; sent, bytes: of the files that were not there before; removed: files of an earlier
+    place: where the export is now; files: of the export, with SHA256SUMS; sent, bytes: of those that were not there
+    before; removed: files of an earlier
     export that this one does not have.
     """
 
@@ -68,8 +70,13 @@ class Storage:
         """What the user should know of an export before it is sent: nothing, since buckets have no limits to tell."""
         return []
 
-    def push(self, contents: Contents, advance: Advance = lambda size: None) -> Pushed:
-        """Send an export. advance: is called with the bytes of each file that is there.
+    def push(
+        self,
+        contents: Contents,
+        advance: Advance = lambda size: None,
+        tell: Callable[[str], object] = lambda line: None,
+    ) -> Pushed:
+        """Send an export. advance: is called with the bytes of each file that is there. tell: as of a hub, not called.
 
         Files of another export that lay there are replaced or removed. Raises Conflict if other files lie there.
         """
@@ -77,7 +84,7 @@ class Storage:
         if there == contents.text:
             self._remove_notes()
             advance(contents.bytes)
-            return Pushed(self.name, len(contents.sums), 0, 0, 0)
+            return Pushed(self.name, len(contents.every_size), 0, 0, 0)
         before = self._begun(contents, there)
         known = self._noted(contents)
         advance(sum(contents.sizes[name] for name in known))
@@ -88,8 +95,8 @@ class Storage:
                 self._put(f"{self._notes(contents)}/{number:06d}", json.dumps(batch))
         stale = sorted(before - contents.sums.keys())
         self._end(contents, stale)
-        size = sum(contents.sizes[name] for name in missing)
-        return Pushed(self.name, len(contents.sums), len(missing), size, len(stale))
+        sizes, sent = contents.every_size, [*missing, SUMS]
+        return Pushed(self.name, len(sizes), len(sent), sum(sizes[name] for name in sent), len(stale))
 
     def _begun(self, contents: Contents, there: str | None) -> set[str]:
         """Prepare the place; returns the files of the export that lay there before."""
@@ -129,7 +136,8 @@ class Storage:
         path, size = self.files.path(name), contents.sizes[name]
         if self.files.local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self.files.fs.put_file(str(contents.folder / name), path, **write_limit(self.files.fs, size))
+        with writing(path):
+            self.files.fs.put_file(str(contents.folder / name), path, **write_limit(self.files.fs, size))
         advance(size)
 
     def _end(self, contents: Contents, stale: Iterable[str]) -> None:

@@ -84,15 +84,15 @@ class ImageReader:
     def changed(self, shard: str, identity: str, tars: Sequence[str]) -> dict[str, SourceError]:
         """Which of the tars that images of a shard lie in are not those that were indexed, and why.
 
-        They are the shard itself, or those of a picked list. Raises OSError if a storage cannot be reached, and for a
-        shard that is a tar as `verify`.
+        They are the shard itself, or those of a picked list, also of rows that are chosen of one. Raises OSError if a
+        storage cannot be reached, and for a shard that is a tar as `verify`.
         """
         if not tars:
             return {}
-        if not is_picked_list(shard):
+        if not is_picked_list(source_shard(shard)):
             self.verify(shard, identity)
             return {}
-        known = self._sources_of(identity)
+        known = self._sources_of(source_identity(identity))
         found: dict[str, SourceError] = {}
         for uri in sorted(set(tars)):
             try:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from strata.snapshots.features import FEATURES
 from strata.snapshots.selection.axes import COMMONEST, Axis
-from strata.snapshots.selection.caps import ConceptKind, concepts_of
+from strata.snapshots.selection.caps import Concepts
 
 SHOWN = 24  # labels of a feature that are shown, if it has more
 Composition = dict[str, dict[str, tuple[int, int]]]  # feature -> label -> rows before, rows after
@@ -29,7 +28,7 @@ def composition_of(table: pa.Table, selected: np.typing.NDArray[Any], axes: Iter
         codes, labels = known.codes(column), known.labels
         before, after = (np.bincount(some, minlength=len(labels)).tolist() for some in (codes, codes[selected]))
         counts = list(zip(labels, zip(before, after, strict=True), strict=True))
-        if FEATURES[axis.feature].kind == "name":
+        if axis.kind == "name":
             counts.sort(key=lambda label: label[1], reverse=True)
         counted[axis.feature] = dict(counts)
     return counted
@@ -63,12 +62,9 @@ def evenness_of(labels: Mapping[str, tuple[int, int]]) -> tuple[float, float]:
     return spread[0], spread[1]
 
 
-def concept_counts(
-    table: pa.Table, kinds: Sequence[ConceptKind], selected: np.typing.NDArray[Any]
-) -> dict[str, tuple[int, int]]:
-    """The rows of a table of features that name each of the commonest concepts, before and after."""
-    found = concepts_of(table, kinds)
-    taken = np.zeros(table.num_rows, bool)
+def concept_counts(found: Concepts, rows: int, selected: np.typing.NDArray[Any]) -> dict[str, tuple[int, int]]:
+    """The rows that name each of the commonest concepts, before and after. found: of all rows, whose number is rows."""
+    taken = np.zeros(rows, bool)
     taken[selected] = True
     some = (found.numbers, found.numbers[taken[found.rows]])
     before, after = (np.bincount(numbers, minlength=len(found.names)) for numbers in some)
@@ -84,7 +80,7 @@ def moved_away(composition: Composition, axes: Iterable[Axis]) -> list[str]:
     """
     lines = []
     for axis in axes:
-        labels = composition[axis.feature]
+        labels = composition.get(axis.feature, {})
         selected = max(1, sum(after for _, after in labels.values()))
         targets = dict(zip(axis.labels, axis.weights().tolist(), strict=True))
         for label, before, after in zip(labels, *shares_of(labels), strict=True):

@@ -30,6 +30,7 @@ from strata.snapshots.selection import (
     check_targets,
     select,
 )
+from strata.snapshots.selection.caps import Concepts, concepts_of
 from strata.snapshots.selection.clusters import Ints, Vectors
 from strata.snapshots.selection.embeddings import with_clusters
 from strata.snapshots.selection.quotas import quota_counts
@@ -45,7 +46,7 @@ PartPictures = Callable[..., PictureHashes]
 class Chosen:
     """The rows that a selection has chosen. paths: of the parts; rows: all that succeeded, with their features.
 
-    clusters: of embeddings, if the selection has found some.
+    clusters: of embeddings, if the selection has found some; concepts: of all rows, if it asks for some.
     """
 
     paths: list[str]
@@ -53,6 +54,7 @@ class Chosen:
     choice: Choice
     axes: Mapping[str, Axis]
     clusters: Clusters | None = None
+    concepts: Concepts | None = None
 
     @property
     def selected(self) -> pa.Table:
@@ -70,7 +72,7 @@ class Chosen:
             selected,
             self.choice.selection.model_copy(update={"reviewed": digest_of(texts)}),
             counts=_counts(len(self.paths), self.rows, self.choice),
-            composition=_composition(self.rows.table, self.choice, self.axes),
+            composition=_composition(self.rows.table, self.choice, self.axes, self.concepts),
             origin=(sources, _provenance(store, self.paths), tenant),
         )
 
@@ -95,20 +97,22 @@ def choose(
     selection = _with_files(selection, own)
     # read the features of the selection, and of the default axes, which the composition always shows
     axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *selection.axes)}
-    paths = [part.path for part in chosen_from]
-    rows = _joined(
-        read_rows(store, paths, selection.features | set(axes), advance, selection.ways, whole=True), own, tell
-    )
+    paths, names = [part.path for part in chosen_from], selection.features | (axes.keys() - own.kinds.keys())
+    rows = _joined(read_rows(store, paths, names, advance, selection.ways, whole=True), own, tell)
     selection = _with_ways(store, selection, rows.ways, chosen_from, own)
+    asked = selection.clusters if selection.centroids is None else None
     table, selection, clusters, embedded = with_whole(store, sources, chosen_from, rows.table, selection)
+    if clusters is not None and asked is not None and len(clusters.names) < asked:
+        tell(f"there are {len(clusters.names):,} clusters, not {asked:,}: no more rows have an embedding")
     rows = replace(rows, table=table)
     ways = {"ways": selection.ways} if selection.same == "embedding" else {}
     reads = functools.partial(pictures, paths, **ways) if pictures else None
     if selection.method != "diverse":
         embedded = None  # gigabytes, which nothing reads from here on
-    choice = _choice(rows.table, chosen_from, selection, (own, reads, embedded), accept_shortfall)
+    concepts = concepts_of(rows.table, selection.concepts) if selection.names_concepts else None
+    choice = _choice(rows.table, chosen_from, selection, (own, reads, embedded, concepts), accept_shortfall)
     axes |= {} if clusters is None else {CLUSTER: Axis(feature=CLUSTER).with_clusters(clusters.names)}
-    return Chosen(paths, rows, choice, {**axes, **choice.axes}, clusters)
+    return Chosen(paths, rows, choice, {**axes, **choice.axes}, clusters, concepts)
 
 
 class Whole(NamedTuple):
@@ -190,15 +194,16 @@ def _choice(
     table: pa.Table,
     parts: Sequence[Part],
     selection: Selection,
-    given: tuple[OwnFiles, Pictures | None, tuple[Vectors, Ints] | None],
+    given: tuple[OwnFiles, Pictures | None, tuple[Vectors, Ints] | None, Concepts | None],
     accept: bool,
 ) -> Choice:
     """Select rows; an empty snapshot is refused, and, unless they are accepted, targets that cannot be met."""
     if not accept:
         check_labels(table, selection)
-    own, pictures, embedded = given
+    own, pictures, embedded, concepts = given
     identities, fingerprints = [part.identity for part in parts], [part.fingerprint for part in parts]
-    choice = select(table, identities, selection, own.excluded, pictures, own.benchmarks, fingerprints, embedded)
+    known = (own.benchmarks, fingerprints, embedded, concepts)
+    choice = select(table, identities, selection, own.excluded, pictures, *known)
     if not len(choice.indices):
         raise SelectionError(f"no row to select: {table.num_rows} succeeded, of which {choice.passed} pass")
     if not accept:
@@ -206,13 +211,13 @@ def _choice(
     return choice
 
 
-def _composition(table: pa.Table, choice: Choice, axes: Mapping[str, Axis]) -> Composition:
+def _composition(table: pa.Table, choice: Choice, axes: Mapping[str, Axis], concepts: Concepts | None) -> Composition:
     selection, counted = choice.selection, composition_of(table, choice.indices, axes.values())
     if selection.quotas:
         counted["quotas"] = quota_counts(table, selection.quotas, choice.indices)
-    if selection.names_concepts:
+    if concepts is not None:
         name = "concepts" if len(selection.concepts) > 1 else selection.concepts[0]
-        named = concept_counts(table, selection.concepts, choice.indices)
+        named = concept_counts(concepts, table.num_rows, choice.indices)
         counted |= {name: named} if named else {}  # no tagger, no tags
     return counted
 

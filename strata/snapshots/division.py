@@ -35,8 +35,8 @@ def divided(
     held_out = _held_out(pictures(snapshot.parts, rows), same == "near", validation, seed)
     if not 0 < held_out.sum() < len(held_out):
         raise SelectionError(f"of {len(held_out):,} rows one part would have none; choose another --validation")
-    # the features of all rows, for the composition of the parts
-    axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *snapshot.manifest.selection.axes)}
+    # the features of all rows, for the composition of the parts; columns of own scores are not at hand
+    axes = {axis.feature: axis for axis in (*DEFAULT_AXES, *snapshot.manifest.selection.axes) if axis.own is None}
     manifest, found = snapshot.manifest, list(map(Part.parse, snapshot.parts))
     table = read_rows(store, snapshot.parts, axes, ways=manifest.selection.ways, whole=True).table
     table = _chosen(with_whole(store, manifest.sources, found, table, manifest.selection).table, rows)

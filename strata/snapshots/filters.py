@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from strata.errors import InvalidInput
 from strata.snapshots.features import FEATURES, Kind
@@ -92,8 +91,11 @@ class Expression:
 
     def values(self, table: pa.Table) -> np.typing.NDArray[np.float64]:
         """The number of each row of a table of features, NaN where it is not known. Raises FilterError."""
+        # few commands need it, and its import looks for pandas
+        from pyarrow.dataset import dataset
+
         try:
-            found = pyarrow.dataset.dataset(table).to_table(columns={"value": self._expression}).column("value")
+            found = dataset(table).to_table(columns={"value": self._expression}).column("value")
         except (pa.ArrowException, NotImplementedError) as error:
             raise FilterError(self.text, str(error).partition("\n")[0]) from None
         numbers: np.typing.NDArray[np.float64] = found.cast(pa.float64()).to_numpy()

@@ -22,6 +22,7 @@ from strata.snapshots.features import FEATURES, Kind
 
 KEY = "key"
 MOST_BLOCK = 2**31 - 1  # bytes, of pyarrow
+SHOWN = 80  # characters of a key
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class OwnFiles:
         if self.excluded is not None:
             unknown = self.excluded.filter(pc.invert(pc.is_in(self.excluded, rows.column(KEY).combine_chunks())))
             if len(unknown):
-                lines.append(f"of the keys of --exclude, no row has {len(unknown):,}, such as {unknown[0].as_py()!r}")
+                some = f"of the keys of --exclude, no row has {len(unknown):,}, such as {_one(unknown)}"
+                none = f"no row has a key of --exclude, which has a key a line: they are like {_one(unknown)}"
+                lines.append(some if len(unknown) < len(self.excluded) else none)
         return lines
 
     def _unknown(self, places: pa.ChunkedArray) -> list[str]:
@@ -85,19 +88,19 @@ def _gaps_of_scores(keys: pa.ChunkedArray, scored: pa.ChunkedArray, places: pa.C
     """What is odd of the keys of rows and of scores. places: of each row's key among the scored ones, or null."""
     lines, missing = [], places.null_count
     if missing == len(keys) and len(scored):
-        lines.append(
-            f"no row has a key of --scores: they are like {scored[0].as_py()!r}, those of rows like {_one(keys)!r}"
-        )
+        lines.append(f"no row has a key of --scores: they are like {_one(scored)}, those of rows like {_one(keys)}")
     elif missing:
         without = keys.filter(pc.is_null(places))
-        lines.append(f"{missing:,} of {len(keys):,} rows have no scores, such as {_one(without)!r}")
+        lines.append(f"{missing:,} of {len(keys):,} rows have no scores, such as {_one(without)}")
     if doubled := len(keys) - len(keys.unique()):
         lines.append(f"{counted(doubled, 'row')} with the key of another row: both have the same scores")
     return lines
 
 
-def _one(keys: pa.ChunkedArray) -> Any:
-    return keys[0].as_py() if len(keys) else ""
+def _one(keys: pa.ChunkedArray | pa.Array) -> str:
+    """The first key, in quotation marks; of a long one, which is none, the beginning."""
+    key = keys[0].as_py() if len(keys) else ""
+    return repr(key if len(key) <= SHOWN else f"{key[:SHOWN]}…")
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -170,7 +173,8 @@ def _checked(path: Path, table: pa.Table) -> pa.Table:
     if len(keys.unique()) < len(keys):
         counts = keys.value_counts()
         often = counts.filter(pc.greater(counts.field("counts"), 1))[0].as_py()
-        raise InvalidInput(f"{path}: each key must be there once, but {often['values']!r} is {often['counts']} times")
+        key, times = often["values"][:SHOWN], often["counts"]
+        raise InvalidInput(f"{path}: each key must be there once, but {key!r} is {times} times")
     return pa.table(columns)
 
 

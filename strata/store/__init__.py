@@ -5,7 +5,7 @@ Read `store.py` first, then `parts.py`; `storages.py` opens the folder or bucket
 
 from __future__ import annotations
 
-from strata.store.arrow import import_ahead
+from strata.store.arrow import import_ahead, without_pandas
 from strata.store.bundles import Compaction, folder_lock, unbundle
 from strata.store.feature_parts import (
     Beside,
@@ -122,6 +122,7 @@ __all__ = [
     "unbundle",
     "upload_digest",
     "uploads_of",
+    "without_pandas",
     "write_features",
     "write_list",
     "write_picked",

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 
 from strata.addresses import without_secrets
 from strata.errors import InvalidInput
+from strata.files import writing
 from strata.store.storage_errors import as_os_error
 from strata.store.storages import file_system, whole_file, write_limit
 
@@ -98,7 +99,8 @@ class Files:
         private: it has a secret, so that in a folder only its owner may read and write it.
         """
         try:
-            self._put(path, data, private)
+            with writing(path):
+                self._put(path, data, private)
         except FileNotFoundError as error:  # not the file, but what should hold it is missing
             raise OSError(errno.EIO, "the store's bucket or folder does not exist") from error
 

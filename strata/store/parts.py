@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from strata.core import FINAL_GROUP, JobEnd, JobRequest, JobStatus, Pin, ShardSummaries, ShardSummary, is_hash
+from strata.core import (
+    FINAL_GROUP,
+    JobEnd,
+    JobRequest,
+    JobStatus,
+    Pin,
+    ShardSummaries,
+    ShardSummary,
+    is_hash,
+    is_job_id,
+)
 from strata.errors import BrokenStore, DamagedFile, NotFound
 from strata.store.part_files import READERS
 from strata.store.part_paths import Attempts, Part, last_attempts
@@ -48,8 +58,9 @@ class PartsOf:
 
     def unended(self, names: Sequence[str]) -> list[str]:
         """Those of some jobs and data sets that are jobs without an end. Raises OSError."""
-        jobs = [name for name in names if self.request(name) is not None]
-        return [name for name in jobs if self.store.parse_job_file(name, "end", JobEnd) is None]
+        # the end first: a request may name 100,000 shards
+        left = [name for name in names if is_job_id(name) and self.store.parse_job_file(name, "end", JobEnd) is None]
+        return [name for name in left if self.request(name) is not None]
 
     def tenant(self, names: Sequence[str]) -> str:
         """To whom jobs and data sets belong together: the tenant of all of them, if they are jobs; else to nobody.

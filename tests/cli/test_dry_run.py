@@ -10,7 +10,16 @@ import pytest
 from strata.cli import exits, jobs
 from strata.cli.main import main
 from strata.cli.rendering import estimates as render
-from strata.core import BatchPreview, Estimate, Figure, GroupEstimate, JobSample, ReasonEstimate, UnreadShard
+from strata.core import (
+    BatchPreview,
+    ChosenRows,
+    Estimate,
+    Figure,
+    GroupEstimate,
+    JobSample,
+    ReasonEstimate,
+    UnreadShard,
+)
 from strata.core.schemas import JobStatus, JobView
 from tests.cli.test_cli import job
 
@@ -73,7 +82,10 @@ class Service:
         return self._view(JobStatus.VALIDATING, drawn=False)
 
     def _view(self, status: JobStatus, drawn: bool = True) -> JobView:
-        return job("j1", status).model_copy(update={"sample": JobSample(images=200, seed=7, drawn=drawn)})
+        sample = JobSample(images=200, seed=7, drawn=drawn)
+        sources = self.asked[-1][-1].get("from_")
+        chosen = ChosenRows(sources=sources) if sources else None
+        return job("j1", status).model_copy(update={"sample": sample, "chosen": chosen})
 
     def watch(self, job_id: str) -> Iterator[JobView]:
         yield self._view(JobStatus.VALIDATING, drawn=False)
@@ -164,11 +176,13 @@ def test_options_that_do_not_belong_together_are_told(
     assert told in capsys.readouterr().err and not service.asked
 
 
-def test_rows_of_other_jobs_are_not_tried(service: Service, capsys: Any) -> None:
-    assert run("--from", "job", "--dry-run") == exits.USAGE
-    assert (
-        "--dry-run looks at whole shards: give the shards of the job" in capsys.readouterr().err and not service.asked
-    )
+def test_chosen_rows_are_tried(service: Service, capsys: Any) -> None:
+    chosen = ("--from", "job", "--from", "some", "--where", "match < 0.5", "--dry-run")
+    assert run(*chosen) == 0 and run(*chosen, "-n", "20") == 0
+    for shards, *_, options in service.asked:
+        assert shards == [] and options["from_"] == ["job", "some"] and options["where"] == "match < 0.5"
+    assert "job j1 describes a random sample of the chosen rows" in capsys.readouterr().err
+    assert run("/a.tar", *chosen) == exits.USAGE and len(service.asked) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import pkgutil
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +20,13 @@ import typer
 import strata
 from strata import errors
 from strata.cli import exits
+from strata.cli.group import describe_error
 from strata.cli.main import app
 from strata.client.responses import ApiError
 from strata.core.schemas import Problem
 from strata.data.mixtures import IncompleteMixture, MixtureError
+from strata.errors import plain_line
+from strata.files import writing
 from strata.jobs.jobs import NotFinished, UnknownJob
 from strata.snapshots.snapshots import UnknownSnapshot
 from tests.checkout import CHECKOUT
@@ -51,6 +57,33 @@ def test_every_kind_of_error_has_a_code() -> None:
     kinds -= {errors.StrataError, errors.ProcessFailed, errors.NoWorker}
     assert {kind for kind in kinds if exits.code_of(kind.__new__(kind)) in (None, exits.FAILURE)} == set()
     assert set(exits.CODES.values()) == set(range(1, 18))
+
+
+def test_an_error_of_a_full_disk_names_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full")
+    with pytest.raises(OSError) as caught, writing(tmp_path), full.open("wb", buffering=0) as file:
+        file.write(b"x")
+    assert describe_error(caught.value) == ([f"{tmp_path}: No space left on device"], exits.USAGE)
+    # the inner place counts, and errors of other kinds stay as they are
+    with pytest.raises(OSError) as caught, writing("outer"), writing("inner"):
+        raise OSError(errno.EDQUOT, "whatever the library says of it")
+    assert plain_line(caught.value) == "inner: Disk quota exceeded"
+    for error in (
+        OSError(errno.ENOSPC, "no space", "a"),
+        OSError(errno.EIO, "broken"),
+        OSError("away"),
+        ValueError("x"),
+    ):
+        with pytest.raises(type(error)) as other, writing("outer"):
+            raise error
+        assert other.value is error
+    # stdout has no name
+    spaces = {1: 0, tempfile.gettempdir(): 5}
+    monkeypatch.setattr("os.statvfs", lambda place: SimpleNamespace(f_bavail=spaces[place]))
+    nameless = OSError(errno.ENOSPC, "No space left on device")
+    assert describe_error(nameless)[0] == ["stdout: No space left on device"]
+    spaces[1] = 5
+    assert describe_error(nameless)[0] == ["what was written is not known: No space left on device"]
 
 
 def test_every_code_stands_in_the_table_of_the_documentation() -> None:

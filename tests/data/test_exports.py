@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -39,6 +40,7 @@ from strata.data.sources.public.files import Files
 from strata.data.sources.public.questions import Options
 from strata.data.sources.public.source import public_source
 from strata.data.sources.samples import SampleError
+from strata.errors import plain_line
 from strata.images import as_jpeg, decode
 from strata.shards import image_reader
 from strata.snapshots.snapshot import Snapshot
@@ -143,6 +145,19 @@ def qwen_boxes(key: str) -> list[str]:
         f"(0,0),({int(50_000 / width)},500)",
         f"({int(np.float32(99.9) * 1000 / width)},200),({min(999, int(100_000 / width))},999)",
     ]
+
+
+def test_a_full_disk_is_told_with_the_folder(
+    store: Store, snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("strata.data.exports.exporting.write_provenance", full)
+    with pytest.raises(OSError) as caught:
+        export(store, snapshot, Request("llava", LAYERS["caption"]), tmp_path / "out")
+    assert plain_line(caught.value) == f"{tmp_path / 'out'}: No space left on device"
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_webdataset(written: Written) -> None:

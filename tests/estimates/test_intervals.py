@@ -127,6 +127,30 @@ def test_a_budget_that_is_not_enough_is_told(budget: Budget, told: str) -> None:
     assert [note for note in notes if f"the budget of {told} is spent after about" in note]
 
 
+def test_rows_that_are_copied_take_nothing() -> None:
+    both = dict.fromkeys(("vision", "llm"), IMAGES)
+    population = Population(shards=3, unread=0, images=IMAGES, missing=both, chunks=both)
+    sampled, workers = _World().draw(np.random.default_rng(1)), Workers({"vision": 2, "llm": 1})
+    whole = _Estimating(_request(), population, sampled, workers)
+    # some of the lists are copies, and all of the vision
+    some = len(sampled.works["llm"]) // 2
+    for group, kept in (("vision", 0), ("llm", some)):
+        copied = [work.model_copy(update={"images": 0, "computing": 0.0}) for work in sampled.works[group][kept:]]
+        sampled.works[group] = [*sampled.works[group][:kept], *copied]
+    found = _Estimating(_request(), population, sampled, workers)
+    part = some * BATCH / DRAWN
+    money, all_money = found.money(), whole.money()
+    assert money and all_money and money.value == pytest.approx(all_money.value * part)
+    seconds, before = found.seconds(), whole.seconds()
+    assert seconds and before and 0 < seconds.value < before.value
+    assert found.group("vision").images.value == 0 and found.group("llm").images.value == pytest.approx(IMAGES * part)
+    assert f"{DRAWN:,} of {DRAWN:,} sampled images have results of vision, which are copied" in found.notes()
+    left = DRAWN - some * BATCH
+    assert f"{left:,} of {DRAWN:,} sampled images have results of llm, which are copied" in found.notes()
+    # without a worker that copies them the time is not known
+    assert _Estimating(_request(), population, sampled, Workers({"vision": 0, "llm": 1})).seconds() is None
+
+
 def test_hours_are_told_when_all_groups_were_measured() -> None:
     both = dict.fromkeys(("vision", "llm"), IMAGES)
     population = Population(shards=3, unread=0, images=IMAGES, missing=both, chunks=both)

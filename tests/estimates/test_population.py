@@ -10,12 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.core import FINAL_GROUP, ImageReference, JobRequest, JobSample, Record, ShardSummaries, ShardSummary
+from strata.core import (
+    FINAL_GROUP,
+    ImageReference,
+    JobRequest,
+    JobSample,
+    Record,
+    ShardSummaries,
+    ShardSummary,
+    chosen_shard,
+)
 from strata.jobs import Population, sample_of
 from strata.jobs.new_jobs import new_request
 from strata.jobs.sampling import draw
-from strata.jobs.sampling.population import _distinct
-from strata.shards import index_shard
+from strata.jobs.sampling.population import _by_version, _distinct, _Picked
+from strata.shards import ImageReader, index_shard
 from strata.store import IndexRow, Store, is_picked_list, located_rows
 from tests.fakes import FAKE_PROFILE, jpeg, write_shard
 
@@ -79,13 +88,24 @@ def test_a_sample_is_lists_of_one_micro_batch(store: Store, tmp_path: Path) -> N
 
 @given(st.lists(st.sampled_from(["a", "a~2", "a~3", "a~2~2", "b"]), max_size=12))
 def test_keys_of_a_sample_are_distinct(keys: list[str]) -> None:
-    rows = [("shard", IndexRow(key, str(number), 0, 1, None)) for number, key in enumerate(keys)]
-    found = [row for _, row in _distinct(rows)]
+    rows = [_Picked(IndexRow(key, str(number), 0, 1, None), "", ()) for number, key in enumerate(keys)]
+    found = [one.row for one in _distinct(rows)]
     assert len({row.key for row in found}) == len(keys)
-    assert [row.uri for row in found] == [row.uri for _, row in rows]
+    assert [row.uri for row in found] == [one.row.uri for one in rows]
     # the first row with a key keeps it, and the others can be told from it
     assert {row.key for row in found} >= set(keys)
     assert all(row.key.startswith(key) for row, key in zip(found, keys, strict=True))
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("123")), max_size=12))
+def test_a_list_has_one_version_of_each_tar(rows: list[tuple[str, str]]) -> None:
+    given_rows = [_Picked(IndexRow(str(number), uri, 512, 1), tar, ()) for number, (uri, tar) in enumerate(rows)]
+    groups = list(_by_version(given_rows))
+    assert sorted(one for group in groups for one in group) == sorted(given_rows)
+    for group in groups:
+        assert len({(one.row.uri, one.tar) for one in group}) == len({one.row.uri for one in group})
+        assert group == sorted(group, key=lambda one: int(one.row.key))
+    assert len(groups) == max((len({tar for uri, tar in rows if uri == name}) for name in "ab"), default=0)
 
 
 def test_every_image_has_the_same_chance(store: Store, tmp_path: Path) -> None:
@@ -123,6 +143,19 @@ def test_images_with_results_and_copies_are_not_drawn(store: Store, tmp_path: Pa
     (first,) = request.chunks(summaries[0], FINAL_GROUP, [1])
     index = located_rows(index_shard(first.shard).table, first.shard)[4:8]
     assert not {(row.uri, row.offset) for row in index} & set(rows)
+
+
+def test_rows_chosen_of_a_sample_are_compared_with_their_tars(store: Store, tmp_path: Path) -> None:
+    request, summaries = _indexed(store, tmp_path, 11, 5)
+    drawn = draw(store, request, summaries).request
+    for whole in drawn.indexed:
+        chunk = drawn.index_chunk(whole.shard, whole.identity)
+        tars = [row.uri for row in located_rows(store.read_part(chunk)[0], whole.shard)]
+        chosen = (chosen_shard(whole.shard, drawn.id, whole.identity), whole.identity + "0" * 16)
+        assert ImageReader(store).changed(*chosen, tars) == {}
+    for tar in tmp_path.glob("*.tar"):
+        tar.write_bytes(tar.read_bytes() + b"\0" * 512)
+    assert set(ImageReader(store).changed(*chosen, tars)) == set(tars)
 
 
 def test_a_lost_index_is_told(store: Store, tmp_path: Path) -> None:

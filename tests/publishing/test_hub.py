@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import DatasetCard
@@ -23,7 +25,7 @@ from strata.publishing.hub import HubDataset
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
 from tests.secrets import SECRET
-from tests.servers.hub_server import DataSet, HubServer, running_hub
+from tests.servers.hub_server import SIGNATURE, DataSet, HubServer, running_hub
 
 NAME = "ada/cars"
 PLACE = f"hub:{NAME}"
@@ -78,10 +80,10 @@ def test_a_push_is_one_commit_and_private(
     assert dataset.private and len(dataset.messages) == 1 and dataset.files == content(exported)
     assert DatasetCard(dataset.files["README.md"].decode()).data.to_dict()["size_categories"] == ["n<1K"]
     said = capsys.readouterr()
-    assert said.out.startswith(f"{hub.url}/datasets/{NAME}: 5 files") and SECRET not in said.out + said.err
+    assert said.out.startswith(f"{hub.url}/datasets/{NAME}: 6 files") and SECRET not in said.out + said.err
     # again: nothing is sent, and there is no further commit
     assert code_of("push", PLACE, str(exported)) == 0
-    assert len(dataset.messages) == 1 and ": 0 files, 0.0 MB, 5 were there" in capsys.readouterr().out
+    assert len(dataset.messages) == 1 and ": 0 files, 0.0 MB, 6 were there" in capsys.readouterr().out
     # and back
     assert code_of("pull", PLACE, str(tmp_path / "back")) == 0
     assert content(tmp_path / "back") == content(exported)
@@ -178,11 +180,44 @@ def test_what_is_no_hub_is_told(
     assert capsys.readouterr().err.splitlines() == [f"strata: {url} answers something else than JSON: is it a hub?"]
 
 
+@pytest.mark.parametrize("refused", [2, 1000])
+def test_attempts_that_are_repeated_are_told(
+    hub: HubServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr("strata.publishing.hub._SECONDS", 3600.0)
+    hub.refused = refused
+    code = code_of("push", PLACE, str(large_export(tmp_path / "out")))
+    said = capfd.readouterr().err.splitlines()
+    assert code == (exits.API_UNREACHABLE if refused > 2 else 0)
+    retries = [line for line in said if "retrying" in line]
+    begin = f"strata: HTTP Error 500 to PUT {hub.url}/contents/"
+    assert retries and all(line.startswith(begin) for line in retries), said
+    # each attempt once, whatever number of files meets the same, then the last word; no address with its signature
+    assert len(retries) == len({line.partition(": retrying")[2] for line in retries}) <= 5
+    assert said[len(retries) :] == [] or (len(said) == len(retries) + 1 and f"{hub.url} answers 500" in said[-1])
+    assert SIGNATURE not in "".join(said)
+
+
+def test_a_full_disk_is_no_fault_of_the_hub(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert code_of("push", PLACE, str(large_export(tmp_path / "out"))) == 0
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    capsys.readouterr()
+    assert code_of("pull", PLACE, str(tmp_path / "back")) == exits.USAGE
+    assert capsys.readouterr().err == f"strata: {tmp_path / 'back'}: No space left on device\n"
+
+
 def test_a_dry_run_lists_what_would_be_sent(hub: HubServer, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("push", PLACE, str(exported), "--dry-run") == 0
     said = capsys.readouterr().out
     size = (exported / "data" / "00000.parquet").stat().st_size
-    assert f"{size:,}  data/00000.parquet\n" in said and "5 files" in said
+    assert f"{size:,}  data/00000.parquet\n" in said and "6 files" in said and "  SHA256SUMS\n" in said
     assert not hub.asked and not hub.datasets
 
 

@@ -70,7 +70,7 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSyste
 def test_a_bucket(bucket: S3FileSystem, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = "s3://shared/sets/cars"
     assert code_of("push", place, str(exported)) == 0
-    assert f"{place}: 8 files" in capsys.readouterr().out
+    assert f"{place}: 9 files" in capsys.readouterr().out
     there = {path.removeprefix("shared/sets/cars/") for path in bucket.find("shared/sets/cars")}
     assert there == set(content(exported))  # and no notes
     assert code_of("push", place, str(exported), "--json") == 0
@@ -91,7 +91,7 @@ def test_a_push_to_a_bucket_goes_on(bucket: S3FileSystem, exported: Path, monkey
             storage.push(contents)
     assert not bucket.exists(f"shared/sets/cars/{SUMS}")
     pushed = Storage(place).push(contents)
-    assert (pushed.files, pushed.sent) == (8, 6)
+    assert (pushed.files, pushed.sent) == (9, 7)
     there = {path.removeprefix("shared/sets/cars/"): bucket.cat_file(path) for path in bucket.find("shared/sets/cars")}
     assert there == content(exported)
 
@@ -169,7 +169,7 @@ def test_what_was_sent_is_not_sent_again(exported: Path, tmp_path: Path, monkeyp
         storage.push(contents)
     assert storage.sums() is None and (tmp_path / "place" / NOTES).is_dir()
     pushed = Storage(str(tmp_path / "place")).push(contents)
-    assert (pushed.files, pushed.sent) == (8, 4)  # two batches of two were noted
+    assert (pushed.files, pushed.sent) == (9, 5)  # two batches of two were noted
     assert {path.name for path in (tmp_path / "place").iterdir()} == {"README.md", "_names.jsonl", "data", SUMS}
 
 

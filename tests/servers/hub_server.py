@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 import yaml
 
+SIGNATURE = "c2lnbmVk"  # in the addresses to which contents are sent
 LARGE = 10_000  # bytes; larger files are listed with their SHA-256 as by Git LFS, smaller ones with git's hash
 Files = dict[str, bytes]
 
@@ -43,6 +44,7 @@ class HubServer(ThreadingHTTPServer):
 
     datasets: by OWNER/NAME; contents: of files that were sent, by their SHA-256; sent: these, in order; token: without
     it no data set is made or written. stall_after: how many contents are taken before the next one stalls, until reset.
+    refused: how many contents are answered by 500 before one is taken.
     """
 
     daemon_threads = True
@@ -61,6 +63,7 @@ class HubServer(ThreadingHTTPServer):
         self.sent: list[str] = []
         self.token: str | None = None
         self.stall_after: int | None = None
+        self.refused = 0
         self.stalled = threading.Event()
 
     @property
@@ -152,13 +155,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._commit(found[1], [json.loads(line) for line in body.splitlines()])
 
     def do_PUT(self) -> None:
-        server, digest = self.server, self.path.rpartition("/")[2]
+        server, digest = self.server, self.path.partition("?")[0].rpartition("/")[2]
         if server.stall_after is not None and len(server.sent) >= server.stall_after:
             server.stalled.set()
             server.go_on.wait()
             self.close_connection = True
             return
         data = self.rfile.read(int(self.headers["Content-Length"]))
+        if server.refused > 0:
+            server.refused -= 1
+            self._answer({}, 500)
+            return
         assert hashlib.sha256(data).hexdigest() == digest
         server.contents[digest] = data
         server.sent.append(digest)
@@ -195,7 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _tell_uploads(self, objects: list[dict[str, Any]]) -> None:
         told = []
         for one in objects:
-            upload = {"upload": {"href": f"{self.server.url}/contents/{one['oid']}"}}
+            # with a signature, as the addresses of a real hub have it
+            upload = {"upload": {"href": f"{self.server.url}/contents/{one['oid']}?signature={SIGNATURE}"}}
             told.append({**one, **({} if one["oid"] in self.server.contents else {"actions": upload})})
         self._answer({"transfer": "basic", "objects": told})
 

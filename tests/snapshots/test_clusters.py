@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from strata.cli.rendering.snapshots import selection_line
 from strata.core import feature_fingerprint
 from strata.core.layers.features import part_schema
 from strata.errors import InvalidInput
+from strata.publishing.papers.rules import rules_of
 from strata.snapshots.cleaning import ROWS_AGE, Cleaning
 from strata.snapshots.selection import Clusters, Selection
 from strata.snapshots.selection.axes import axes_of
@@ -128,6 +130,14 @@ def test_a_snapshot_balances_clusters_and_keeps_them(store: Store) -> None:
     now = [key for key in like.with_keys(like.rows()).column("key").to_pylist() if key.startswith("0-")]
     assert set(now) <= old
     assert made.fault() is None and like.fault() is None
+    # how many there are is shown, and told if they are fewer than was asked for
+    assert "by cluster (3), cluster=other at most" in selection_line(made.manifest.selection)
+    assert "Balanced by cluster, with the 3 clusters." in " ".join(rules_of(made.manifest.selection))
+    told = list[str]()
+    few = Selection(method="balanced", axes=axes_of(["cluster:1000"], []), count=30)
+    many = snapshots.create("many", parts, few, tell=told.append)
+    found = len(many.manifest.selection.axes[0].names or ())
+    assert told == [f"there are {found} clusters, not 1,000: no more rows have an embedding"] and found < 100
 
 
 def test_clusters_can_be_filtered_and_split_but_not_without_embeddings(store: Store) -> None:

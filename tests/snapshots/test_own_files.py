@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from strata.errors import InvalidInput
+from strata.publishing.papers.commands import selection_options
 from strata.snapshots.own_files import OwnFiles, read_own_files
 from strata.snapshots.selection import Selection, SelectionError
+from strata.snapshots.selection.axes import axes_of
 from strata.snapshots.snapshot import Snapshot
 from strata.snapshots.snapshots import Snapshots
 from strata.store.store import Store
@@ -46,6 +48,29 @@ def test_columns_are_joined_by_key(store: Store, tmp_path: Path, suffix: str) ->
     assert chosen(store, own, where="not (aesthetic > 5)") == ["03"]
 
 
+def test_rows_are_balanced_by_own_columns(store: Store, tmp_path: Path) -> None:
+    parts, snapshots, path = some_parts(store), Snapshots(store), tmp_path / "scores.csv"
+    # each key is in two shards
+    keys = sorted({key for _, key in keys_of(store, snapshots.create("all", parts, Selection()))})
+    flags, domains = ("false", "true"), ("a", "a", "b")
+    lines = [f"{key},{n % 3},{flags[n % 2]},{domains[n % 3]}" for n, key in enumerate(keys[1:])]
+    path.write_text("\n".join(["key,score,indoor,domain", f"{keys[0]},,,", *lines, ""]), encoding="utf-8")
+    own = read_own_files(path, None)
+    assert own.kinds == {"score": "number", "indoor": "flag", "domain": "name"}
+    axes = axes_of(["score:1,2", "indoor", "domain"], ["domain=b:0.25"], own=own.kinds)
+    made = snapshots.create("fair", parts, Selection(method="balanced", axes=axes, count=4, own=own.kinds), own=own)
+    composition = made.manifest.composition
+    # rows of which a number or a flag is not known have a label of their own
+    assert list(composition["score"]) == ["0", "1", "2+", "unknown"] and composition["score"]["unknown"][0] == 2
+    assert list(composition["indoor"]) == ["no", "yes", "unknown"] and composition["domain"]["other"][0] == 2
+    assert sum(after for _, after in composition["domain"].values()) == 4
+    assert made.fault() is None and "--by score:1,2 --by indoor" in " ".join(selection_options(made.manifest.selection))
+    # it is repeated with the file, as long as that has the columns
+    assert snapshots.create("again", parts, made.manifest.selection, own=own).id == made.id
+    with pytest.raises(InvalidInput, match=r"no feature 'domain'; there are: .*"):
+        axes_of(["domain"], [])
+
+
 def test_a_selection_says_which_files_it_used(store: Store, tmp_path: Path) -> None:
     path, keys = tmp_path / "scores.csv", tmp_path / "keys.txt"
     path.write_text(SCORES, encoding="utf-8")
@@ -65,6 +90,15 @@ def test_a_selection_says_which_files_it_used(store: Store, tmp_path: Path) -> N
     # other files are another selection
     keys.write_text("02\n", encoding="utf-8")
     assert create("other", again, read_own_files(path, keys)).id != first.id
+
+
+def test_a_file_that_is_no_list_of_keys_is_told_in_a_short_line(store: Store, tmp_path: Path) -> None:
+    told, path = list[str](), tmp_path / "keys.json"
+    path.write_text(f'["{"02 " * 500}"]', encoding="utf-8")
+    own = read_own_files(None, path)
+    Snapshots(store).create("some", some_parts(store), Selection(), own=own, tell=told.append)
+    assert len(told) == 1 and told[0].startswith("no row has a key of --exclude, which has a key a line: they are like")
+    assert len(told[0]) < 200
 
 
 @pytest.mark.parametrize(

@@ -343,6 +343,9 @@ def test_values_get_their_labels() -> None:
         ("text", "text=yes", "not FEATURE=LABEL:SHARE"),
         ("text text", "", "only once"),
         ("cluster", "cluster:0.5", "not FEATURE=LABEL:SHARE"),
+        ("cluster:0", "", "1 or more"),
+        ("thing:0", "", "1 or more"),
+        ("cluster:dog,cat", "", "clusters take their number, such as cluster:512"),
     ],
 )
 def test_bad_axes_are_one_line(by: str, target: str, line: str) -> None:

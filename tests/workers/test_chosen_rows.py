@@ -291,6 +291,9 @@ def test_names_of_chosen_rows_are_read_back(uri: str, job: str, identity: str) -
     shard = chosen_shard(uri, job, identity)
     assert source_shard(shard) == uri and chosen_by(shard) == (job, identity)
     assert chosen_by(uri) is None or "#chosen/" in uri
+    # a folder may have such a name, and is none
+    for name in (f"{uri}#chosen/0.tar", f"{uri}#chosen/{job}/0.tar", f"#chosen/{job}/{identity}"):
+        assert source_shard(name) == name and chosen_by(name) is None
     # rows of a shard that has such a name itself are still its own
     assert source_shard(chosen_shard(shard, job, identity)) == shard
 

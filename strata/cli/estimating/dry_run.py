@@ -13,7 +13,7 @@ from strata.errors import InvalidInput, StrataError
 
 if TYPE_CHECKING:
     from strata.client import Client
-    from strata.core import Estimate, JobSample, JobView
+    from strata.core import Estimate, JobRequest, JobSample, JobView
 
 
 def check(upload: bool, given: dict[str, Any]) -> None:
@@ -21,8 +21,6 @@ def check(upload: bool, given: dict[str, Any]) -> None:
     if upload:
         here = "`strata run --dry-run -n 200 FOLDER` tries images of this machine"
         raise InvalidInput(f"--dry-run looks at shards that the service reads; {here}")
-    if given.get("--from"):
-        raise InvalidInput("--dry-run looks at whole shards: give the shards of the job in place of --from")
     if name := next((name for name, value in given.items() if value), None):
         raise InvalidInput(f"--dry-run submits no job, so that {name} has no use")
 
@@ -32,7 +30,7 @@ def dry_run(
 ) -> int:
     """Tell what a submission would take; returns the exit code. sample: None: nothing is described.
 
-    options: profile, budget and texts of the submission.
+    options: of the submission, the profile, budget, texts, and the rows that it chooses instead of shards.
     """
     from strata.cli.rendering import estimates as render
     from strata.cli.rendering.records import clean
@@ -45,7 +43,7 @@ def dry_run(
             output().print(render.preview_lines(preview))
         return 0
     view = client.submit_sample(shards, sample.images, sample.seed, **options)
-    print(f"strata: job {view.id} describes a random sample", file=sys.stderr, flush=True)
+    print(f"strata: job {view.id} describes {sample_name(view)}", file=sys.stderr, flush=True)
     try:
         view = _followed(client, view)
     except KeyboardInterrupt:
@@ -55,6 +53,11 @@ def dry_run(
     if view.error:
         print(f"strata: the sample's job failed: {clean(view.error)}", file=sys.stderr)
     return exits.JOB_FAILED if view.status in ("failed", "cancelled") else 0
+
+
+def sample_name(job: JobView | JobRequest) -> str:
+    """What a job of a sample describes."""
+    return f"a random sample of {'the chosen rows' if job.chosen else 'the images'}"
 
 
 def tell_estimate(estimate: Estimate, as_json: bool) -> None:

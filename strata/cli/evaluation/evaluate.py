@@ -14,6 +14,7 @@ from strata.cli.evaluation.options import Images, Resamples, Seed, Source, Truth
 from strata.cli.terminal import AsJson, Moved, StoreUri, open_store, output, steps
 from strata.components import load
 from strata.errors import InvalidInput, QualityDropped
+from strata.files import writing
 
 if TYPE_CHECKING:
     from strata.core import Profile
@@ -161,7 +162,8 @@ def _truth_rates(store: Store, source: str) -> TruthRates:
 
 
 def _save(found: Evaluation, out: Path) -> None:
-    out.write_text(found.model_dump_json() + "\n", encoding="utf-8")
+    with writing(out):
+        out.write_text(found.model_dump_json() + "\n", encoding="utf-8")
     print(f"strata: the evaluation is saved as {out}", file=sys.stderr)
 
 

@@ -12,6 +12,7 @@ from strata.cli.evaluation.measuring import Asked, evaluated
 from strata.cli.evaluation.options import Images, Resamples, Seed, Source, TruthFiles, check_writable
 from strata.cli.terminal import Moved, Show, StoreUri, open_store, steps
 from strata.counts import counted
+from strata.files import writing
 
 if TYPE_CHECKING:
     from strata.evaluation.report.page import Page
@@ -37,7 +38,8 @@ def report(
     check_writable(out)
     with steps() as show:
         page = _page(opened, source, Asked(images, tuple(truth or ()), seed, resamples), each, show)
-    out.write_text(page.html(), encoding="utf-8")
+    with writing(out):
+        out.write_text(page.html(), encoding="utf-8")
     print(f"{out}: {counted(len(page.records), 'record')} of {counted(page.evaluation.images, 'measured image')}")
 
 

@@ -27,6 +27,7 @@ from strata.cli.terminal import (
     progress,
 )
 from strata.errors import JobFailed, RequestRefused
+from strata.files import writing
 
 if TYPE_CHECKING:
     from strata.cli.images.files import CaptionFiles
@@ -247,7 +248,8 @@ def _save_overlay(client: Client, job_id: str | None, record: Record, path: Path
     if job_id is None:
         raise RequestRefused("the service's response has no job id, which the overlay needs")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(client.overlay(job_id, record.key))
+    with writing(path):
+        path.write_bytes(client.overlay(job_id, record.key))
     print(f"overlay: {clean(str(path))}", file=sys.stderr)
 
 

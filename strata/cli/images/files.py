@@ -13,6 +13,7 @@ from typing import Protocol
 
 from strata.cli.images.targets import Target
 from strata.errors import InvalidInput, plain_line
+from strata.files import writing
 
 HEADER = ("file_name", "text")  # as ImageFolder of Hugging Face and Strata's own folders read them
 _LARGEST_FIELD = 2**26  # characters; the default of 131,072 would end the reading
@@ -81,7 +82,7 @@ class CsvFile:
 
     def write(self, target: Target, text: str) -> None:
         """As CaptionFiles."""
-        with self.path.open("ab") as file:
+        with writing(self.path), self.path.open("ab") as file:
             file.write(_line((self._name(target), text)))
         self.written += 1
 
@@ -140,7 +141,8 @@ def _write_whole(path: Path, data: bytes) -> None:
     # a short name: that of the file may have the greatest length already
     temporary = path.with_name(f".strata-{os.getpid()}-{next(_numbers)}.tmp")
     try:
-        temporary.write_bytes(data)
+        with writing(path):
+            temporary.write_bytes(data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -72,7 +72,8 @@ def _tell(totals: Any, as_json: bool, there: int) -> None:
         for name in totals.parts:
             rows = f"{counted(totals.succeeded[name], 'row')}, {totals.failed[name]:,} without"
             print(f"{name}: {counted(totals.parts[name], 'part')} with {rows}")
-        print(f"{counted(there, 'part')} had all before")
+        if there:
+            print(f"{counted(there, 'part')} had all before")
         if totals.gone:
             print(f"{counted(totals.gone, 'part')} deleted meanwhile")
     for line in totals.unread:

@@ -50,7 +50,7 @@ def push(
         if checked is not contents:
             tell("README.md was edited since the export: SHA256SUMS has its new checksum; croissant.json is as it was")
         task = bar.add_task("send", total=contents.bytes)
-        pushed = target.push(checked, lambda size: bar.advance(task, size))
+        pushed = target.push(checked, lambda size: bar.advance(task, size), tell)
     if as_json:
         print(json.dumps(vars(pushed)))
     else:
@@ -96,12 +96,14 @@ def _target(place: str, public: bool) -> Any:
 def _list(contents: Contents, place: str, as_json: bool) -> None:
     from strata.addresses import without_secrets
 
+    sizes = contents.every_size
     if as_json:
-        print(json.dumps({"place": without_secrets(place), "files": dict(contents.sizes), "bytes": contents.bytes}))
+        print(json.dumps({"place": without_secrets(place), "files": dict(sizes), "bytes": sum(sizes.values())}))
         return
-    largest = sorted(contents.sizes.items(), key=lambda entry: -entry[1])
+    largest = sorted(sizes.items(), key=lambda entry: -entry[1])
     for name, size in largest[:SHOWN]:
         print(f"{size:>16,}  {name}")
     if largest[SHOWN:]:
         print(f"… and {counted(len(largest) - SHOWN, 'smaller file')}")
-    print(f"{counted(len(largest), 'file')}, {contents.bytes / 1e6:,.1f} MB would be sent to {without_secrets(place)}")
+    total = f"{counted(len(largest), 'file')}, {sum(sizes.values()) / 1e6:,.1f} MB"
+    print(f"{total} would be sent to {without_secrets(place)}")

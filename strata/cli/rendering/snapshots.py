@@ -30,6 +30,7 @@ from strata.snapshots import (
     moved_away,
     shares_of,
 )
+from strata.snapshots.features import CLUSTER
 from strata.store import Provenance
 
 BAR_WIDTH = 24  # characters
@@ -68,7 +69,7 @@ def selection_line(selection: Selection) -> str:
     amount = "all" if selection.share is None else f"{selection.share:.4g} of all"
     parts = [f"{selection.method}, {amount if selection.count is None else format(selection.count, ',')}"]
     parts += [f"seed {selection.seed}"]
-    parts += [f"by {', '.join(axis.feature for axis in selection.axes)}"] if selection.axes else []
+    parts += [f"by {', '.join(map(_axis_name, selection.axes))}"] if selection.axes else []
     for axis in selection.axes:
         parts += [f"{axis.feature}={label} {share:.4g}" for label, share in axis.targets.items()]
         parts += [f"{axis.feature}={label} at most {axis.shares.get(label, 0):.4g}" for label in axis.held]
@@ -88,6 +89,11 @@ def selection_line(selection: Selection) -> str:
     if selection.split:
         parts += [f"the part {selection.split.part} of {selection.split.of[:SHORT_ID]}"]
     return ", ".join(parts)
+
+
+def _axis_name(axis: Axis) -> str:
+    """The feature of an axis, of clusters with how many there are."""
+    return f"{axis.feature} ({len(axis.names):,})" if axis.feature == CLUSTER and axis.names else axis.feature
 
 
 def _amount(quota: Quota) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from strata.cli import exits
+from strata.cli.estimating.dry_run import sample_name, tell_estimate
 from strata.cli.estimating.options import DryRun, Images, Seed, sample_of
 from strata.cli.running.watching import begun_job, watched
 from strata.cli.terminal import (
@@ -124,7 +125,7 @@ def _known(targets: list[str] | None, chosen: tuple[list[str] | None, str | None
     if not targets or targets[1:] or sources or not is_job_id(targets[0]) or os.path.lexists(targets[0]):
         return None
     if sample is not None:
-        raise InvalidInput(f"--dry-run samples shards: without it `strata run {targets[0]}` goes on with this job")
+        raise InvalidInput(f"--dry-run is of a new job: without it `strata run {targets[0]}` goes on with this job")
     if where is not None:
         raise InvalidInput(f"--where chooses rows for a new job: add --from {targets[0]} instead of naming the job")
     return targets[0]
@@ -149,8 +150,6 @@ def _asked(
         raise InvalidInput(f"--budget-money: profile {profile.name!r} has no prices for some of its servers")
     asked = load("workers.engines.job", "workers").Asked
     sources, where, sample = chosen
-    if sources and sample is not None:
-        raise InvalidInput("--dry-run samples shards; of --from the rows are counted by the preview of the service")
     rows = _pinned(settings, sources, where) if chosen_of(shards, sources, where) else None
     return asked(list(shards_of(shards or [])), profile, pairs_of(metadata or ()), budget_of(*budget), sample, rows)
 
@@ -203,7 +202,7 @@ def _run(
             (folder / "job").write_text(job.request.id, encoding="utf-8")
         sampled = job.request.sample is not None
         if tells and sampled:
-            print(f"strata: job {job.request.id} describes a random sample", file=sys.stderr, flush=True)
+            print(f"strata: job {job.request.id} describes {sample_name(job.request)}", file=sys.stderr, flush=True)
         elif tells and not as_json:
             print(job.request.id, flush=True)
         if tells:
@@ -247,7 +246,6 @@ def _followed(
 
 def _tell_estimate(job: Any, end: JobView, options: Any, as_json: bool) -> None:
     """Print what all images would take in such a run. How many actors Ray would start depends on its cluster."""
-    from strata.cli.estimating.dry_run import tell_estimate
     from strata.estimates import Workers, estimate
 
     ready = {"vision": 1, "llm": 1} if options.engine == "local" else None

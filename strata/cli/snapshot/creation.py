@@ -88,7 +88,6 @@ def create(
 
 def _create(given: Options) -> None:
     """Make and show the snapshot that all parameters of `create` ask for."""
-    from strata.publishing.lineage import note_snapshots
     from strata.snapshots import read_own_files
     from strata.store import PartsOf
 
@@ -111,7 +110,11 @@ def _create(given: Options) -> None:
         pictures = pictures_of(snapshots, selection.same, bar) if selection.same else None
         more = (accept_shortfall, own, tell, pictures, tenant)
         made = snapshots.create(name, parts, selection, sources, advance, *more)
-        note_snapshots(run, snapshots.store, [made])
+        if run.told:
+            # here, because it imports all of exports
+            from strata.publishing.lineage import note_snapshots
+
+            note_snapshots(run, snapshots.store, [made])
     if "match" in selection.features:
         _tell_of_matchers(snapshots.store, parts)
     try:
@@ -162,7 +165,7 @@ def _selection(options: Options, own: OwnFiles) -> Selection:
 
     values = dict(options)
     values["method"] = values.pop("select", "random")
-    values |= _axes(values["method"], values.pop("by", ()), values.pop("target", ()))
+    values |= _axes(values["method"], values.pop("by", ()), values.pop("target", ()), own)
     values["quotas"] = quotas_of(values.pop("quota", ()))
     values["ways"] = _ways(values.pop("features", None))
     values["leave_out"] = tuple(rules_of(values.pop("leave_out", ())).items())
@@ -206,12 +209,12 @@ def _with_rules(store: Store, parts: Sequence[Part], selection: Selection) -> Se
     return selection.model_copy(update={"leave_out": tuple(kept.items())})
 
 
-def _axes(method: Method, by: Sequence[str], target: Sequence[str]) -> dict[str, Any]:
+def _axes(method: Method, by: Sequence[str], target: Sequence[str], own: OwnFiles) -> dict[str, Any]:
     """The axes of a balanced or diverse selection, from the options; other methods have none. Raises InvalidInput."""
     from strata.snapshots import AXES_OF, axes_of
 
     if method in AXES_OF:
-        return {"axes": axes_of(by, target, AXES_OF[method])}
+        return {"axes": axes_of(by, target, AXES_OF[method], own.kinds)}
     if by or target:
         raise InvalidInput("--by and --target are for --select balanced and diverse")
     return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from strata.cli.snapshot.access import Name, as_json_of, save_plot, show_snapshot, snapshots_of
 from strata.cli.snapshot.options import Plot
-from strata.cli.terminal import AsJson, StoreUri, open_store, output
+from strata.cli.terminal import AsJson, StoreUri, open_store, output, progress
 from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def diff(
     settings = difference(old, new) if isinstance(old, Snapshot) and isinstance(new, Snapshot) else None
     sides = _side(snapshots, old), _side(snapshots, new)
     wanted = settings is None or (texts > 0 and sides[0].differs(sides[1]))
-    found = compared(*sides, texts) if wanted else None
+    with progress() as bar:
+        task = bar.add_task("parts", total=sum(len(side.parts) for side in sides), visible=wanted)
+        found = compared(*sides, texts, functools.partial(bar.advance, task)) if wanted else None
     if as_json:
         print(json.dumps(_dumped(settings) | {"texts": found.model_dump(mode="json") if found else None}))
         return

@@ -24,6 +24,7 @@ from strata.data.sources.samples import ImageFiles, SampleError
 from strata.data.sources.snapshots import sample_row, snapshot_rows
 from strata.data.sources.tables import SampleRow
 from strata.errors import RequestRefused, StrataError
+from strata.files import writing
 from strata.images import ImageError, as_jpeg, blurred_jpeg
 from strata.snapshots import Snapshot
 from strata.store import Store
@@ -204,7 +205,7 @@ def export(
     folder = out.absolute().with_name(f".{out.name}.partial")
     samples = ExportSamples(store, snapshot, request, folder / SKIPPED)
     try:
-        with _appearing(folder, out):
+        with writing(out), _appearing(folder, out):
             # the writer iterates over the samples, so that only a few are in memory
             FORMATS[request.form].write(_target(folder, out, snapshot, request), _counted(samples, advance))
             if not samples.count:

@@ -1,14 +1,15 @@
 """The images of which a sample is drawn: all of a job's shards that have no results yet, each with the same chance.
 
-They are known when every shard is indexed. The sample is drawn without replacement; its images come in lists of one
-micro-batch each, in random order, so that each list is a random sample too. These lists become the job's shards.
+They are known when every shard is indexed; of a job of chosen rows they are those that its filter lets pass. The sample
+is drawn without replacement; its images come in lists of one micro-batch each, in random order, so that each list is a
+random sample too. These lists become the job's shards.
 """
 
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -24,8 +25,10 @@ from strata.core import (
     Sample,
     ShardSummaries,
     ShardSummary,
+    source_identity,
+    source_shard,
 )
-from strata.store import READERS, BrokenPart, IndexRow, Store, located_rows, write_picked
+from strata.store import READERS, BrokenPart, IndexRow, Store, is_picked_list, located_rows, write_picked
 
 FILE = "population"  # the name of the job's file
 
@@ -128,59 +131,82 @@ def _write_lists(store: Store, request: JobRequest, shards: Sequence[_Shard], to
     size, batch = request.sample.images, request.sample.batch
     # the order is random too
     places = np.random.default_rng(request.sample.seed).choice(total, size=min(size, total), replace=False)
-    picked = _Picked(store, request, shards)
-    rows = list(_distinct(picked.rows(places)))
-    return [picked.write(rows[start : start + batch]) for start in range(0, len(rows), batch)]
+    found = list[ShardSummary]()
+    for rows in _by_version(_distinct(_picked_rows(store, request, shards, places))):
+        found += (_write(store, request, rows[start : start + batch]) for start in range(0, len(rows), batch))
+    return found
 
 
-class _Picked:
-    """Rows of several shards, which are read once each."""
+class _Picked(NamedTuple):
+    """A picked row. tar: the identity of the tar that its image lies in; empty without one.
 
-    def __init__(self, store: Store, request: JobRequest, shards: Sequence[_Shard]) -> None:
-        self.store, self.request, self.shards = store, request, shards
-        self._tars: dict[str, str] = {}  # the identities of shards by their URIs
-        self._families: dict[str, tuple[str, ...]] = {}
+    families: the names under which earlier rows of its shard are found.
+    """
 
-    def rows(self, places: np.typing.NDArray[np.int64]) -> list[tuple[str, IndexRow]]:
-        """The rows at places among all images without a final part, in order, each with the URI of its shard."""
-        size = self.request.chunk_size
-        ends = np.cumsum([one.images(size, FINAL_GROUP) for one in self.shards])
-        of = np.searchsorted(ends, places, side="right")
-        found: dict[int, tuple[str, IndexRow]] = {}
-        for number in np.unique(of):
-            shard, wanted = self.shards[number], np.flatnonzero(of == number)
-            first = int(ends[number - 1]) if number else 0
-            inside = [shard.row(int(places[place]) - first, size) for place in wanted]
-            rows = self._read(shard.summary, inside)
-            found |= {int(place): (shard.summary.shard, row) for place, row in zip(wanted, rows, strict=True)}
-        return [found[place] for place in range(len(places))]
-
-    def _read(self, summary: ShardSummary, numbers: Sequence[int]) -> list[IndexRow]:
-        index = self.request.index_chunk(summary.shard, summary.identity)
-        try:
-            table, footer = self.store.read_part(index)
-        except (FileNotFoundError, BrokenPart) as error:
-            raise OSError(f"the index of {summary.shard} is gone: cancel the job, and submit it again") from error
-        self._tars[summary.shard] = summary.identity
-        self._families[summary.shard] = footer.families
-        return located_rows(table.take(list(numbers)), summary.shard)
-
-    def write(self, rows: Sequence[tuple[str, IndexRow]]) -> ShardSummary:
-        """Write a list of rows."""
-        shards = dict.fromkeys(shard for shard, _ in rows)
-        tars = {row.uri: self._tars[shard] for shard, row in rows if row.offset}
-        families = dict.fromkeys(name for shard in shards for name in self._families[shard])
-        return write_picked(self.store, [row for _, row in rows], self.request.index_chunk, tars, list(families))
+    row: IndexRow
+    tar: str
+    families: Sequence[str]
 
 
-def _distinct(rows: Sequence[tuple[str, IndexRow]]) -> Iterator[tuple[str, IndexRow]]:
+def _picked_rows(
+    store: Store, request: JobRequest, shards: Sequence[_Shard], places: np.typing.NDArray[np.int64]
+) -> list[_Picked]:
+    """The rows at places among all images without a final part, in order. Each shard is read once."""
+    size = request.chunk_size
+    ends = np.cumsum([one.images(size, FINAL_GROUP) for one in shards])
+    of = np.searchsorted(ends, places, side="right")
+    found: dict[int, _Picked] = {}
+    for number in np.unique(of):
+        shard, wanted = shards[number], np.flatnonzero(of == number)
+        first = int(ends[number - 1]) if number else 0
+        inside = [shard.row(int(places[place]) - first, size) for place in wanted]
+        found |= zip(map(int, wanted), _read(store, request, shard.summary, inside), strict=True)
+    return [found[place] for place in range(len(places))]
+
+
+def _read(store: Store, request: JobRequest, summary: ShardSummary, numbers: Sequence[int]) -> Iterator[_Picked]:
+    """The rows with some numbers of a shard, or of what is chosen of it."""
+    try:
+        table, footer = store.read_part(request.index_chunk(summary.shard, summary.identity))
+    except (FileNotFoundError, BrokenPart) as error:
+        shard = source_shard(summary.shard)
+        raise OSError(f"the index of {shard} is gone: cancel the job, and submit it again") from error
+    identity = source_identity(summary.identity)
+    # the images of a sample's list lie in several tars
+    tars = store.read_sources(identity) if is_picked_list(source_shard(summary.shard)) else {}
+    for row in located_rows(table.take(list(numbers)), summary.shard):
+        yield _Picked(row, tars.get(row.uri, identity) if row.offset else "", footer.families)
+
+
+def _by_version(rows: Iterable[_Picked]) -> Iterator[list[_Picked]]:
+    """The rows in groups of which each has one version of every tar.
+
+    There is one group, unless rows are chosen of descriptions between which a tar has changed.
+    """
+    versions: defaultdict[str, list[str]] = defaultdict(list)
+    found: defaultdict[int, list[_Picked]] = defaultdict(list)
+    for one in rows:
+        known = versions[one.row.uri]
+        known += [] if one.tar in known else [one.tar]
+        found[known.index(one.tar)].append(one)
+    yield from found.values()
+
+
+def _write(store: Store, request: JobRequest, rows: Sequence[_Picked]) -> ShardSummary:
+    """Write a list of rows."""
+    tars = {one.row.uri: one.tar for one in rows if one.tar}
+    families = dict.fromkeys(name for one in rows for name in one.families)
+    return write_picked(store, [one.row for one in rows], request.index_chunk, tars, list(families))
+
+
+def _distinct(rows: Iterable[_Picked]) -> Iterator[_Picked]:
     """The rows with distinct keys: several shards may have the same ones, and a record is asked for by its key."""
     used: set[str] = set()
     numbers: Counter[str] = Counter()
-    for shard, row in rows:
-        key = row.key
+    for one in rows:
+        name = key = one.row.key
         while key in used:
-            numbers[row.key] += 1
-            key = f"{row.key}~{numbers[row.key] + 1}"
+            numbers[name] += 1
+            key = f"{name}~{numbers[name] + 1}"
         used.add(key)
-        yield shard, row._replace(key=key)
+        yield one._replace(row=one.row._replace(key=key))

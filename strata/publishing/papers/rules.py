@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from strata.snapshots import SHORT_ID, Selection
 from strata.snapshots.duplicates.pictures import HASHED
+from strata.snapshots.features import CLUSTER
 from strata.snapshots.selection.settings import BENCHMARKS
 
 _FILES = {
@@ -70,7 +71,8 @@ def _rules(selection: Selection) -> Iterator[str]:
         wanted = [f"{label} {share:.4g}" for label, share in axis.targets.items()]
         held = [f"{label} its share among all rows, or less" for label in axis.held]
         asked = f" Wanted: {', '.join([*wanted, *held])}." if wanted or held else ""
-        yield f"Balanced by {axis.feature}, with the labels {', '.join(axis.labels)}.{asked}"
+        of = f"{len(axis.names or ()):,} clusters" if axis.feature == CLUSTER else f"labels {', '.join(axis.labels)}"
+        yield f"Balanced by {axis.feature}, with the {of}.{asked}"
     if selection.score or (selection.unique and selection.keep == "best"):
         yield _SCORES[selection.score or "content"]
     for option, digest in selection.files:

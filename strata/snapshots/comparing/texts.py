@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,9 +105,14 @@ class _Rows(NamedTuple):
         return _Rows(self.images[indices], self.texts[indices], self.match[indices], self.places[indices])
 
 
-def compared(first: Descriptions, second: Descriptions, shown: int = 0) -> Compared:
-    """Compare two sides. shown: the most pairs that are given. Raises OSError, and FileNotFoundError for lost parts."""
-    whole = [_rows(side) for side in (first, second)]
+def compared(
+    first: Descriptions, second: Descriptions, shown: int = 0, advance: Callable[[int], object] = lambda parts: None
+) -> Compared:
+    """Compare two sides. shown: the most pairs that are given. advance: gets the numbers of parts that were read.
+
+    Raises OSError, and FileNotFoundError for lost parts.
+    """
+    whole = [_rows(side, advance) for side in (first, second)]
     # of several rows of one image the first one stands for all
     _, left, right = np.intersect1d(whole[0].images, whole[1].images, return_indices=True)
     before, after = whole[0].take(left), whole[1].take(right)
@@ -131,8 +136,8 @@ def compared(first: Descriptions, second: Descriptions, shown: int = 0) -> Compa
     )
 
 
-def _rows(side: Descriptions) -> _Rows:
-    found = list(_slices(side))
+def _rows(side: Descriptions, advance: Callable[[int], object]) -> _Rows:
+    found = list(_slices(side, advance))
     if not found:
         none = np.zeros(0, np.uint64)
         return _Rows(none, none, np.zeros(0), np.zeros(0, np.int64))
@@ -144,15 +149,16 @@ def _rows(side: Descriptions) -> _Rows:
     )
 
 
-def _slices(side: Descriptions) -> Iterator[_Rows]:
+def _slices(side: Descriptions, advance: Callable[[int], object]) -> Iterator[_Rows]:
     wanted = None if side.rows is None else places_of(side.rows)
     for start in range(0, len(side.parts), SLICE):
         paths = side.parts[start : start + SLICE]
         if wanted is not None:
             ends = np.searchsorted(wanted, [start << 32, start + len(paths) << 32])
             if ends[0] == ends[1]:
+                advance(len(paths))
                 continue
-        table = read_rows(side.store, paths, {"image", "description", "caption", "match"}).table
+        table = read_rows(side.store, paths, {"image", "description", "caption", "match"}, advance).table
         places = places_of(table) + (start << 32)
         kept = np.arange(len(places)) if wanted is None else np.flatnonzero(np.isin(places, wanted[slice(*ends)]))
         table = table.take(pa.array(kept))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.errors import InvalidInput
+from strata.files import writing
 from strata.images import THUMBNAIL_BYTES
 from strata.snapshots.duplicates.arrays import RowArray
 from strata.snapshots.duplicates.pictures import PictureHashes
@@ -62,7 +63,8 @@ def write_benchmarks(path: Path, benchmarks: Benchmarks) -> None:
     )
     temporary = path.with_name(f"{path.name}.tmp")
     try:
-        pq.write_table(table, temporary, compression="zstd")
+        with writing(path):
+            pq.write_table(table, temporary, compression="zstd")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from strata.errors import InvalidInput
-from strata.snapshots.features import CLUSTER, FEATURES
+from strata.snapshots.features import CLUSTER, FEATURES, Kind
 
 OTHER = "other"
+UNKNOWN = "unknown"
 COMMONEST = 16  # default number of names with a label of their own
 EDGES = {  # default edges of common features
     "objects": (1.0, 2.0, 4.0, 7.0),
@@ -46,6 +47,20 @@ class Setting(BaseModel):
         return {name: value for name, value in write(self).items() if name not in unwritten}
 
 
+def _names_of(text: str, feature: str, values: list[str]) -> dict[str, Any]:
+    """The settings of an axis of names: how many of the commonest ones have a label, or which. Raises AxisError."""
+    if len(values) == 1 and values[0].isdecimal():
+        if int(values[0]) < 1:
+            raise AxisError(f"--by {text!r}: a number of labels is 1 or more")
+        return {"commonest": int(values[0])}
+    # clusters are all labels, and their names are found; their number may be asked for
+    if feature == CLUSTER and values:
+        raise AxisError(f"--by {text!r}: clusters take their number, such as cluster:512, and no names")
+    if feature == CLUSTER:
+        return {}
+    return {"names": tuple(dict.fromkeys(values))} if values else {"commonest": COMMONEST}
+
+
 class Axis(Setting):
     """The division of rows by one feature.
 
@@ -53,9 +68,11 @@ class Axis(Setting):
     their own, all others are "other"; None: the `commonest` values of the table. shares: target shares of labels, 0..1;
     the labels without one share the rest equally. held: labels whose share stays what it is among the rows that pass:
     while other rows are left they get no more (see `strata.snapshots.selection`); `resolved` writes it into `shares`.
+    own: the kind of a column of the user's scores; None: of a feature. A number or a flag that is not known there has a
+    label of its own.
     """
 
-    LATER: ClassVar = {"held": ((),)}
+    LATER: ClassVar = {"held": ((),), "own": (None,)}
 
     feature: str
     edges: tuple[float, ...] = ()
@@ -63,34 +80,40 @@ class Axis(Setting):
     commonest: int | None = None
     shares: dict[str, float] = {}
     held: tuple[str, ...] = ()
+    own: Kind | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its values."""
+        return self.own or FEATURES[self.feature].kind
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse FEATURE, NUMBER:EDGE,EDGE…, NAME:COUNT or NAME:NAME,NAME… (the option `--by`). Raises AxisError."""
+    def parse(cls, text: str, own: Mapping[str, Kind] | None = None) -> Self:
+        """Parse FEATURE, NUMBER:EDGE,EDGE…, NAME:COUNT or NAME:NAME,NAME… (the option `--by`). Raises AxisError.
+
+        own: the kinds of the columns of the user's scores.
+        """
         feature, _, rest = text.partition(":")
-        if feature not in FEATURES:
-            raise AxisError(f"--by {text!r}: there is no feature {feature!r}; there are: {', '.join(FEATURES)}")
-        kind, values = FEATURES[feature].kind, [value.strip() for value in rest.split(",") if value.strip()]
+        kinds = {name: one.kind for name, one in FEATURES.items()} | dict(own or {})
+        if feature not in kinds:
+            raise AxisError(f"--by {text!r}: there is no feature {feature!r}; there are: {', '.join(kinds)}")
+        kind, values = kinds[feature], [value.strip() for value in rest.split(",") if value.strip()]
+        axis = cls(feature=feature)
+        if own and feature in own:
+            axis = cls(feature=feature, own=kind, held=() if kind == "name" else (UNKNOWN,))
         # a yes-or-no feature takes no values
         if kind == "flag" and not values:
-            return cls(feature=feature)
-        # clusters are all labels; their number is that of those to be found
-        if feature == CLUSTER and not values:
-            return cls(feature=feature)
-        # a name takes the number of its commonest values, or the values themselves
+            return axis
         if kind == "name":
-            if len(values) == 1 and values[0].isdecimal():
-                return cls(feature=feature, commonest=int(values[0]))
-            names = tuple(dict.fromkeys(values))
-            return cls(feature=feature, names=names) if names else cls(feature=feature, commonest=COMMONEST)
+            return axis.model_copy(update=_names_of(text, feature, values))
         # a number takes rising edges; common features have default ones
         try:
             edges = tuple(map(float, values)) or EDGES.get(feature, ())
         except ValueError:
             edges = ()
         if kind == "flag" or not edges or any(not a < b for a, b in itertools.pairwise((*edges, float("inf")))):
-            raise AxisError(f"--by {text!r}: {_wanted(kind)}")
-        return cls(feature=feature, edges=edges)
+            raise AxisError(f"--by {text!r}: {_wanted(kind, feature)}")
+        return axis.model_copy(update={"edges": edges})
 
     def with_shares(self, shares: Mapping[str, float]) -> Self:
         """The axis with target shares. Raises AxisError for shares that are not valid."""
@@ -98,7 +121,7 @@ class Axis(Setting):
             raise AxisError(f"the target shares of {self.feature} must lie in 0..1, and their sum must not exceed 1")
         # a name with a target share needs a label of its own
         names = self.names
-        if FEATURES[self.feature].kind == "name" and names is not None:
+        if self.kind == "name" and names is not None:
             names = tuple(dict.fromkeys([*names, *(label for label in shares if label != OTHER)]))
         held = tuple(label for label in self.held if label not in shares)
         axis = self.model_copy(update={"names": names, "shares": dict(shares), "held": held})
@@ -121,7 +144,8 @@ class Axis(Setting):
         """The axis with what depends on the rows: the commonest names of a column, the shares of held labels."""
         if self.commonest is not None and self.names is None:
             # of equally common names the first in the alphabet
-            counts = sorted((-entry["counts"], entry["values"]) for entry in pc.value_counts(column).to_pylist())
+            known = column.drop_null()
+            counts = sorted((-entry["counts"], entry["values"]) for entry in pc.value_counts(known).to_pylist())
             names = tuple(sorted(name for _, name in counts[: self.commonest]))
             return self.model_copy(update={"names": names}).with_shares(self.shares)
         missing = [label for label in self.held if label not in self.shares]
@@ -139,24 +163,22 @@ class Axis(Setting):
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels, in order. The names must be set (see `resolved`)."""
-        kind = FEATURES[self.feature].kind
-        if kind == "flag":
-            return ("no", "yes")
-        if kind == "name":
+        if self.kind == "name":
             return (*(self.names or ()), OTHER)
-        return tuple(_ranges(self.edges))
+        known = ("no", "yes") if self.kind == "flag" else tuple(_ranges(self.edges))
+        return known if self.own is None else (*known, UNKNOWN)
 
     def codes(self, column: pa.ChunkedArray) -> np.typing.NDArray[np.int64]:
         """The index of each value's label in `labels`."""
-        kind = FEATURES[self.feature].kind
-        if kind == "number":
-            codes: Any = np.searchsorted(self.edges, column.to_numpy(), side="right")
-        elif kind == "flag":
-            codes = column.to_numpy()
+        if self.kind == "name":
+            found = pc.index_in(column, pa.array(self.names, pa.string()))
+            codes: Any = pc.fill_null(found, len(self.names or ())).to_numpy()
+        elif self.kind == "number":
+            codes = np.searchsorted(self.edges, column.to_numpy(), side="right")
         else:
-            codes = pc.fill_null(
-                pc.index_in(column, pa.array(self.names, pa.string())), len(self.names or ())
-            ).to_numpy()
+            codes = pc.fill_null(column, False).to_numpy()
+        if self.own is not None and self.kind != "name":
+            codes = np.where(column.is_null().to_numpy(), len(self.labels) - 1, codes)
         return np.asarray(codes, np.int64)
 
     def weights(self) -> np.typing.NDArray[np.float64]:
@@ -181,9 +203,17 @@ DEFAULT_AXES = (
 BY_CLUSTER = (Axis(feature=CLUSTER),)  # of a diverse selection
 
 
-def axes_of(texts: Iterable[str], targets: Iterable[str], default: tuple[Axis, ...] = DEFAULT_AXES) -> tuple[Axis, ...]:
-    """Parse the axes of `--by`, or take the default ones, and `--target` FEATURE=LABEL:SHARE. Raises AxisError."""
-    axes = tuple(map(Axis.parse, texts)) or default
+def axes_of(
+    texts: Iterable[str],
+    targets: Iterable[str],
+    default: tuple[Axis, ...] = DEFAULT_AXES,
+    own: Mapping[str, Kind] | None = None,
+) -> tuple[Axis, ...]:
+    """Parse the axes of `--by`, or take the default ones, and `--target` FEATURE=LABEL:SHARE. Raises AxisError.
+
+    own: as of `Axis.parse`.
+    """
+    axes = tuple(Axis.parse(text, own) for text in texts) or default
     shares: dict[str, dict[str, float]] = {axis.feature: {} for axis in axes}
     if len(shares) < len(axes):
         raise AxisError("a feature can be given with --by only once")
@@ -199,10 +229,10 @@ def axes_of(texts: Iterable[str], targets: Iterable[str], default: tuple[Axis, .
     return tuple(axis.with_shares(shares[axis.feature]) for axis in axes)
 
 
-def _wanted(kind: str) -> str:
+def _wanted(kind: Kind, feature: str) -> str:
     if kind == "flag":
         return "a yes-or-no feature has no edges"
-    return "a number needs rising edges, such as words:20,40,80"
+    return f"a number needs rising edges, such as {feature if feature not in EDGES else 'words'}:20,40,80"
 
 
 def _ranges(edges: tuple[float, ...]) -> Iterable[str]:

@@ -32,11 +32,18 @@ NOTHING = ""  # the concept of rows that name none, which a cap limits as any ot
 
 @dataclass(frozen=True, eq=False)
 class Concepts:
-    """What rows name: pairs of the index of a row and of a name, each pair once, sorted by row."""
+    """What rows name: pairs of the index of a row and of a name, each pair once. Of `concepts_of` sorted by row."""
 
     rows: Ints
     numbers: Ints
     names: Sequence[str]
+
+    def take(self, indices: Ints) -> Concepts:
+        """What some rows name, each row with its place among these indices; pairs are in their order."""
+        places = np.full(1 + max(int(self.rows.max(initial=-1)), int(indices.max(initial=-1))), -1, np.int64)
+        places[indices] = np.arange(len(indices))
+        kept = places[self.rows] >= 0
+        return Concepts(places[self.rows[kept]], self.numbers[kept], self.names)
 
 
 def concepts_of(table: pa.Table, kinds: Sequence[ConceptKind]) -> Concepts:

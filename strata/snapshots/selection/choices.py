@@ -22,7 +22,7 @@ from strata.snapshots.own_files import without
 from strata.snapshots.rules import BENCHMARK, ruled
 from strata.snapshots.selection.axes import Axis
 from strata.snapshots.selection.better import Better, better_rows
-from strata.snapshots.selection.caps import concepts_of, least_caps
+from strata.snapshots.selection.caps import Concepts, concepts_of, least_caps
 from strata.snapshots.selection.clusters import Floats, Ints, Vectors
 from strata.snapshots.selection.order import Keys, keys_of, order_of, row_hashes, scores_of
 from strata.snapshots.selection.quotas import members_of, within_quotas
@@ -64,14 +64,16 @@ def select(
     benchmarks: Benchmarks | None = None,
     fingerprints: Sequence[str] = (),
     embedded: tuple[Vectors, Ints] | None = None,
+    concepts: Concepts | None = None,
 ) -> Choice:
     """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
     excluded: keys of rows that do not pass. pictures: reads the pictures of rows. benchmarks: pictures whose rows are
     left out. fingerprints: of the parts, for a selection of the better of several descriptions. embedded: the vector of
-    each row and its cluster, for a diverse selection. Raises SelectionError if fewer rows pass than are requested, and
-    FilterError.
+    each row and its cluster, for a diverse selection. concepts: of all rows, if they are known. Raises SelectionError
+    if fewer rows pass than are requested, and FilterError.
     """
+    concepts = concepts or _concepts_of(table, selection)
     indices, left_out = _narrowed(table, selection, excluded)
     # from here on rows are copied: without what only said which pass, such as the texts of millions of rows
     table = table.select(sorted(selection.compared.intersection(table.column_names)))
@@ -80,26 +82,33 @@ def select(
         kept, better = better_rows(table.take(pa.array(indices)), fingerprints, selection.better)
         indices = indices[kept]
     if selection.unique or benchmarks is not None:
-        rows = table.take(pa.array(indices))
-        compared = _compared(rows, selection, pictures, benchmarks)
+        compared = _compared(table.take(pa.array(indices)), selection, pictures, benchmarks)
         left_out |= {BENCHMARK: len(compared.benchmarks)} if benchmarks is not None else {}
         indices, clusters = indices[compared.kept], compared.clusters
     if selection.cap:
-        indices = indices[_caps_of(table.take(pa.array(indices)), identities, selection) < selection.cap]
-    # axes by the commonest names are resolved on the rows that pass
+        indices = _within_cap(table, indices, identities, selection, concepts)
     rows = table.take(pa.array(indices))
-    selection = selection.resolved(rows)
+    selection = selection.resolved(rows)  # axes by the commonest names, on the rows that pass
     wanted = _wanted(selection, len(indices), excluded is not None or bool(left_out))
     # vectors are gigabytes, and are not copied
     of_rows = None if embedded is None else (RowArray(embedded[0]).take(indices), embedded[1][indices])
-    selected = _first(rows, keys_of(rows, identities, selection, of_rows), selection, wanted)
-    # in the table's order
-    return Choice(selection, len(indices), np.sort(indices[selected]), left_out, clusters, wanted, better)
+    keys = keys_of(rows, identities, selection, of_rows, concepts and concepts.take(indices))
+    chosen = np.sort(indices[_first(rows, keys, selection, wanted)])  # in the table's order
+    return Choice(selection, len(indices), chosen, left_out, clusters, wanted, better)
 
 
-def _caps_of(rows: pa.Table, identities: Sequence[str], selection: Selection) -> Floats:
-    """The least cap at which each row stays (`caps.py`)."""
-    return least_caps(concepts_of(rows, selection.concepts), row_hashes(rows, identities, selection.seed))
+def _concepts_of(table: pa.Table, selection: Selection) -> Concepts | None:
+    """The concepts of rows, if a selection asks for them."""
+    return concepts_of(table, selection.concepts) if selection.names_concepts else None
+
+
+def _within_cap(
+    table: pa.Table, indices: Ints, identities: Sequence[str], selection: Selection, concepts: Concepts | None
+) -> Ints:
+    """Those of some rows that the cap of concepts keeps (`caps.py`)."""
+    assert concepts is not None and selection.cap is not None
+    hashes = row_hashes(table.take(pa.array(indices)), identities, selection.seed)
+    return np.asarray(indices[least_caps(concepts.take(indices), hashes) < selection.cap])
 
 
 def _first(rows: pa.Table, keys: Keys, selection: Selection, wanted: int) -> Ints:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from strata.snapshots.duplicates import RowArray
 from strata.snapshots.filters import Expression
-from strata.snapshots.selection.caps import concepts_of, least_caps
+from strata.snapshots.selection.caps import Concepts, least_caps
 from strata.snapshots.selection.clusters import Floats, Hashes, Ints, novelty_of
 from strata.snapshots.selection.settings import Selection
 
@@ -42,12 +42,20 @@ class Keys:
 
 
 def keys_of(
-    rows: pa.Table, identities: Sequence[str], selection: Selection, embedded: tuple[RowArray, Ints] | None
+    rows: pa.Table,
+    identities: Sequence[str],
+    selection: Selection,
+    embedded: tuple[RowArray, Ints] | None,
+    concepts: Concepts | None,
 ) -> Keys:
-    """What a selection orders rows by. embedded: the vector of each row and its cluster, for a diverse selection."""
+    """What a selection orders rows by.
+
+    embedded: the vector of each row and its cluster, for a diverse selection; concepts: of the rows, for one by these.
+    """
     hashes = row_hashes(rows, identities, selection.seed)
     if selection.method == "concepts":
-        return Keys(hashes, least_caps(concepts_of(rows, selection.concepts), hashes))
+        assert concepts is not None
+        return Keys(hashes, least_caps(concepts, hashes))
     if selection.method == "best":
         return Keys(hashes, -scores_of(rows, selection))
     if selection.method == "diverse":

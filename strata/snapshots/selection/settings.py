@@ -132,14 +132,14 @@ class Selection(Setting):
     def features(self) -> set[str]:
         """The features of rows that the selection needs."""
         names = self._comparing | names_of(self.leave_out, self.own)
+        names |= {COLUMNS[kind] for kind in self.concepts} if self.names_concepts else set()
         names |= Filter(self.where, self.own).names if self.where else set()
         return names | ({CLUSTER, "thing"} if self.method == "diverse" or CLUSTER in names else set())
 
     @property
     def _comparing(self) -> set[str]:
         """The features by which rows that pass are compared with others."""
-        names = {axis.feature for axis in self.axes} | ({"uri", "source"} if self.quotas else set())
-        names |= {COLUMNS[kind] for kind in self.concepts} if self.names_concepts else set()
+        names = {axis.feature for axis in self.axes if axis.own is None} | ({"uri", "source"} if self.quotas else set())
         if self.weighs:
             own = None if self.quality is None else Expression(self.quality, self.own).names
             names |= {"evidence", "match", "told"} if own is None else own

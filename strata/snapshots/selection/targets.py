@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from strata.core.registry import suggestion
-from strata.snapshots.features import FEATURES
 from strata.snapshots.selection.axes import OTHER, Axis, AxisError
 from strata.snapshots.selection.choices import Choice
 from strata.snapshots.selection.clusters import Ints
@@ -25,13 +24,13 @@ def check_labels(table: pa.Table, selection: Selection) -> None:
     """
     check_sources(table, selection.quotas)
     for axis in selection.axes:
-        if FEATURES[axis.feature].kind != "name":
+        if axis.kind != "name":
             continue
         # names that an earlier selection found to be the commonest were not asked for
         named = axis.names or () if axis.commonest is None else ()
         asked = {label for label in (*axis.targets, *named) if label != OTHER}
         values = table.column(axis.feature)
-        known = set(values.unique().to_pylist()) if asked else set()
+        known = set(values.drop_null().unique().to_pylist()) if asked else set()
         for label in sorted(asked - known):
             raise AxisError(f"no row has the {axis.feature} {label!r}; {_near(label, known)}; {ACCEPT}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app import batch_preview
-from strata.core import BatchInput
+from strata.core import BatchInput, Estimate, JobStatus, Record
+from strata.queue import Queue
 from strata.snapshots import Selection, Snapshots
 from strata.store import PartsOf
-from tests.fakes import jpeg, wait_for_end, write_shard
-from tests.service import Answer, Service, problem
+from tests.fakes import FAKE_PROFILE, jpeg, wait_for_end, write_shard
+from tests.service import Answer, Service, problem, running_service
 
 WHERE = "matches(description, 'by 1[0-2]$')"
 
@@ -24,8 +26,7 @@ def submit(service: Service, path: str = "/v1/batches", **asked: Any) -> Answer:
     return service.client.post(path, json={"input": asked})
 
 
-@pytest.fixture
-def described(service: Service) -> str:
+def describe(service: Service) -> str:
     """The id of a job of two shards of six images."""
     folder = Path(service.settings.shard_roots[0])
     for name in "ab":
@@ -33,6 +34,23 @@ def described(service: Service) -> str:
     job: str = service.submit(f"{folder}/*.tar").json()["id"]
     wait_for_end(service.jobs, job)
     return job
+
+
+@pytest.fixture
+def described(service: Service) -> str:
+    """The id of a job of the service."""
+    return describe(service)
+
+
+@pytest.fixture
+def later(queue: Queue, tmp_path: Path) -> Iterator[tuple[Service, str]]:
+    """A service whose profile has changed since a job was described, and the id of that job."""
+    stages = {name: stage.model_copy(update={"revision": "2"}) for name, stage in FAKE_PROFILE.stages.items()}
+    with running_service(queue, tmp_path) as service:
+        job = describe(service)
+    changed = FAKE_PROFILE.model_copy(update={"stages": stages})
+    with running_service(queue, tmp_path, profile=changed) as service:
+        yield service, job
 
 
 def test_rows_of_a_job_and_of_a_snapshot(service: Service, described: str) -> None:
@@ -57,6 +75,63 @@ def test_rows_of_a_job_and_of_a_snapshot(service: Service, described: str) -> No
     assert submit(service, "/v1/batches/preview", sources=["some"]).json()["images"] == 5
 
 
+def sampled(service: Service, images: int, **asked: Any) -> Estimate:
+    """The estimate by a sample of chosen rows, when it has ended."""
+    answer = service.client.post("/v1/batches/estimate", json={"input": asked, "images": images, "seed": 3})
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert job["chosen"]["sources"] == asked["sources"] and job["sample"]["images"] == images
+    wait_for_end(service.jobs, job["id"])
+    assert service.jobs.view(job["id"]).status is JobStatus.COMPLETED
+    return Estimate.model_validate_json(service.client.get(f"/v1/jobs/{job['id']}/estimate").content)
+
+
+def test_a_sample_is_one_of_the_chosen_rows(later: tuple[Service, str]) -> None:
+    service, job = later
+    found = sampled(service, 4, sources=[job], where=WHERE)
+    assert (found.shards, found.images, found.to_compute, found.sampled, found.described) == (2, 6, 6, 4, 4)
+    for group in found.groups.values():
+        assert group.images.value == 6 and group.measured >= 2 and group.device
+    lines = service.client.get(f"/v1/jobs/{found.job}/results").text.splitlines()
+    rows = [Record.model_validate_json(line) for line in lines]
+    assert len({(row.image.uri, row.image.offset) for row in rows}) == 4
+    for row in rows:
+        # each is read from its own tar, which is looked at whether it is the one that was described
+        assert row.caption and row.caption.text == f"{row.width} by {row.height}" and row.height in range(10, 13)
+        assert service.client.get(f"/v1/records/{found.job}/{row.key}/preview.jpg").status_code == 200
+    # the same seed takes the same rows, and computes nothing
+    again = sampled(service, 4, sources=[job], where=WHERE)
+    assert service.jobs.view(again.job).groups["vision"].reused == 4
+    # of all that were chosen nothing is uncertain but the times
+    whole = sampled(service, 200, sources=[job], where=WHERE)
+    assert whole.sampled == 6 and whole.succeeded and (whole.succeeded.low, whole.succeeded.high) == (6, 6)
+    # its lists have images of both tars, of which a further job chooses
+    second = submit(service, sources=[whole.job], where="key < '000000002'").json()["id"]
+    wait_for_end(service.jobs, second)
+    assert service.jobs.view(second).request_counts.succeeded == 4
+    # the whole job describes them, and then nothing is left
+    wait_for_end(service.jobs, submit(service, sources=[job], where=WHERE).json()["id"])
+    done = sampled(service, 4, sources=[job], where=WHERE)
+    assert (done.images, done.to_compute, done.sampled) == (6, 0, 0)
+
+
+def test_a_sample_of_rows_that_need_no_work(service: Service, described: str) -> None:
+    none = sampled(service, 4, sources=[described], where="words > 999")
+    assert (none.images, none.sampled, none.notes) == (0, 0, ["no image is to be computed"])
+    # the whole shards have results of this profile, which are copied
+    found = sampled(service, 4, sources=[described], where=WHERE)
+    assert found.to_compute == 6 and [group.images.value for group in found.groups.values()] == [0, 0]
+    assert "4 of 4 sampled images have results of vision, which are copied" in found.notes
+
+
+def test_a_sample_of_a_tar_that_has_changed(later: tuple[Service, str]) -> None:
+    service, job = later
+    for tar in Path(service.settings.shard_roots[0]).iterdir():
+        tar.write_bytes(tar.read_bytes() + b"\0" * 512)
+    found = sampled(service, 20, sources=[job])
+    assert found.failed and found.failed.value == 12 and {one.error_type for one in found.reasons} == {"ShardChanged"}
+
+
 def test_what_is_refused(service: Service, described: str) -> None:
     refused: list[tuple[dict[str, Any], str]] = [
         ({"sources": ["0" * 22]}, "no such job, snapshot"),
@@ -68,7 +143,7 @@ def test_what_is_refused(service: Service, described: str) -> None:
         ({"shards": ["/a.tar"], "where": "words < 1"}, "where chooses rows of sources"),
         ({"where": "words < 1"}, "exactly one"),
     ]
-    for path in ("/v1/batches", "/v1/batches/preview"):
+    for path in ("/v1/batches", "/v1/batches/preview", "/v1/batches/estimate"):
         for asked, told in refused:
             body = problem(submit(service, path, **asked), 422, "invalid-request")
             assert told in str(body), body

@@ -10,11 +10,13 @@ from typer.testing import CliRunner
 
 from strata.cli import exits
 from strata.cli.main import app
-from strata.core import ChosenRows, JobStatus, load_profile
+from strata.cli.running import command
+from strata.core import ChosenRows, Estimate, JobStatus, load_profile
 from strata.jobs import Chosen
 from strata.snapshots.chosen import Pinning
 from strata.store import Store
 from tests.workers.engines.runs import options, rows_of, run_here, settings_of, shards_of
+from tests.workers.engines.test_command import environment
 from workers.engines.job import Asked
 from workers.engines.start import computed, opened
 
@@ -32,6 +34,21 @@ def test_rows_of_a_job_that_was_run_are_run_again(tmp_path: Path) -> None:
     assert view.status is JobStatus.COMPLETED and view.request_counts.succeeded == 2 and view.chosen == rows
     assert [key for key, _ in rows_of(store, job.request)] == ["000000001", "000000006"]
     assert {image["image"]["uri"] for _, image in rows_of(store, job.request)} == set(first.shards)
+
+
+def test_a_dry_run_samples_the_chosen_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(command, "_end_on_signals", lambda job: None)
+    first, _ = run_here(settings_of(tmp_path), shards_of(tmp_path / "shards", 2, 5), options())
+    folder = tmp_path / "run"
+    folder.mkdir()
+    chosen = ["--from", first.id, "--where", "key in ('000000001', '000000006', '000000007')"]
+    result = CliRunner().invoke(app, ["run", *chosen, "--dry-run", "-n", "2", "--json", "--run-folder", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert "describes a random sample of the chosen rows" in result.stderr
+    found = Estimate.model_validate_json(result.stdout)
+    assert (found.shards, found.images, found.to_compute, found.described) == (2, 3, 3, 2)
 
 
 def test_what_the_command_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import { useFields, useLoaded, useTitle } from "../use.js";
 import { rowPath } from "./gallery.js";
 
 const SOON = 1500; // milliseconds, after which it is asked again while the search index does not have all rows
+const PATIENCE = 8; // how often rows are asked for that no part is known to have: those of a job that has just ended
 const LIMIT = 12; // images a page: each needs up to four requests
 const ALIKE = 20; // rows of a job whose key has that of the image in it
 const ORDERS = { store: "as stored", best: "best score first", worst: "worst score first" };
@@ -19,9 +20,18 @@ export function Compare({ query }) {
   const { a, b, cursor, order } = query;
   const link = (changed) => href(["compare"], { a, b, order, ...changed });
   const { value, error, loading, reload } = useLoaded(async (signal) => (a && b ? pairsOf(a, b, order, cursor, signal) : null), [a, b, order, cursor]);
-  const waits = error?.type === "search-not-ready" || (value !== null && (value.waiting > 0 || !value.pairs.length));
+  const asked = useRef(0);
   useEffect(() => {
-    const timer = waits && setTimeout(reload, SOON);
+    asked.current = 0;
+  }, [a, b, order, cursor]);
+  const isEmpty = value !== null && value.waiting === 0 && !value.pairs.length;
+  const waits = error?.type === "search-not-ready" || (value !== null && value.waiting > 0) || (isEmpty && asked.current < PATIENCE);
+  useEffect(() => {
+    const again = () => {
+      asked.current += isEmpty ? 1 : 0;
+      reload();
+    };
+    const timer = waits && setTimeout(again, SOON);
     return () => clearTimeout(timer);
   }, [waits, value, error]);
   return html`<h1>Compare</h1>
@@ -31,6 +41,7 @@ export function Compare({ query }) {
     ${loading && !value && a && b && html`<${Busy}>Looking for the images of both<//>`}
     ${value && html`<p class="found" role="status">${counted(value.total, "image")} of ${b}</p>
       ${value.waiting > 0 && html`<p class="warning">${counted(value.waiting, "part")} are not indexed yet; their rows will come.</p>`}
+      ${isEmpty && !waits && html`<p class="none">${b} has no rows that succeeded.</p>`}
       <ul class="pairs" data-rows tabindex="-1">${value.pairs.map((pair) => html`<${Pair} key=${pair.id} pair=${pair} a=${a} />`)}</ul>
       <p class="row">${cursor && html`<a href=${link({})}>First page</a>`}
         ${value.next && html`<a class="next" href=${link({ cursor: value.next })}>Next ${LIMIT}</a>`}</p>`}`;

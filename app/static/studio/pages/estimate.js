@@ -31,7 +31,7 @@ export function Trial({ body }) {
   const cancel = () => post(`v1/jobs/${job}/cancel`).catch((fault) => set((old) => ({ ...old, error: fault })));
   return html`<div class="trial">
     ${!job && html`<p class="row"><button type="button" disabled=${isBusy} onClick=${begin}>Try ${IMAGES} images first</button>
-      <span class="hint">Random images of all shards are described; they tell what all would take.</span></p>`}
+      <span class="hint">Random images ${body.input.sources ? "of the chosen rows" : "of all shards"} are described; they tell what all would take.</span></p>`}
     ${job && !isOver && html`<${Busy}>${progress(estimate)}<//>
       <p class="row"><button type="button" onClick=${cancel}>Stop the trial</button></p>`}
     <${Lost} isLost=${state.isLost} />
