@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ from tests.service import Service, running_service
 
 pytest_plugins = ["tests.log_search"]  # fails a session whose logs have a secret of its tests
 sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
+# some images of containers forbid Python to keep what it has compiled, and tests start hundreds of processes; unset in
+# the process that starts those of pytest-xdist, too
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # for torch, which reads it when it is imported, here and in child processes: models of this size gain nothing by more
 # threads, and those of several processes of tests wait for each other's cores while they compute
 os.environ.setdefault("MKL_NUM_THREADS", "1")
@@ -27,6 +32,20 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 # how long an example takes says how busy the machine is, not whether the code is right
 settings.register_profile("strata", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("strata")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep what collection makes, millions of objects that live to the end, out of the garbage collector's way.
+
+    Else each of its full runs reads them all: many while they are made, and later in tests and at the end.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -30,10 +30,20 @@ build_stages(load_profile("everyday", PROFILES), sys.argv[1])
 print(*[name for name in sys.argv[2:] if name in sys.modules])
 """
 
+# the service has gone already, so that the template ends when it has imported all
+TEMPLATE = """
+import socket, sys
+from workers.engines.template import forked_worker
+ours, theirs = socket.socketpair()
+ours.close()
+assert forked_worker(theirs.fileno()) is None
+print(*[name for name in sys.argv[2:] if name in sys.modules])
+"""
 
-def imported(group: str) -> set[str]:
+
+def imported(group: str, code: str = CODE) -> set[str]:
     """The heavy libraries that a worker of a group imports with the profile `everyday`."""
-    command = [sys.executable, "-c", CODE, group, *HEAVY]
+    command = [sys.executable, "-c", code, group, *HEAVY]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=True)
     return set(done.stdout.split())
 
@@ -41,3 +51,4 @@ def imported(group: str) -> set[str]:
 def test_a_worker_imports_only_what_its_profile_needs() -> None:
     assert imported("vision") == {"torch"}
     assert imported("llm") == set()
+    assert imported("", TEMPLATE) == set()

