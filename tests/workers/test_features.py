@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from models.base import WeightsMissing
+from models.weights.inventory import PROFILES
 from strata.cli import exits
 from strata.core.chunks import Chunk
 from strata.core.layers import LAYERS
 from strata.core.layers.features import part_schema
-from strata.core.profiles import Profile, StageSettings
+from strata.core.profiles import Profile, StageSettings, load_profile
 from strata.core.records import ImageReference, Status
 from strata.data.exports import PROVENANCE, Request, export
 from strata.errors import InvalidInput
@@ -138,6 +140,13 @@ def test_what_reads_embeddings_has_them_computed(store: Store, tmp_path: Path) -
     (part,) = plant(store, tmp_path, [saved(photograph())], profile)
     run = FeatureRun(store, profile, ["aesthetic"], MAX_PIXELS)
     assert run.run(run.missing([part])).parts == {"embedding": 1, "aesthetic": 1}
+
+
+def test_missing_weights_name_their_profile(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRATA_MODELS", str(tmp_path / "models"))
+    run = FeatureRun(store, load_profile("paper", PROFILES), ["aesthetic"], MAX_PIXELS)
+    with pytest.raises(WeightsMissing, match="`strata models fetch paper`"):
+        run.run(run.missing(plant(store, tmp_path, [saved(photograph())])))
 
 
 def test_images_without_values_keep_their_neighbours(store: Store, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from models.base import Stage
 from models.building import build_stage, load_stages
 from models.items import Failure
+from models.weights.cache import fetched_for
 from strata.core import FEATURE_COLUMNS, READS_EMBEDDING, READS_TEXTS, Profile, part_schema
 from strata.errors import InvalidInput
 from strata.store import (
@@ -142,7 +143,8 @@ class FeatureRun:
 
     def _load(self, names: Iterable[str]) -> None:
         new = {name: build_stage(name, self._profile.stages[name]) for name in sorted(names)}
-        load_stages(new)
+        with fetched_for(self._profile.name):
+            load_stages(new)
         self._stages |= new
 
     def _computed(self, part: Part, kinds: Sequence[FeatureKind]) -> list[tuple[str, pa.Table]]:
