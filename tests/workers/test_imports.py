@@ -17,33 +17,24 @@ HEAVY = (
     "torchvision",
     "transformers",
 )
+# a worker is a fork of a template; the service has gone already, so that the template ends when it has imported all
 CODE = """
-import sys
+import socket, sys
 from models.building import build_stages
-from models.pipeline import LlmPipeline, VisionPipeline
 from models.weights.inventory import PROFILES
 from strata.core import load_profile
-from strata.store import import_ahead
-import workers.engines.groups
-import_ahead()
-build_stages(load_profile("everyday", PROFILES), sys.argv[1])
-print(*[name for name in sys.argv[2:] if name in sys.modules])
-"""
-
-# the service has gone already, so that the template ends when it has imported all
-TEMPLATE = """
-import socket, sys
 from workers.engines.template import forked_worker
 ours, theirs = socket.socketpair()
 ours.close()
 assert forked_worker(theirs.fileno()) is None
+build_stages(load_profile("everyday", PROFILES), sys.argv[1])
 print(*[name for name in sys.argv[2:] if name in sys.modules])
 """
 
 
-def imported(group: str, code: str = CODE) -> set[str]:
+def imported(group: str) -> set[str]:
     """The heavy libraries that a worker of a group imports with the profile `everyday`."""
-    command = [sys.executable, "-c", code, group, *HEAVY]
+    command = [sys.executable, "-c", CODE, group, *HEAVY]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=True)
     return set(done.stdout.split())
 
@@ -51,4 +42,3 @@ def imported(group: str, code: str = CODE) -> set[str]:
 def test_a_worker_imports_only_what_its_profile_needs() -> None:
     assert imported("vision") == {"torch"}
     assert imported("llm") == set()
-    assert imported("", TEMPLATE) == set()
