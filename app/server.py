@@ -78,11 +78,11 @@ def _http_server(settings: Settings, queue: Queue, store: Store) -> HttpServer:
 
     Raises InvalidInput if a package is not installed.
     """
+    import_ahead()  # first: what is imported next would import pandas
     load("app.main", "all")
     from app.http.serving import HttpServer, connection_limits
     from app.main import create_app
 
-    import_ahead()
     begin_traces("api")
     app = create_app(settings, queue, store)
     app.state.services.decoder.start()

@@ -21,6 +21,10 @@ from tests.service import Service, running_service
 
 pytest_plugins = ["tests.log_search"]  # fails a session whose logs have a secret of its tests
 sys.path.append(str(PLUG_INS))  # the profile "fake" names its back ends
+# some images of containers forbid Python to keep what it has compiled, and tests start hundreds of processes; unset in
+# the process that starts those of pytest-xdist, too
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # for torch, which reads it when it is imported, here and in child processes: models of this size gain nothing by more
 # threads, and those of several processes of tests wait for each other's cores while they compute
 os.environ.setdefault("MKL_NUM_THREADS", "1")

@@ -5,6 +5,7 @@
 - `faces`: the labelled photographs, in which the faces were counted by looking; and the 100 faces and 100 other patches
   of LFW that scikit-image has (25 × 25 grey pixels), put into a photograph without faces at several sizes.
 - `nsfw`: false alarms on the photographs and on LFW's faces. There are no pictures here that should be found.
+- `aesthetic`: the labelled photographs against the same ones blurred, enlarged, darkened. There are no ratings here.
 - `personal`: signs with personal data and signs with other numbers, drawn on photographs, read by the profile's OCR.
 - `watermarks`: names of agencies drawn on photographs, read by the same OCR, and kept by the profile's threshold.
 """
@@ -18,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter
 from sklearn.metrics import roc_auc_score
 
 from bench.curation.signs import AGENCIES, signs, watermarked
 from models.building import build_stage, load_stages
 from samples.labels import photographs
-from strata.core import Profile
+from strata.core import FEATURE_STAGES, Profile
 from strata.privacy import personal_data
 
 Figures = dict[str, float]
@@ -44,7 +45,7 @@ KERNEL = 11  # pixels by which a picture is shaken
 def measure(profile: Profile, only: Sequence[str], count: int, seed: int) -> dict[str, Figures]:
     """The figures of some scores, all by default. count: signs of each kind of personal data."""
     found = {}
-    for name in only or list(MEASURES):
+    for name in only or [name for name in MEASURES if name not in FEATURE_STAGES or name in profile.stages]:
         began = time.perf_counter()
         found[name] = MEASURES[name](profile, count, seed)
         found[name]["seconds"] = time.perf_counter() - began
@@ -59,10 +60,10 @@ def _pictures() -> Pictures:
     return found
 
 
-def _run(profile: Profile, name: str, images: Sequence[Image.Image]) -> list[Any]:
+def _run(profile: Profile, name: str, items: Sequence[Any]) -> list[Any]:
     stage = build_stage(name, profile.stages[name])
     load_stages({name: stage})
-    return stage.run(images)
+    return stage.run(items)
 
 
 def _shaken(image: Image.Image) -> Image.Image:
@@ -85,6 +86,13 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     **{f"Gaussian blur of {one:g} pixels": functools.partial(_blurred, radius=one) for one in (0.5, 1.0, 2.0, 4.0)},
     f"shaken by {KERNEL} pixels": _shaken,
     **{f"enlarged {times} times": functools.partial(_enlarged, times=times) for times in (2, 4)},
+}
+
+
+SPOILT: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "Gaussian blur of 4 pixels": functools.partial(_blurred, radius=4.0),
+    "enlarged 4 times": functools.partial(_enlarged, times=4),
+    "a quarter of the light": lambda image: ImageEnhance.Brightness(image).enhance(0.25),
 }
 
 
@@ -175,6 +183,24 @@ def _nsfw(profile: Profile, count: int, seed: int) -> Figures:
     return figures
 
 
+def _aesthetic(profile: Profile, count: int, seed: int) -> Figures:
+    pictures = list(_pictures().values())
+    scores = _liked(profile, pictures)
+    figures: Figures = {
+        f"photographs, the value that {share} % lie below": float(np.percentile(scores, share)) for share in (5, 50, 95)
+    }
+    for name, change in SPOILT.items():
+        spoilt = _liked(profile, [change(image) for image in pictures])
+        figures[f"{name}: photographs that score higher than their spoilt copy"] = float(np.mean(scores > spoilt))
+        figures[f"{name}: mean difference"] = float(np.mean(scores - spoilt))
+    return figures
+
+
+def _liked(profile: Profile, images: Sequence[Image.Image]) -> np.typing.NDArray[np.float64]:
+    vectors = [one["embedding"] for one in _run(profile, "embedding", images)]
+    return np.array([one["aesthetic"] for one in _run(profile, "aesthetic", vectors)])
+
+
 def _personal(profile: Profile, count: int, seed: int) -> Figures:
     pictures = _pictures()
     drawn = signs([pictures[name] for name in GROUNDS], count, seed)
@@ -213,6 +239,7 @@ MEASURES: dict[str, Callable[[Profile, int, int], Figures]] = {
     "sharpness": _sharpness,
     "faces": _faces,
     "nsfw": _nsfw,
+    "aesthetic": _aesthetic,
     "personal": _personal,
     "watermarks": _watermarks,
 }

@@ -35,7 +35,7 @@ def _write(path: Path, rows: int) -> pa.Table:
     domains = pa.array([f"domain {number}" for number in range(40)])
     columns = {
         "key": keys.take(pa.array(scored)),
-        "aesthetic": random.normal(5, 1, len(scored)),
+        "rating": random.normal(5, 1, len(scored)),
         "domain": domains.take(pa.array(random.integers(0, len(domains), len(scored)))),
         "indoor": random.random(len(scored)) < 0.3,
     }
@@ -67,9 +67,9 @@ def measure(folder: Path, rows: int, form: str) -> Figures:
     gaps = timed("gaps told", lambda: own.gaps(joined))
     if not gaps or not gaps[0].startswith(f"{len(range(0, rows, WITHOUT)):,} of {rows:,} rows have no scores"):
         raise RuntimeError(f"the gaps are not those that were made: {gaps}")
-    where = Filter("aesthetic >= 5 and not indoor", own.kinds)
+    where = Filter("rating >= 5 and not indoor", own.kinds)
     figures["rows that pass"] = len(timed("filtered", lambda: where.rows(joined)))
-    timed("worth", lambda: Expression("aesthetic * match", own.kinds).values(joined))
+    timed("worth", lambda: Expression("rating * match", own.kinds).values(joined))
     (axis,) = axes_of(["domain:10"], [], own=own.kinds)
     timed("by a column", lambda: axis.resolved(joined.column("domain")).codes(joined.column("domain")))
     return figures

@@ -6,6 +6,8 @@ Whether a score is worth anything for a user's pictures is not asked here: see `
 from __future__ import annotations
 
 import io
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,9 +28,14 @@ FACES = {"astronaut": 1}
 Vectors = np.typing.NDArray[np.float64]
 
 
-def feature_questions(stage: str, pictures: Sequence[Picture]) -> Questions | None:
-    """The questions to a stage of the group `features`; None for one that is not known here."""
+def feature_questions(stage: str, pictures: Sequence[Picture], rated: Sequence[Any] = ()) -> Questions | None:
+    """The questions to a stage of the group `features`; None for one that is not known here.
+
+    rated: embeddings for rising ratings, of a stage that has them.
+    """
     match stage:
+        case "aesthetic" if len(rated):
+            return Questions(list(rated), [f"rating {rating}" for rating in range(len(rated))], _rises)
         case "hash":
             return _twice(pictures, _copy, lambda results: _near(stage, pictures, results, _bits))
         case "embedding":
@@ -118,6 +125,16 @@ def _falls(stage: str, pictures: Sequence[Picture], results: list[Any]) -> list[
         for picture, one, other in zip(pictures, results, results[len(pictures) :], strict=False)
     ]
     return [share_at_least(stage, "blurred", faults, 1.0)]
+
+
+def _rises(results: list[Any]) -> list[Check]:
+    """Whether each rating's score is above that of the one below."""
+    scores = [one["aesthetic"] if one else math.nan for one in results]
+    faults = [
+        None if lower < higher else f"rating {rating}: {higher:.2f}, and {lower:.2f} of the one below"
+        for rating, (lower, higher) in enumerate(itertools.pairwise(scores), start=1)
+    ]
+    return [share_at_least("aesthetic", "rises", faults, 1.0)]
 
 
 def _counted(stage: str, pictures: Sequence[Picture], results: list[Any]) -> list[Check]:

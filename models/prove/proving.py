@@ -99,7 +99,8 @@ def prove_stage(
     """The checks of a loaded stage; none for a stage without questions. pictures: by default all of the world."""
     with_image = bool(profile.stages[name].parameters.get("with_image")) if name in profile.stages else False
     shown = load_pictures(world) if pictures is None else pictures
-    asked = questions_of(name, shown, world, profile.evidence, with_image, getattr(stage, "boxed", False))
+    boxed, rated = getattr(stage, "boxed", False), getattr(stage, "rated", ())
+    asked = questions_of(name, shown, world, profile.evidence, with_image, boxed, rated)
     if asked is None:
         return []
     report(f"{name}: {len(asked.items)} questions on {world}")

@@ -48,10 +48,12 @@ def questions_of(
     evidence: EvidenceSettings,
     with_image: bool = False,
     boxed: bool = False,
+    rated: Sequence[Any] = (),
 ) -> Questions | None:
     """The questions to a stage; None for a stage that is not known here.
 
-    with_image: whether a composer sees the image; boxed: whether a segmenter makes masks of given boxes.
+    with_image: whether a composer sees the image; boxed: whether a segmenter makes masks of given boxes;
+    rated: embeddings for rising ratings, of a stage that has them.
     """
     match stage:
         case "detector":
@@ -68,7 +70,7 @@ def questions_of(
             return _of_tagger(pictures)
         case "composer":
             return _of_composer(pictures, with_image)
-    return feature_questions(stage, pictures)
+    return feature_questions(stage, pictures, rated)
 
 
 def _of_detector(pictures: Sequence[Picture], world: World) -> Questions:

@@ -110,7 +110,7 @@ def _with_place(error: Exception) -> str:
         return line
     places: dict[str, int | str] = {"stdout": 1, tempfile.gettempdir(): tempfile.gettempdir()}
     full = (name for name, place in places.items() if _is_full(place))
-    return f"{next(full, 'what was written is not known')}: {line}"
+    return f"{next(full, 'stdout, or a file that is not known')}: {line}"
 
 
 def _is_full(place: int | str) -> bool:

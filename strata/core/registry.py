@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from strata.core import parameters as p
 from strata.core.layers import LAYERS
-from strata.core.layers.features import FEATURE_STAGES, FEATURES
+from strata.core.layers.features import FEATURE_STAGES, FEATURES, READS_EMBEDDING
 from strata.core.parameters import BUILT_IN, KINDS, BackEnd
 from strata.errors import InvalidInput
 
@@ -60,7 +60,7 @@ _NAMED_STAGES = (
     StageSpec("composer", "llm"),
     # it checks each sentence of the composer's text
     StageSpec("verifier", "llm", needs=("composer",)),
-    *(StageSpec(name, FEATURES) for name in FEATURE_STAGES),
+    *(StageSpec(name, FEATURES, ("embedding",) if name in READS_EMBEDDING else ()) for name in FEATURE_STAGES),
 )
 _NAMED = {spec.name for spec in _NAMED_STAGES}
 # a stage that maps whole images to a layer needs no entry above: its layer declares it

@@ -23,7 +23,7 @@ from strata.snapshots.selection import (
     Axis,
     Choice,
     Clusters,
-    Pictures,
+    Given,
     Selection,
     SelectionError,
     check_labels,
@@ -110,7 +110,9 @@ def choose(
     if selection.method != "diverse":
         embedded = None  # gigabytes, which nothing reads from here on
     concepts = concepts_of(rows.table, selection.concepts) if selection.names_concepts else None
-    choice = _choice(rows.table, chosen_from, selection, (own, reads, embedded, concepts), accept_shortfall)
+    fingerprints = [part.fingerprint for part in chosen_from]
+    beside = Given(fingerprints, own.excluded, reads, own.benchmarks, embedded, concepts)
+    choice = _choice(rows.table, chosen_from, selection, beside, accept_shortfall)
     axes |= {} if clusters is None else {CLUSTER: Axis(feature=CLUSTER).with_clusters(clusters.names)}
     return Chosen(paths, rows, choice, {**axes, **choice.axes}, clusters, concepts)
 
@@ -190,20 +192,11 @@ def _provenance(store: Store, paths: Sequence[str]) -> list[Provenance]:
     return [provenance_of(store, fingerprint) for fingerprint in fingerprints]
 
 
-def _choice(
-    table: pa.Table,
-    parts: Sequence[Part],
-    selection: Selection,
-    given: tuple[OwnFiles, Pictures | None, tuple[Vectors, Ints] | None, Concepts | None],
-    accept: bool,
-) -> Choice:
+def _choice(table: pa.Table, parts: Sequence[Part], selection: Selection, given: Given, accept: bool) -> Choice:
     """Select rows; an empty snapshot is refused, and, unless they are accepted, targets that cannot be met."""
     if not accept:
         check_labels(table, selection)
-    own, pictures, embedded, concepts = given
-    identities, fingerprints = [part.identity for part in parts], [part.fingerprint for part in parts]
-    known = (own.benchmarks, fingerprints, embedded, concepts)
-    choice = select(table, identities, selection, own.excluded, pictures, *known)
+    choice = select(table, [part.identity for part in parts], selection, given)
     if not len(choice.indices):
         raise SelectionError(f"no row to select: {table.num_rows} succeeded, of which {choice.passed} pass")
     if not accept:

@@ -167,6 +167,8 @@ def test_a_service_serves_recovers_and_leaves_nothing_running(tmp_path: Path) ->
                     break
                 time.sleep(0.1)
             assert client.job(job.id).id == job.id  # type: ignore[union-attr]
+        # pyarrow imports pandas for nobody (`strata.store.import_ahead`)
+        assert not [one.path for one in psutil.Process(process.pid).memory_maps() if "/pandas/" in one.path]
         children = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
         assert process.wait(120) == 0

@@ -83,7 +83,7 @@ def test_an_error_of_a_full_disk_names_what_was_written(tmp_path: Path, monkeypa
     nameless = OSError(errno.ENOSPC, "No space left on device")
     assert describe_error(nameless)[0] == ["stdout: No space left on device"]
     spaces[1] = 5
-    assert describe_error(nameless)[0] == ["what was written is not known: No space left on device"]
+    assert describe_error(nameless)[0] == ["stdout, or a file that is not known: No space left on device"]
 
 
 def test_every_code_stands_in_the_table_of_the_documentation() -> None:

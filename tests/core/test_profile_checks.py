@@ -37,6 +37,9 @@ FINGERPRINTS = {
 }
 
 
+OF_CLIP = '\n[stages.aesthetic]\nbackend = "laion"\nmodel = "local:/clip"\nrevision = ""\n'
+
+
 def without(stage: str) -> str:
     """The profile `demo` without a stage's tables."""
     return re.sub(rf"(?m)^\[stages\.{stage}(\.parameters)?\]\n(?:(?!\[).*\n?)*", "", DEMO)
@@ -117,6 +120,17 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
     "segmenter without captioner": (
         without("captioner").replace("caption = 0.05\ncaption_claims = true\n", ""),
         ["stages.segmenter: needs the stage 'captioner', which is missing"],
+    ),
+    "a score of embeddings of another model": (
+        DEMO + OF_CLIP,
+        [
+            "stages.aesthetic.model: should be that of the stage 'embedding', which it reads",
+            "stages.aesthetic.revision: should be that of the stage 'embedding', which it reads",
+        ],
+    ),
+    "a score without embeddings": (
+        without("embedding") + OF_CLIP,
+        ["stages.aesthetic: needs the stage 'embedding', which is missing"],
     ),
     "matcher without anything to match": (
         '[stages.ocr]\nbackend = "rapidocr"\nmodel = "builtin:rapidocr"\nrevision = ""\n'

@@ -1,54 +1,65 @@
-"""A real chat server on loopback (a random transformers model behind FastAPI), with optional faults.
+"""A chat server on loopback without a model, in a process of its own, with optional faults.
 
-    python -m tests.servers.chat_server --model FOLDER --port PORT --spent FILE --trouble 0.2
+    python -m tests.servers.chat_server --port PORT --spent FILE --trouble 0.2
 
-FILE gets a line of tokens read and written for each answer that was generated, before it is sent or lost: what a
-provider would bill. Questions with the word "cursed" are answered in garbage always.
+It counts a byte as a token. FILE gets a line of tokens read and written for each answer that was generated, before it
+is sent or lost: what a provider would bill. Questions with the word "cursed" are answered in garbage always.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-
-import torch
-import uvicorn
-from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 BEFORE = ("busy", "busy until", "broken")  # faults before the generation, which cost nothing
 AFTER = ("garbage", "half", "hang-up", "empty")  # faults after the generation
 CURSED = "cursed"
+SECONDS = 0.03  # of a generation
+WORDS = ("red", "blue", "round", "small", "wooden", "wet")
 
 
-class Model:
-    """The chat model. It runs one generation at a time."""
+class Server(ThreadingHTTPServer):
+    """Generates one answer at a time. spent: the file of what was spent; trouble: the share of requests with a fault.
 
-    def __init__(self, folder: Path, spent: Path) -> None:
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
-        self._spent, self._lock = spent, threading.Lock()
+    At most two requests in a row with the same messages get a fault, or some image would use up its retries by chance.
+    """
 
-    def complete(self, messages: list[dict[str, Any]], most: int) -> dict[str, Any]:
-        """Generate a chat completion, by greedy decoding."""
-        inputs = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
-        with self._lock, torch.inference_mode():
-            output = self._model.generate(**inputs, do_sample=False, max_new_tokens=most)[0]
-        read = inputs["input_ids"].shape[1]
-        written = len(output) - read
-        with self._lock, self._spent.open("a") as file:
-            file.write(f"{read} {written}\n")
-        text = f"Seen: {self._tokenizer.decode(output[read:], skip_special_tokens=True)}."
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, port: int, spent: Path, trouble: float) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self._spent, self._trouble = spent, trouble
+        self._dice, self._guard, self._generates = random.Random(time.time_ns()), threading.Lock(), threading.Lock()
+        self._faults: Counter[str] = Counter()  # in a row, by the messages
+
+    def fault(self, messages: str) -> str:
+        """What goes wrong with a request; empty: nothing."""
+        with self._guard:
+            strikes = self._faults[messages] < 2 and self._dice.random() < self._trouble
+            kind = self._dice.choice([*BEFORE, *AFTER]) if strikes else ""
+            self._faults[messages] = self._faults[messages] + 1 if kind else 0
+        return "garbage" if CURSED in messages else kind
+
+    def complete(self, messages: str, most: int) -> dict[str, Any]:
+        """Generate a chat completion, which the messages determine."""
+        digest = hashlib.sha256(messages.encode()).digest()
+        read, written = len(messages.encode()), 1 + digest[0] % most
+        with self._generates:
+            time.sleep(SECONDS)
+            with self._spent.open("a", encoding="utf-8") as file:
+                file.write(f"{read} {written}\n")
+        text = f"Seen: something {WORDS[digest[1] % len(WORDS)]}."
         return {
             "object": "chat.completion",
             "choices": [
@@ -58,58 +69,58 @@ class Model:
         }
 
 
-def build(model: Model, trouble: float, seed: int) -> FastAPI:
-    """Make the application. trouble: the share of requests with a fault.
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
 
-    At most two requests in a row with the same messages get a fault, or some image would use up its retries by chance.
-    """
-    app, dice = FastAPI(), random.Random(seed)
-    faults: Counter[str] = Counter()  # in a row, by the messages
-
-    @app.post("/v1/chat/completions")
-    def complete(body: dict[str, Any]) -> Response:
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         messages = json.dumps(body["messages"])
-        kind = dice.choice([*BEFORE, *AFTER]) if faults[messages] < 2 and dice.random() < trouble else ""
-        faults[messages] = faults[messages] + 1 if kind else 0
-        if CURSED in messages:
-            kind = "garbage"
+        kind = self.server.fault(messages)
         if kind == "busy":
-            return PlainTextResponse("slow down", 429, {"Retry-After": "0"})
-        if kind == "busy until":
+            self._reply("slow down", 429, {"Retry-After": "0"})
+        elif kind == "busy until":
             moment = datetime.now(UTC) + timedelta(seconds=1)
-            return PlainTextResponse("slow down", 429, {"Retry-After": format_datetime(moment, usegmt=True)})
-        if kind == "broken":
-            return PlainTextResponse("out of memory", 500)
-        answer = model.complete(body["messages"], body["max_tokens"])
+            self._reply("slow down", 429, {"Retry-After": format_datetime(moment, usegmt=True)})
+        elif kind == "broken":
+            self._reply("out of memory", 500)
+        else:
+            self._tell(self.server.complete(messages, body["max_tokens"]), kind)
+
+    def _tell(self, answer: dict[str, Any], kind: str) -> None:
+        """Send an answer, or what a fault makes of it."""
         if kind == "garbage":
-            return PlainTextResponse("<html>it works!</html>")
-        if kind == "half":
-            return PlainTextResponse(json.dumps(answer)[:60], media_type="application/json")
-        if kind == "hang-up":
-            return StreamingResponse(_breaking(), headers={"Content-Length": "1000"})
-        if kind == "empty":
-            answer["choices"][0]["message"]["content"] = ""
-        return JSONResponse(answer)
+            self._reply("<html>it works!</html>")
+        elif kind == "half":
+            self._reply(json.dumps(answer)[:60])
+        elif kind == "hang-up":
+            self._reply('{"choices": [', headers={"Content-Length": "1000"})
+            self.close_connection = True
+        else:
+            if kind == "empty":
+                answer["choices"][0]["message"]["content"] = ""
+            self._reply(json.dumps(answer))
 
-    return app
+    def _reply(self, text: str, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        data = text.encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
 
-
-async def _breaking() -> AsyncIterator[bytes]:
-    yield b'{"choices": ['
-    raise ConnectionError("the line is cut")
+    def log_message(self, *_: Any) -> None:
+        """Do not log."""
 
 
 def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--spent", type=Path, required=True)
     parser.add_argument("--trouble", type=float, default=0.0)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    app = build(Model(options.model, options.spent), options.trouble, time.time_ns())
-    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
+    Server(options.port, options.spent, options.trouble).serve_forever()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from strata.snapshots.snapshots import Snapshots
 from strata.store.store import Store
 from tests.snapshots.test_snapshots import keys_of, some_parts
 
-SCORES = "key,aesthetic,unsafe,camera\n02,5.5,false,nikon\n03,4,true,\n04,nan,false,leica\n99,9,false,nikon\n"
+SCORES = "key,rating,unsafe,camera\n02,5.5,false,nikon\n03,4,true,\n04,nan,false,leica\n99,9,false,nikon\n"
 
 
 def chosen(store: Store, own: OwnFiles, **values: Any) -> list[str]:
@@ -36,16 +36,16 @@ def test_columns_are_joined_by_key(store: Store, tmp_path: Path, suffix: str) ->
     if suffix == "csv":
         path.write_text(SCORES, encoding="utf-8")
     else:
-        columns: dict[str, Any] = {"key": ["02", "03", "04", "99"], "aesthetic": [5.5, 4, float("nan"), 9]}
+        columns: dict[str, Any] = {"key": ["02", "03", "04", "99"], "rating": [5.5, 4, float("nan"), 9]}
         columns |= {"unsafe": [False, True, False, False], "camera": ["nikon", None, "leica", "nikon"]}
         pq.write_table(pa.table(columns), path)
     own = read_own_files(path, None)
-    assert own.kinds == {"aesthetic": "number", "unsafe": "flag", "camera": "name"}
-    assert chosen(store, own, where="aesthetic > 4.5") == ["02"]
-    assert chosen(store, own, where="aesthetic >= 4 and not unsafe or camera == 'leica'") == ["02", "04"]
+    assert own.kinds == {"rating": "number", "unsafe": "flag", "camera": "name"}
+    assert chosen(store, own, where="rating > 4.5") == ["02"]
+    assert chosen(store, own, where="rating >= 4 and not unsafe or camera == 'leica'") == ["02", "04"]
     assert chosen(store, own, where="'ik' in camera or unsafe") == ["02", "03"]
     # rows without a score do not pass, whatever is asked of it
-    assert chosen(store, own, where="not (aesthetic > 5)") == ["03"]
+    assert chosen(store, own, where="not (rating > 5)") == ["03"]
 
 
 def test_rows_are_balanced_by_own_columns(store: Store, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from strata.errors import StrataError
-from strata.snapshots.selection import Choice, Quota, Selection, SelectionError, select
+from strata.snapshots.selection import Choice, Given, Quota, Selection, SelectionError, select
 from strata.snapshots.selection.axes import DEFAULT_AXES, Axis, AxisError, axes_of
 
 AXES = axes_of(["objects:1,2,4", "text", "thing:cat,dog"], [])
@@ -82,7 +82,9 @@ def embedded_of(rows: Sequence[Row]) -> tuple[np.typing.NDArray[Any], np.typing.
 
 def chosen(rows: Sequence[Row], selection: Selection, **changes: Any) -> list[Row]:
     asked = selection.model_copy(update=changes)
-    choice = select(table_of(rows), ["i"], asked, embedded=embedded_of(rows) if asked.method == "diverse" else None)
+    choice = select(
+        table_of(rows), ["i"], asked, Given(embedded=embedded_of(rows) if asked.method == "diverse" else None)
+    )
     return [rows[place] for place in choice.indices]
 
 
@@ -213,7 +215,7 @@ def test_diverse_takes_the_best_and_leaves_what_is_like_it() -> None:
     taken = []
     for count in range(1, 5):
         asked = OF_OTHERS[2].model_copy(update={"count": count})
-        choice = select(table_of(rows), ["i"], asked, embedded=(vectors, np.zeros(4, np.int64)))
+        choice = select(table_of(rows), ["i"], asked, Given(embedded=(vectors, np.zeros(4, np.int64))))
         taken.append({rows[place][0] for place in choice.indices})
     assert taken == [{"a"}, {"a", "d"}, {"a", "c", "d"}, {"a", "b", "c", "d"}]
 

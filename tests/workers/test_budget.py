@@ -9,7 +9,7 @@ import socket
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from strata.core.schemas import Budget, JobStatus, JobView
 from strata.store.part_format import Footer
 from strata.store.store import Store
 from tests.fakes import jpeg, write_shard
-from tests.models.tiny.chat_model import save_chat_model
 from tests.servers.chat_server import CURSED
+from tests.workers.programs.machines import ForkedProcess
 
 PROFILE = """
 chunk_size = 16
@@ -87,6 +87,17 @@ class Place:
         return view
 
 
+class ForkedFleet(Fleet):
+    """A fleet whose workers are forks of a process that has imported what they need, as those of `strata serve`."""
+
+    def start_worker(self, arguments: Sequence[str], checkout: Path) -> Process:
+        """Start one more worker."""
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        process = ForkedProcess(self.worker, arguments, self.environment, log)
+        self.workers.append(process)
+        return process
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -108,8 +119,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     text = PROFILE.format(port=port, sha256=sha256_of(FOLDER / "full.toml"))
     (profiles / "chat.toml").write_text(text)
     (profiles / "again.toml").write_text(text.replace('revision = "1"', 'revision = "2"'))
-    model = save_chat_model(folder / "model")
-    command = ["-m", "tests.servers.chat_server", "--model", str(model), "--port", str(port), "--spent", str(spent)]
+    command = ["-m", "tests.servers.chat_server", "--port", str(port), "--spent", str(spent)]
     server = Process([*command, "--trouble", "0.25"], {}, folder / "server.log")
     settings = {
         "STRATA_PROFILES_DIR": str(profiles),
@@ -118,7 +128,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     }
     workers = [["--groups", "index,vision"], ["--groups", "llm"], ["--groups", "llm"]]
     try:
-        with Fleet(folder / "fleet", str(shards), workers, settings, "tests.workers.programs.chat_worker") as fleet:
+        program = "tests.workers.programs.chat_worker"
+        with ForkedFleet(folder / "fleet", str(shards), workers, settings, program) as fleet:
             fleet.wait_ready(TIMEOUT)
             wait_for_server(port)
             with Client(fleet.url) as client:
@@ -131,7 +142,7 @@ def wait_for_server(port: int) -> None:
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            httpx.get(f"http://127.0.0.1:{port}/openapi.json", trust_env=False, timeout=60)
+            httpx.get(f"http://127.0.0.1:{port}/", trust_env=False, timeout=60)
             return
         except httpx.TransportError:
             assert time.monotonic() < deadline

@@ -16,23 +16,26 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from models.base import WeightsMissing
+from models.weights.inventory import PROFILES
 from strata.cli import exits
 from strata.core.chunks import Chunk
 from strata.core.layers import LAYERS
 from strata.core.layers.features import part_schema
-from strata.core.profiles import Profile
+from strata.core.profiles import Profile, StageSettings, load_profile
 from strata.core.records import ImageReference, Status
 from strata.data.exports import PROVENANCE, Request, export
 from strata.errors import InvalidInput
 from strata.shards import ImageReader, index_shard
 from strata.snapshots import Cleaning, Selection, Snapshots, Verification, read_rows
-from strata.store.feature_parts import FeatureReader, MissingFeatures, keep_kind, kinds_of
+from strata.store.feature_parts import FeatureReader, MissingFeatures, feature_part, keep_kind, kinds_of
 from strata.store.part_paths import Part
 from strata.store.provenance import keep_profile
 from strata.store.store import Store
 from tests.cli.test_cli import code_of
 from tests.described import described
 from tests.fakes import write_shard
+from tests.models.tiny.tiny_models import openai_clip
 from tests.planted import NAMES, PROFILE, photograph, plant, saved, with_stages
 from workers.features import FeatureRun, Totals
 
@@ -42,6 +45,14 @@ MAX_PIXELS = 10**7
 def computed(store: Store, parts: list[Part], profile: Profile = PROFILE) -> Totals:
     run = FeatureRun(store, profile, (), MAX_PIXELS)
     return run.run(run.missing(parts))
+
+
+def with_clip(folder: Path) -> Profile:
+    """The demo profile with the embeddings of a CLIP, and their aesthetic scores, as its only features."""
+    embedding = StageSettings(backend="open_clip", model=f"local:{folder}", revision="")
+    scored = embedding.model_copy(update={"backend": "laion", "parameters": {"head": "v1"}})
+    stages = with_stages().stages | {"embedding": embedding, "aesthetic": scored}
+    return PROFILE.model_copy(update={"stages": stages})
 
 
 def test_a_stage_more_changes_no_fingerprint_and_computes_only_itself(store: Store, tmp_path: Path) -> None:
@@ -101,6 +112,41 @@ def test_values_of_images(store: Store, tmp_path: Path) -> None:
     earlier = next(kind for kind in kinds_of(store) if kind.stage == "hash")
     keep_kind(store, earlier.model_copy(update={"way": "0" * 16, "fingerprint": "0" * 16}))
     assert FeatureReader(store).read(part, "hash", ["quality"]).num_rows == 4
+
+
+def test_what_reads_embeddings_reads_no_image(store: Store, tmp_path: Path) -> None:
+    clip = openai_clip(tmp_path / "clip")
+    profile = with_clip(clip)
+    records = [described("a"), described("b", status=Status.FAILED), described("c")]
+    (part,) = plant(store, tmp_path, [saved(photograph(name)) for name in (*NAMES, NAMES[0])], profile, records)
+    # both at once, or the embedding first: the same scores
+    totals = computed(store, [part], profile)
+    assert totals.succeeded == {"embedding": 2, "aesthetic": 2} and totals.failed == {"embedding": 1, "aesthetic": 1}
+    both = FeatureReader(store).read(part, "aesthetic", ["aesthetic", "failure"]).to_pylist()
+    assert both[1]["aesthetic"] is None and "no embedding: ValueError: its row has failed" in both[1]["failure"]
+    assert both[0]["aesthetic"] == both[2]["aesthetic"] and 0 < both[0]["aesthetic"] < 11
+    (kind,) = [kind for kind in kinds_of(store) if kind.stage == "aesthetic"]
+    store.remove(store.path(feature_part(part, kind.fingerprint).path))
+    shutil.rmtree(tmp_path / "images")
+    assert computed(store, [part], profile).succeeded == {"aesthetic": 2}
+    assert FeatureReader(store).read(part, "aesthetic", ["aesthetic", "failure"]).to_pylist() == both
+    made = Snapshots(store).create("liked", [part], Selection(where=f"aesthetic >= {both[0]['aesthetic'] - 0.01}"))
+    assert made.rows().column("row").to_pylist() == [0, 2]
+
+
+def test_what_reads_embeddings_has_them_computed(store: Store, tmp_path: Path) -> None:
+    clip = openai_clip(tmp_path / "clip")
+    profile = with_clip(clip)
+    (part,) = plant(store, tmp_path, [saved(photograph())], profile)
+    run = FeatureRun(store, profile, ["aesthetic"], MAX_PIXELS)
+    assert run.run(run.missing([part])).parts == {"embedding": 1, "aesthetic": 1}
+
+
+def test_missing_weights_name_their_profile(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRATA_MODELS", str(tmp_path / "models"))
+    run = FeatureRun(store, load_profile("paper", PROFILES), ["aesthetic"], MAX_PIXELS)
+    with pytest.raises(WeightsMissing, match="`strata models fetch paper`"):
+        run.run(run.missing(plant(store, tmp_path, [saved(photograph())])))
 
 
 def test_images_without_values_keep_their_neighbours(store: Store, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from workers.items import ItemReader, WorkItem
 from workers.prepared import PIECE_BYTES
 
 PROFILE = FAKE_PROFILE.model_copy(update={"chunk_size": 64, "micro_batch": 32})
-SMALL_CHUNKS = FAKE_PROFILE.model_copy(update={"chunk_size": 16, "micro_batch": 8})
-MANY = 250  # in 16 of the small chunks
+SMALL_CHUNKS = FAKE_PROFILE.model_copy(update={"chunk_size": 8, "micro_batch": 4})
+MANY = 125  # in 16 of the small chunks
 
 
 class Run(NamedTuple):
@@ -84,13 +84,13 @@ def test_a_folder_with_one_file_more_touched_or_less(jobs: Jobs, tmp_path: Path)
     assert (first.vision, first.llm) == (MANY, MANY)
     before = rows(jobs, first.job)
     # one file more, in the middle, so that all later images lie in other chunks or at other places
-    (folder / "0125-new.jpg").write_bytes(jpeg(90, 91))
+    (folder / "0062-new.jpg").write_bytes(jpeg(90, 91))
     more = run(jobs, str(folder), profile=SMALL_CHUNKS)
     assert (more.vision, more.llm) == (1, 1)
     view = jobs.view(more.job.id)
     assert view.request_counts.succeeded == MANY + 1
     assert (view.groups["vision"].reused, view.groups["llm"].reused) == (MANY, MANY)
-    assert rows(jobs, more.job) == before | {"0125-new": "90 by 91"}
+    assert rows(jobs, more.job) == before | {"0062-new": "90 by 91"}
     # one file touched: its bytes are read, and found to be the same
     os.utime(folder / "0007.jpg", (1, 1))
     touched = run(jobs, str(folder), profile=SMALL_CHUNKS)

@@ -17,15 +17,16 @@ HEAVY = (
     "torchvision",
     "transformers",
 )
+# a worker is a fork of a template; the service has gone already, so that the template ends when it has imported all
 CODE = """
-import sys
+import socket, sys
 from models.building import build_stages
-from models.pipeline import LlmPipeline, VisionPipeline
 from models.weights.inventory import PROFILES
 from strata.core import load_profile
-from strata.store import import_ahead
-import workers.engines.groups
-import_ahead()
+from workers.engines.template import forked_worker
+ours, theirs = socket.socketpair()
+ours.close()
+assert forked_worker(theirs.fileno()) is None
 build_stages(load_profile("everyday", PROFILES), sys.argv[1])
 print(*[name for name in sys.argv[2:] if name in sys.modules])
 """

@@ -8,14 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from strata.forks import fork_when_asked
+from strata.store import import_ahead
 
 # without torch, which not every worker needs
-_NEEDED = ("workers.process", "workers.engines.groups", "models.pipeline", "pyarrow.dataset")
+_NEEDED = ("workers.process", "workers.engines.groups", "models.pipeline")
 _NAME_BYTES = 15  # of a process in `ps` and `top`
 
 
 def forked_worker(descriptor: int) -> str | None:
     """Returns in each fork, which has its environment then, with its groups; in the template with None, at the end."""
+    import_ahead()
     for name in _NEEDED:
         importlib.import_module(name)
     task = fork_when_asked(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,23 @@ import pyarrow as pa
 from models.base import Stage
 from models.building import build_stage, load_stages
 from models.items import Failure
-from strata.core import FEATURE_COLUMNS, READS_TEXTS, Profile, part_schema
+from models.weights.cache import fetched_for
+from strata.core import FEATURE_COLUMNS, READS_EMBEDDING, READS_TEXTS, Profile, part_schema
 from strata.errors import InvalidInput
-from strata.store import BrokenPart, FeatureKind, Part, Store, feature_part, keep_kind, kind_of, write_features
+from strata.store import (
+    BrokenPart,
+    FeatureKind,
+    FeatureReader,
+    Part,
+    Store,
+    feature_part,
+    keep_kind,
+    kind_of,
+    write_features,
+)
 from workers.features.reading import FileAway, PartImages
 
+EMBEDDING = "embedding"  # the stage that READS_EMBEDDING read
 _TEXTS = ("description.text", "caption.text")  # what a stage that reads texts reads: the first that there is
 
 
@@ -50,8 +63,8 @@ Missing = tuple[Part, tuple[FeatureKind, ...]]  # a `llm` part, and what is to b
 class FeatureRun:
     """Computes stages of a profile beside `llm` parts.
 
-    stages: their names; none: all of the profile. max_pixels: of an image that is decoded. Raises InvalidInput for a
-    profile without such stages.
+    stages: their names; none: all of the profile. A stage that reads embeddings has those computed that lack.
+    max_pixels: of an image that is decoded. Raises InvalidInput for a profile without such stages.
     """
 
     def __init__(self, store: Store, profile: Profile, stages: Sequence[str], max_pixels: int) -> None:
@@ -62,6 +75,8 @@ class FeatureRun:
             raise InvalidInput(f"the profile {profile.name!r} has no stage {unknown[0]!r} of features; {there}")
         if not known:
             raise InvalidInput(f"the profile {profile.name!r} has no stage of the group `features`")
+        if READS_EMBEDDING.intersection(self._names) and EMBEDDING not in self._names:
+            self._names.append(EMBEDDING)
         self._store, self._profile, self._images = store, profile, PartImages(store, max_pixels)
         self._stages: dict[str, Stage[Any, Any]] = {}
 
@@ -128,7 +143,8 @@ class FeatureRun:
 
     def _load(self, names: Iterable[str]) -> None:
         new = {name: build_stage(name, self._profile.stages[name]) for name in sorted(names)}
-        load_stages(new)
+        with fetched_for(self._profile.name):
+            load_stages(new)
         self._stages |= new
 
     def _computed(self, part: Part, kinds: Sequence[FeatureKind]) -> list[tuple[str, pa.Table]]:
@@ -136,15 +152,36 @@ class FeatureRun:
         rows = self._store.read_columns(part.path, ["key", "status", "image", *_TEXTS]).to_pylist()
         stages = [kind.stage for kind in kinds]
         made: dict[str, list[Any]] = {stage: [] for stage in stages}
-        of_images = [stage for stage in stages if stage not in READS_TEXTS]
+        of_images = [stage for stage in stages if stage not in READS_TEXTS | READS_EMBEDDING]
         for images in self._images.of(rows, part.identity) if of_images else ():
             for stage in of_images:
                 made[stage] += _results(self._stages[stage], images)
-        for stage in set(stages) - set(of_images):
+        for stage in READS_TEXTS.intersection(stages):
             made[stage] += _results(self._stages[stage], [_text_of(row) for row in rows])
+        for stage in READS_EMBEDDING.intersection(stages):
+            made[stage] += _results(self._stages[stage], self._embeddings(part, made.get(EMBEDDING)))
         keys = [row["key"] for row in rows]
         shard = rows[0]["image"]["uri"] if rows else ""
         return [(shard, table_of(stage, keys, made[stage])) for stage in stages]
+
+    def _embeddings(self, part: Part, made: Sequence[Any] | None) -> list[Any]:
+        """The embedding of each row, or why it has none. made: the results that were just computed; None: read them."""
+        if made is not None:
+            return [_why(_reason(one)) if isinstance(one, Failure | Exception) else one[EMBEDDING] for one in made]
+        table = self._reader.read(part, EMBEDDING, [f"{EMBEDDING}.list.element", "failure"])
+        vectors, reasons = table.column(EMBEDDING), table.column("failure").to_pylist()
+        return [
+            vector.values.to_numpy(zero_copy_only=False) if vector.is_valid else _why(reason)
+            for vector, reason in zip(vectors, reasons, strict=True)
+        ]
+
+    @functools.cached_property
+    def _reader(self) -> FeatureReader:
+        return FeatureReader(self._store, {EMBEDDING: self._profile.feature_ways()[EMBEDDING]})
+
+
+def _why(reason: str) -> ValueError:
+    return ValueError(f"it has no embedding: {reason}")
 
 
 def table_of(stage: str, keys: Sequence[str], results: Sequence[Any]) -> pa.Table:

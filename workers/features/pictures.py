@@ -10,6 +10,7 @@ from PIL import Image
 
 from models.building import build_stage, load_stages
 from models.items import Failure
+from models.weights.cache import fetched_for
 from strata.core import Profile
 from strata.errors import InvalidInput
 from strata.images import ImageError, decode, shrunk
@@ -28,7 +29,8 @@ def embed_pictures(benchmarks: Benchmarks, profile: Profile, max_pixels: int) ->
     if way is None:
         raise InvalidInput(f"the profile {profile.name!r} has no stage 'embedding'")
     stage = build_stage("embedding", profile.stages["embedding"])
-    load_stages({"embedding": stage})
+    with fetched_for(profile.name):
+        load_stages({"embedding": stage})
     found: list[np.typing.NDArray[np.float16] | None] = []
     for start in range(0, len(benchmarks.names), AT_ONCE):
         images: list[Image.Image | None] = []

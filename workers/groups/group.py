@@ -1,4 +1,4 @@
-"""What the runner asks of a group, and what both groups do with rows that were computed before."""
+"""What the runner asks of a group, and what `vision` and `llm` have in common."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from strata.core import Chunk, Record
+from strata.images import DecodingPool
 from strata.store import Store
 from workers.accounts import Meter
-from workers.items import WorkItem
+from workers.earlier import EarlierRows
+from workers.groups.pipelines import PipelineCache
+from workers.items import ItemReader, WorkItem
 
 
 class Group(Protocol):
@@ -46,6 +49,28 @@ class Group(Protocol):
 
     def loading(self, chunk: Chunk) -> float | None:
         """How many seconds it took to load the models of a chunk's profile; None if they are not loaded."""
+
+
+class ModelGroup:
+    """A group that runs a profile's models on the images and rows of chunks."""
+
+    name: str
+
+    def __init__(self, store: Store, pipelines: PipelineCache, decoder: DecodingPool) -> None:
+        self.store, self.pipelines, self.decoder = store, pipelines, decoder
+        self.reader, self.earlier = ItemReader(store), EarlierRows(store)
+
+    def load(self, profile: str) -> None:
+        self.pipelines.load(self.name, profile)
+
+    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
+        return self.reader.read(chunk, items)
+
+    def meter(self, chunk: Chunk) -> Meter | None:
+        return self.pipelines.meter(chunk)
+
+    def loading(self, chunk: Chunk) -> float | None:
+        return self.pipelines.loading(chunk)
 
 
 def rows_before(store: Store, chunk: Chunk) -> list[Record]:

@@ -8,27 +8,18 @@ from typing import Any, cast
 from models.items import ComposeRequest
 from strata.core import LAYERS, Chunk, Record, Status
 from strata.core.parameters import metadata_fields
-from strata.images import DecodingPool
-from strata.store import BrokenPart, Source, Store
-from workers.accounts import Meter
-from workers.earlier import Earlier, EarlierRows
-from workers.groups.group import reused, rows_before
-from workers.groups.pipelines import PipelineCache, TextPipeline
-from workers.items import ItemReader, WorkItem, copy_of, decoded, moved
+from strata.store import BrokenPart, Source
+from workers.earlier import Earlier
+from workers.groups.group import ModelGroup, reused, rows_before
+from workers.groups.pipelines import TextPipeline
+from workers.items import WorkItem, copy_of, decoded, moved
 
 
-class LlmGroup:
+class LlmGroup(ModelGroup):
     """From layers to descriptions. Images are read again only if the profile's composer uses them."""
 
     name = "llm"
     most_pixels: int | None = None
-
-    def __init__(self, store: Store, pipelines: PipelineCache, decoder: DecodingPool) -> None:
-        self.store, self.pipelines, self.decoder = store, pipelines, decoder
-        self.reader, self.earlier = ItemReader(store), EarlierRows(store)
-
-    def load(self, profile: str) -> None:
-        self.pipelines.load(self.name, profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
         profile = self.pipelines.profile(chunk)
@@ -70,9 +61,6 @@ class LlmGroup:
     def needs_images(self, chunk: Chunk) -> bool:
         return self.pipelines.profile(chunk).sees_images(self.name)
 
-    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-        return self.reader.read(chunk, items)
-
     def decode(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         # `vision` has checked the number of pixels against the limit, and has noted it
         sizes = [(item.record.width or 0) * (item.record.height or 0) for item in items]
@@ -81,12 +69,6 @@ class LlmGroup:
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline, texts = cast(TextPipeline, self.pipelines.get(chunk)), self.pipelines.profile(chunk).texts
         return pipeline.run([ComposeRequest(one.record, one.image, metadata=one.metadata) for one in items], texts)
-
-    def meter(self, chunk: Chunk) -> Meter | None:
-        return self.pipelines.meter(chunk)
-
-    def loading(self, chunk: Chunk) -> float | None:
-        return self.pipelines.loading(chunk)
 
 
 def _with_description(item: WorkItem, earlier: Earlier, row: int) -> WorkItem:

@@ -11,27 +11,25 @@ from models.items import MOST_PIXELS
 from strata.core import Chunk, Record, Status
 from strata.images import DecodingPool
 from strata.store import READERS, Store
-from workers.accounts import Meter
-from workers.earlier import Earlier, EarlierRows
-from workers.groups.group import reused, rows_before
+from workers.earlier import Earlier
+from workers.groups.group import ModelGroup, reused, rows_before
 from workers.groups.pipelines import PipelineCache
-from workers.items import ItemReader, WorkItem, copy_of, decoded, item_of
+from workers.items import WorkItem, copy_of, decoded, item_of
 
 
-class VisionGroup:
+class VisionGroup(ModelGroup):
     """From images to layers."""
 
     name = "vision"
     most_pixels: int | None = MOST_PIXELS
 
     def __init__(self, store: Store, pipelines: PipelineCache, decoder: DecodingPool) -> None:
-        self.store, self.pipelines, self.decoder = store, pipelines, decoder
-        self.reader, self.earlier = ItemReader(store), EarlierRows(store)
+        super().__init__(store, pipelines, decoder)
         self._uploads = ThreadPoolExecutor(READERS, thread_name_prefix="uploads")
 
     def load(self, profile: str) -> None:
         self.decoder.start()  # what its processes are forked from imports while the models load
-        self.pipelines.load(self.name, profile)
+        super().load(profile)
 
     def items(self, chunk: Chunk) -> list[WorkItem]:
         profile = self.pipelines.profile(chunk)
@@ -62,9 +60,6 @@ class VisionGroup:
     def needs_images(self, chunk: Chunk) -> bool:
         return True
 
-    def read(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[WorkItem]:
-        return self.reader.read(chunk, items)
-
     def decode(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         # the stages see no more pixels: to shrink the image where it is decoded saves the memory of the others
         return decoded(items, self.decoder, most=self.most_pixels)
@@ -72,12 +67,6 @@ class VisionGroup:
     def compute(self, chunk: Chunk, items: Sequence[WorkItem]) -> list[Record]:
         pipeline = self.pipelines.get(chunk)
         return pipeline.run([(item.record, item.image) for item in items])
-
-    def meter(self, chunk: Chunk) -> Meter | None:
-        return self.pipelines.meter(chunk)
-
-    def loading(self, chunk: Chunk) -> float | None:
-        return self.pipelines.loading(chunk)
 
 
 def _with_earlier(item: WorkItem, earlier: Earlier, row: int) -> WorkItem:

@@ -78,7 +78,8 @@ def _head(found: Estimate) -> Iterator[str]:
         return
     unread = f", {found.unread:,} of which cannot be read" if found.unread else ""
     yield f"{counted(found.images, 'image')} in {counted(found.shards or 0, 'shard')}{unread}"
-    yield f"to be described: {found.to_compute:,}, the others have results of profile {clean(found.profile)}"
+    others = f", the others have results of profile {clean(found.profile)}" if found.to_compute < found.images else ""
+    yield f"to be described: {found.to_compute:,}{others}"
     described = f"{found.described:,} of {found.sampled:,}" if found.described < found.sampled else f"{found.sampled:,}"
     yield f"by {described} random images (seed {found.seed}) of job {found.job}; intervals of 95 %"
 

@@ -35,9 +35,13 @@ FEATURE_COLUMNS: Mapping[str, pa.Schema] = {
     # vectors of length 1
     "embedding": pa.schema([("embedding", pa.list_(pa.float16()))]),
     "text_embedding": pa.schema([("text_embedding", pa.list_(pa.float16()))]),
+    # how much people like to look at the picture, about 1 to 10
+    "aesthetic": pa.schema([("aesthetic", pa.float32())]),
 }
 FEATURE_STAGES = tuple(FEATURE_COLUMNS)
 READS_TEXTS = frozenset({"text_embedding"})  # stages whose input is the record of the group `llm`, not the image
+# stages whose input is the image's `embedding`. Their settings name its model, so that their way need not hold its way
+READS_EMBEDDING = frozenset({"aesthetic"})
 
 
 def part_schema(stage: str) -> pa.Schema:

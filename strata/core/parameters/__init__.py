@@ -29,7 +29,7 @@ from strata.core.parameters.composer import (
     TransformersComposerParameters,
 )
 from strata.core.parameters.detector import FlorenceDetectorParameters, LabelDetectorParameters, SsdDetectorParameters
-from strata.core.parameters.features import FacesParameters, SharpnessParameters
+from strata.core.parameters.features import AestheticParameters, FacesParameters, SharpnessParameters
 from strata.core.parameters.languages import LANGUAGES, language_asked
 from strata.core.parameters.matcher import OpenClipParameters, YesParameters
 from strata.core.parameters.ocr import OcrParameters
@@ -65,6 +65,7 @@ __all__ = [
     "RECORD_FIELDS",
     "VARIANTS",
     "WEIGHTS",
+    "AestheticParameters",
     "BackEnd",
     "Blip2CaptionerParameters",
     "CaptionerParameters",

@@ -14,7 +14,7 @@ from strata.core.parameters.composer import (
     TransformersComposerParameters,
 )
 from strata.core.parameters.detector import FlorenceDetectorParameters, LabelDetectorParameters, SsdDetectorParameters
-from strata.core.parameters.features import FacesParameters, SharpnessParameters
+from strata.core.parameters.features import AestheticParameters, FacesParameters, SharpnessParameters
 from strata.core.parameters.matcher import OpenClipParameters, YesParameters
 from strata.core.parameters.ocr import OcrParameters
 from strata.core.parameters.segmenter import ClassicalSegmenterParameters, GrabCutParameters, SamParameters
@@ -103,6 +103,7 @@ _BACK_ENDS = (
     BackEnd("embedding", "open_clip", Parameters, "models.stages.features.embeddings:OpenClipEmbedding"),
     BackEnd("embedding", "imagenet", Parameters, "models.stages.features.embeddings:ImageNetEmbedding"),
     BackEnd("text_embedding", "open_clip", Parameters, "models.stages.features.embeddings:OpenClipTextEmbedding"),
+    BackEnd("aesthetic", "laion", AestheticParameters, "models.stages.features.aesthetic:LaionAesthetic"),
 )
 # any matcher can give the second opinion
 BUILT_IN = (

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from strata.core.parameters.base import Parameters
+
+
+class AestheticParameters(Parameters):
+    """head: of LAION's aesthetic predictors, see `models.stages.features.aesthetic`."""
+
+    head: Literal["v1", "v2"] = "v2"
 
 
 class FacesParameters(Parameters):

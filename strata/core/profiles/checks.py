@@ -14,6 +14,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from strata.core.layers.features import READS_EMBEDDING
 from strata.core.parameters import BackEnd, PromptParameters
 from strata.core.registry import Registry, UnknownBackEnd, suggestion
 from strata.errors import fault_line
@@ -229,6 +230,7 @@ def combination_faults(stages: Mapping[str, Any], evidence: Mapping[str, Any], r
         any_of = specs[name].needs_one_of
         if any_of and not any(needed in stages for needed in any_of):
             yield Fault("missing_stage", ("stages", name), f"needs one of the stages {', '.join(any_of)}")
+    yield from _embedding_faults(stages)
     # a second opinion that nobody asks for, and one that is asked of a stage that is missing
     asked = second_opinion_of(stages)
     if "second_matcher" in stages and asked != "second_matcher" and not _SECOND & evidence.keys():
@@ -244,6 +246,19 @@ def combination_faults(stages: Mapping[str, Any], evidence: Mapping[str, Any], r
         if missing and value:
             names = " and ".join(map(repr, missing))
             yield Fault("missing_stage", ("evidence", key), f"has no effect without the stage {names}: remove it")
+
+
+def _embedding_faults(stages: Mapping[str, Any]) -> Iterator[Fault]:
+    """Stages that read the embedding of another model than they name: they would score it without an error."""
+    read = stages.get("embedding")
+    for name in sorted(READS_EMBEDDING & stages.keys()):
+        table = stages[name]
+        if not (isinstance(read, Mapping) and isinstance(table, Mapping)):
+            continue
+        for key in ("model", "revision"):
+            if table.get(key) != read.get(key):
+                message = "should be that of the stage 'embedding', which it reads"
+                yield Fault("invalid_model", ("stages", name, key), message)
 
 
 def second_opinion_of(stages: Mapping[str, Any]) -> str | None:

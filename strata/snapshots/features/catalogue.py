@@ -114,6 +114,13 @@ FEATURES: dict[str, Feature] = {
         "number", "variance of the Laplacian of the grey image", ("sharpness",), column_of("sharpness"), "sharpness"
     ),
     "nsfw": Feature("number", "probability of pornography, 0 to 1", ("nsfw",), column_of("nsfw"), "nsfw"),
+    "aesthetic": Feature(
+        "number",
+        "how much people like to look at it, about 1 to 10: LAION's predictor",
+        ("aesthetic",),
+        column_of("aesthetic"),
+        "aesthetic",
+    ),
     "faces": Feature("number", "faces that were found", ("faces",), column_of("faces"), "faces"),
     "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), image),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from strata.snapshots.selection.axes import BY_CLUSTER, DEFAULT_AXES, EDGES, Axis, AxisError, axes_of
 from strata.snapshots.selection.better import Better
-from strata.snapshots.selection.choices import Choice, Pictures, select
+from strata.snapshots.selection.choices import Choice, Given, Pictures, select
 from strata.snapshots.selection.clusters import Clusters
 from strata.snapshots.selection.order import row_hashes
 from strata.snapshots.selection.quotas import Quota, quotas_of
@@ -24,6 +24,7 @@ __all__ = [
     "Better",
     "Choice",
     "Clusters",
+    "Given",
     "Pictures",
     "Quota",
     "Selection",

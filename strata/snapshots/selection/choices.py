@@ -55,34 +55,40 @@ class Choice:
         return {axis.feature: axis for axis in self.selection.axes}
 
 
-def select(
-    table: pa.Table,
-    identities: Sequence[str],
-    selection: Selection,
-    excluded: pa.Array | None = None,
-    pictures: Pictures | None = None,
-    benchmarks: Benchmarks | None = None,
-    fingerprints: Sequence[str] = (),
-    embedded: tuple[Vectors, Ints] | None = None,
-    concepts: Concepts | None = None,
-) -> Choice:
+@dataclass(frozen=True)
+class Given:
+    """What a selection may need besides the features of the rows.
+
+    fingerprints: of the parts, for the better of several descriptions. excluded: keys of rows that do not pass.
+    pictures: reads the pictures of rows. benchmarks: pictures whose rows are left out. embedded: the vector of each row
+    and its cluster, for a diverse selection. concepts: of all rows, if they are known.
+    """
+
+    fingerprints: Sequence[str] = ()
+    excluded: pa.Array | None = None
+    pictures: Pictures | None = None
+    benchmarks: Benchmarks | None = None
+    embedded: tuple[Vectors, Ints] | None = None
+    concepts: Concepts | None = None
+
+
+def select(table: pa.Table, identities: Sequence[str], selection: Selection, given: Given | None = None) -> Choice:
     """Select rows of a table of `strata.snapshots.features`. identities: of the shards, by the table's column `part`.
 
-    excluded: keys of rows that do not pass. pictures: reads the pictures of rows. benchmarks: pictures whose rows are
-    left out. fingerprints: of the parts, for a selection of the better of several descriptions. embedded: the vector of
-    each row and its cluster, for a diverse selection. concepts: of all rows, if they are known. Raises SelectionError
-    if fewer rows pass than are requested, and FilterError.
+    Raises SelectionError if fewer rows pass than are requested, and FilterError.
     """
-    concepts = concepts or _concepts_of(table, selection)
+    given = given or Given()
+    excluded, benchmarks, embedded = given.excluded, given.benchmarks, given.embedded
+    concepts = given.concepts or _concepts_of(table, selection)
     indices, left_out = _narrowed(table, selection, excluded)
     # from here on rows are copied: without what only said which pass, such as the texts of millions of rows
     table = table.select(sorted(selection.compared.intersection(table.column_names)))
     clusters = better = None
     if selection.better:
-        kept, better = better_rows(table.take(pa.array(indices)), fingerprints, selection.better)
+        kept, better = better_rows(table.take(pa.array(indices)), given.fingerprints, selection.better)
         indices = indices[kept]
     if selection.unique or benchmarks is not None:
-        compared = _compared(table.take(pa.array(indices)), selection, pictures, benchmarks)
+        compared = _compared(table.take(pa.array(indices)), selection, given.pictures, benchmarks)
         left_out |= {BENCHMARK: len(compared.benchmarks)} if benchmarks is not None else {}
         indices, clusters = indices[compared.kept], compared.clusters
     if selection.cap:

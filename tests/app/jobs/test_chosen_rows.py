@@ -105,10 +105,12 @@ def test_a_sample_is_one_of_the_chosen_rows(later: tuple[Service, str]) -> None:
     # of all that were chosen nothing is uncertain but the times
     whole = sampled(service, 200, sources=[job], where=WHERE)
     assert whole.sampled == 6 and whole.succeeded and (whole.succeeded.low, whole.succeeded.high) == (6, 6)
-    # its lists have images of both tars, of which a further job chooses
+    # its lists have images of both tars, of which a further job and a further sample choose
     second = submit(service, sources=[whole.job], where="key < '000000002'").json()["id"]
     wait_for_end(service.jobs, second)
     assert service.jobs.view(second).request_counts.succeeded == 4
+    third = sampled(service, 3, sources=[whole.job])
+    assert (third.images, third.described, third.reasons) == (6, 3, [])
     # the whole job describes them, and then nothing is left
     wait_for_end(service.jobs, submit(service, sources=[job], where=WHERE).json()["id"])
     done = sampled(service, 4, sources=[job], where=WHERE)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.model import CustomTextCLIP
+from open_clip.model import CLIP, CustomTextCLIP
 from safetensors.torch import save_file
 from tokenizers import processors
 from transformers import (
@@ -239,6 +239,21 @@ def siglip2(folder: Path) -> None:
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
     ending(tokenizer_of_bytes()).save_pretrained(folder)
+
+
+def openai_clip(folder: Path, *, width: int = 512, patch: int = 32, quick_gelu: bool = True) -> Path:
+    """OpenAI's ViT-B/32 with one narrow layer, as open_clip loads it from the hub; ViT-L/14 with 768 and 14."""
+    config: dict[str, Any] = {
+        "embed_dim": width,
+        "quick_gelu": quick_gelu,
+        "vision_cfg": {"image_size": 224, "patch_size": patch, "width": 32, "layers": 1, "head_width": 16},
+        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1},
+    }
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    save_file(CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
+    return folder
 
 
 def ending(tokenizer: PreTrainedTokenizerFast, template: str = "$A <|im_end|>") -> PreTrainedTokenizerFast:

@@ -28,6 +28,7 @@ MAKERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "Qwen/Qwen3-VL-2B-Instruct": (tiny_models.qwen3_vl_2b, {"answer": WRITTEN}),
     "Qwen/Qwen3-4B-Instruct-2507": (tiny_models.qwen3, {"answer": WRITTEN}),
     "HuggingFaceTB/SmolLM2-360M-Instruct": (tiny_models.smollm2, {}),
+    "timm/vit_large_patch14_clip_224.openai": (tiny_models.openai_clip, {"width": 768, "patch": 14}),
     "timm/ViT-SO400M-16-SigLIP2-384": (tiny_models.siglip2, {}),
     "timm/ViT-B-16-SigLIP2-256": (tiny_models.siglip2, {}),
 }

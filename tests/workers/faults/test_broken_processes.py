@@ -16,6 +16,7 @@ from app.supervisor import Child, Supervisor
 from bench.processes import PYTHONPATH
 from strata.cli.exits import PROCESS_BROKEN
 from strata.core import load_profile
+from strata.forks import ONE_THREAD, Template
 from strata.jobs.jobs import Jobs
 from tests.fakes import jpeg, write_shard
 from tests.workers.programs.machines import BATCH_PROFILE
@@ -51,8 +52,10 @@ def test_a_gpu_that_breaks_in_every_process_fails_none_of_200_images(
     monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 1.0)
     shard = write_shard(tmp_path / "a.tar", [jpeg(100 + n, 8) for n in range(200)])
     # the probe, then twelve batches; the next process computes the eight suspects alone, and four batches
-    children = [Child("vision", command("index,vision", 13)), Child("llm", command("llm", 0))]
-    with caplog.at_level(logging.WARNING), Supervisor(children, environment, lambda: None, lambda: None):
+    children = [Child(groups, command(groups, 13), groups) for groups in ("index,vision", "llm")]
+    template = Template("workers", [*command("", 13), "--forks"], {**environment, **ONE_THREAD})
+    supervised = Supervisor(children, environment, lambda: None, lambda: None, template)
+    with template, caplog.at_level(logging.WARNING), supervised:
         job = jobs.new.create("batch", [shard], load_profile("breaking", tmp_path), "lo")
         deadline = time.monotonic() + 300
         while not jobs.view(job.id).status.final:

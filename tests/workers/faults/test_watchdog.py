@@ -18,14 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.processes import Process
 from models.deadlines import FACTOR, Activity, Deadlines, Flight, Limits, Pace
 from strata.core import Chunk, load_profile
 from strata.jobs.jobs import Jobs
 from strata.queue import Claim
 from tests.fakes import jpeg, write_shard
 from tests.workers.programs.hanging_worker import ONCE_WIDTH
-from tests.workers.programs.machines import BATCH_PROFILE, fake_profile
+from tests.workers.programs.machines import BATCH_PROFILE, ForkedProcess, fake_profile
 from workers.isolation import Blame, Flying, Hang, Isolation, Verdict
 from workers.watchdog import (
     LOOKS,
@@ -60,8 +59,8 @@ def test_one_image_hangs_for_ever_and_one_process_once(jobs: Jobs, valkey_url: s
         "STRATA_LOG_LEVEL": "debug",  # with the names of images
     }
     shard = write_shard(tmp_path / "a.tar", [jpeg(100 + n, 8) for n in range(32)])
-    command = ["-m", "tests.workers.programs.hanging_worker", "--always", str(always), "--once", str(tmp_path / "once")]
-    worker = Process(command, environment, log)
+    arguments = ["--always", str(always), "--once", str(tmp_path / "once")]
+    worker = ForkedProcess("tests.workers.programs.hanging_worker", arguments, environment, log)
     try:
         job = jobs.new.create("batch", [shard], load_profile("hanging", tmp_path), "lo")
         deadline = time.monotonic() + 300

@@ -20,6 +20,7 @@ from models.pipeline import VisionPipeline
 from strata.cli.exits import code_of
 from strata.core import Profile, Settings, StageSettings
 from strata.errors import StrataError
+from strata.forks import fork_when_asked
 from strata.images import DecodingPool
 from strata.store import Store
 from workers.engines.groups import real_group
@@ -57,9 +58,17 @@ def breaking_group(name: str, store: Store, profiles: ProfileVersions, settings:
 def main() -> None:
     """Work until SIGTERM, or until the captioner breaks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--groups", required=True)
+    parser.add_argument("--groups", default="vision")
     parser.add_argument("--after", type=int, required=True)
+    parser.add_argument("--forks", type=int, help="the socket of who asks for forks, each with its own groups")
     options = parser.parse_args()
+    if options.forks is not None:
+        task = fork_when_asked(options.forks)
+        if task is None:
+            return
+        options.groups = task.task["groups"]
+        os.environ.clear()
+        os.environ.update(task.task["environment"])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     try:
         work(Settings(), options.groups.split(","), functools.partial(breaking_group, after=options.after))

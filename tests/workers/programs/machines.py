@@ -1,15 +1,25 @@
-"""Real worker processes with fake stages, which are restarted when they end, as by `strata serve`."""
+"""Real worker processes with fake stages, which are restarted when they end, as by `strata serve`.
+
+As by `strata serve`, they are forks of a process that has imported what they need: their imports would be most of what
+a test of them costs.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
-from bench.processes import BENCH_PROFILES, Process
+from bench.processes import BENCH_PROFILES, PYTHONPATH, Process
 from strata.core.profiles import Profile, load_profile
+from strata.forks import ONE_THREAD, Template
 from strata.jobs.jobs import Jobs
 from strata.jobs.scheduler import Scheduler
 
@@ -48,21 +58,49 @@ def scheduling(jobs: Jobs) -> Iterator[None]:
         thread.join()
 
 
+class ForkedProcess(Process):
+    """A module's `main` that is kept running, each time in a fork of a process that has imported the module."""
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path = Path(os.devnull)
+    ) -> None:
+        self.module = module
+        super().__init__(arguments, environment, log)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            told = {"arguments": self.command[1:], "environment": self.environment}
+            fork = template_of(self.module).fork(told, [log.fileno()])
+        return cast("subprocess.Popen[bytes]", fork)  # it has the methods that are needed
+
+    def send(self, number: int) -> None:
+        """Send a signal; no effect if the process has ended."""
+        if self.process.poll() is None:
+            os.kill(self.pid, number)
+
+
+@functools.cache
+def template_of(module: str) -> Template:
+    """The process that has imported a module, for as long as the tests run. It ends with the process of the tests."""
+    command = [sys.executable, "-m", "tests.workers.programs.template", module]
+    return Template(module, command, {**os.environ, **ONE_THREAD, "PYTHONPATH": PYTHONPATH})
+
+
 @contextmanager
 def machine(
     jobs: Jobs, url: str, workers: int = 1, seconds: float = 0.0, lease: float = 1.0
 ) -> Iterator[list[Process]]:
     """A scheduler in a thread, and worker processes. seconds: per image in each group."""
-    environment = {
+    settings = {
         "REDIS_URL": url,
         "STRATA_STORE": jobs.store.uri,
         "STRATA_PROFILES_DIR": str(BENCH_PROFILES),
         "STRATA_PROFILE": "fake",
         "STRATA_LEASE_SECONDS": str(lease),
     }
-    command = ["-m", "bench.fakes.worker", "--seconds", str(seconds)]
+    arguments = ["--seconds", str(seconds)]
     with scheduling(jobs):
-        running = [Process(command, environment, Path("/dev/null")) for _ in range(workers)]
+        running: list[Process] = [ForkedProcess("bench.fakes.worker", arguments, settings) for _ in range(workers)]
         try:
             yield running
         finally:
