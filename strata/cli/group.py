@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import math
 import os
+import re
 import sys
 import traceback
+from collections import Counter
 from typing import Any
 
 import typer
@@ -14,9 +17,15 @@ from typer.core import TyperGroup
 
 from strata.addresses import without_secrets
 from strata.cli import exits
-from strata.errors import StrataError, plain_line
+from strata.errors import InvalidInput, StrataError, plain_line
 from strata.files import is_of_writing
 
+_OF_FIELD = re.compile(r"Invalid request: body\.([^:\s]+): ")
+_OPTIONS = {  # by fields of a submission
+    **{"input.where": "--where", "input.sources": "--from", "input.shards": "SHARD", "webhook.url": "--webhook"},
+    **{"budget.tokens": "--budget-tokens", "budget.money": "--budget-money"},
+    **{name: f"--{name}" for name in ("profile", "priority", "metadata", "variants", "language", "prompt")},
+}
 LONG_RUNNING = ("serve", "worker")  # their messages share one log, so each begins with the command's name
 
 
@@ -25,14 +34,17 @@ class PlainGroup(TyperGroup):
 
     In Typer 0.29 --help and the completion options have no default, and their None is converted with pydantic. A
     default of False needs no conversion. No option of its commands takes "nan" or "inf" for a number: neither is below
-    or above a limit.
+    or above a limit. None takes a second text where one is used: Typer would drop the first one without a word.
     """
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A command of the group, whose numbers are finite."""
         command = super().get_command(ctx, cmd_name)
-        for option in command.params if command else ():
+        if command is None or isinstance(command, TyperGroup):
+            return command
+        for option in command.params:
             option.callback = option.callback or _finite
+        command.make_parser = functools.partial(_parser_of, type(command), command)
         return command
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -66,6 +78,25 @@ class CommandLine(PlainGroup):
             raise typer.Exit(code) from error
 
 
+def _parser_of(kind: Any, command: Any, ctx: Any) -> Any:
+    """A command's parser, which raises InvalidInput for a text that is given twice to an option of one text.
+
+    Of an option that the environment can set too, such as --store, the last one counts: it may replace an alias's.
+    """
+    parser = kind.make_parser(command, ctx)
+    parse = parser.parse_args
+
+    def parse_args(args: list[str]) -> Any:
+        values, rest, order = parse(args=args)
+        for one, times in Counter(order).items():
+            if times > 1 and one.type_descriptor.annotation is str and not (one.multiple or one.envvar):
+                raise InvalidInput(f"{one.opts[0]} is given {times} times, and one is used: name it once")
+        return values, rest, order
+
+    parser.parse_args = parse_args
+    return parser
+
+
 def _finite(ctx: Any, param: Any, value: Any) -> Any:
     """The value of an option, unless it is a number that is not finite."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -80,6 +111,7 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
     code = exits.code_of(error)
     if code is not None:
         lines = error.lines if isinstance(error, StrataError) else [_with_place(error)]
+        lines = [*map(_with_option, lines)]
         # an answer of the service, which does not know how its caller sends the key
         if getattr(getattr(error, "problem", None), "status", None) == 401:
             lines = [f"{lines[0]}; the command line sends the key of --api-key or STRATA_API_KEY"]
@@ -99,6 +131,13 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
     # an unexpected exception: name its class, and how to see where it comes from
     first = str(error).strip().partition("\n")[0]
     return [f"{type(error).__name__}: {first}; run with --debug for the traceback"], exits.FAILURE
+
+
+def _with_option(line: str) -> str:
+    """A line of the service about a field of a request, with the option that the field came from."""
+    found = _OF_FIELD.match(line)
+    option = next((_OPTIONS[name] for name in _OPTIONS if found and f"{found[1]}.".startswith(f"{name}.")), None)
+    return line if found is None or option is None else f"{option}: {line[found.end() :]}"
 
 
 def _with_place(error: Exception) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from strata.errors import InvalidInput
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -27,6 +29,15 @@ LINE_SECONDS = 10.0  # between two lines of a step where stderr is not a termina
 # shows a step: its name, how many of its things are done, and of how many (None: not known)
 Show = Callable[[str, int, int | None], None]
 
+
+def not_empty(param: typer.CallbackParam, value: Any) -> Any:
+    """The value of an option, or its values. Raises InvalidInput for an empty one: an unset variable of the shell."""
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if text is not None and not text.strip():
+            raise InvalidInput(f"{param.opts[0]} is empty: is a variable of the shell not set?")
+    return value
+
+
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 Url = Annotated[str, typer.Option("--url", envvar="STRATA_URL", help="The service's address.")]
@@ -38,10 +49,18 @@ Variants = Annotated[
 ]
 ChosenFrom = Annotated[
     list[str] | None,
-    typer.Option("--from", metavar="JOB|SNAPSHOT", help="Describe the images of its rows once more; may be repeated."),
+    typer.Option(
+        "--from",
+        metavar="JOB|SNAPSHOT",
+        help="Describe the images of its rows once more; may be repeated.",
+        callback=not_empty,
+    ),
 ]
 ChosenWhere = Annotated[
-    str | None, typer.Option("--where", metavar="FILTER", help='With --from: which of its rows: "match < 0.5".')
+    str | None,
+    typer.Option(
+        "--where", metavar="FILTER", help='With --from: which of its rows: "match < 0.5".', callback=not_empty
+    ),
 ]
 Metadata = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job.")]
 Tokens = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens on chat servers.")]
@@ -116,8 +135,6 @@ def tell(line: str) -> None:
 
 def stdin() -> TextIO:
     """What is given to a command on stdin. Raises InvalidInput if it is closed."""
-    from strata.errors import InvalidInput
-
     if sys.stdin is None:
         raise InvalidInput("stdin is closed")
     return sys.stdin

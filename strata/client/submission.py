@@ -6,10 +6,12 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 
+from pydantic import ValidationError
+
 from strata.client.steps import Steps, call
 from strata.client.transport import Transport
 from strata.core import BatchInput, Budget, JobView, Priority, TextSettings, UploadsView, UploadView, WebhookTarget
-from strata.errors import InvalidInput
+from strata.errors import InvalidInput, fault_line
 
 
 class SubmissionCalls(Transport):
@@ -93,7 +95,13 @@ def input_of(shards: Sequence[str], sources: Sequence[str], where: str | None) -
     """What is described: shards, or those rows of sources that a filter chooses. Raises InvalidInput."""
     if bool(shards) == bool(sources) or (where is not None and not sources):
         raise InvalidInput("a submission needs shards, or the sources of rows (from_) with a filter (where)")
-    return BatchInput(sources=list(sources), where=where) if sources else BatchInput(shards=list(shards))
+    try:
+        return BatchInput(sources=list(sources), where=where) if sources else BatchInput(shards=list(shards))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = {"sources": "from_"}.get(str(first["loc"][0]), first["loc"][0])
+        given = "it is empty" if first["input"] == "" else fault_line(first)
+        raise InvalidInput(f"{field}: {given}") from error
 
 
 def idempotent(key: str | None) -> dict[str, str]:

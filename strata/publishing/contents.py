@@ -47,8 +47,8 @@ class Contents:
     def checked(self, advance: Callable[[int], object] = lambda size: None) -> Contents:
         """The contents, after every file was compared with its checksum; advance: is called with the bytes of each.
 
-        A data card is for its owner to write on: if it was edited, its new checksum is written into SHA256SUMS. Raises
-        BadSums if another file does not have its checksum, and OSError.
+        A data card is for its owner to write on: if it was edited, these are other contents, with its new checksum, and
+        `keep` writes that into SHA256SUMS. Raises BadSums if another file does not have its checksum, and OSError.
         """
         found = sums_of(self.folder, list(self.sums), advance)
         changed = [name for name, digest in self.sums.items() if found[name] != digest]
@@ -56,10 +56,12 @@ class Contents:
             changed = [name for name in changed if name != CARD]
             raise BadSums(f"{self.folder / changed[0]} is not what it was when it was exported{_more(changed)}")
         if changed:
-            edited = replace(self, sums=found, sizes={**self.sizes, CARD: (self.folder / CARD).stat().st_size})
-            (self.folder / SUMS).write_text(edited.text, encoding="utf-8")
-            return edited
+            return replace(self, sums=found, sizes={**self.sizes, CARD: (self.folder / CARD).stat().st_size})
         return self
+
+    def keep(self) -> None:
+        """Write the checksums into the folder. Raises OSError."""
+        (self.folder / SUMS).write_text(self.text, encoding="utf-8")
 
     def batches(self, names: Sequence[str]) -> Iterator[list[str]]:
         """Files in batches of bounded number and size; a large file has one of its own."""

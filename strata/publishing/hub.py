@@ -24,7 +24,7 @@ from strata.errors import Conflict, InvalidInput, NotFound, RequestRefused, Serv
 from strata.files import is_of_writing
 from strata.publishing.checksums import SUMS, parse_sums
 from strata.publishing.contents import Contents
-from strata.publishing.storage import Advance, Pushed
+from strata.publishing.storage import Advance, Planned, Pushed
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +131,22 @@ class HubDataset:
             held = f"a free account holds {FREE_PRIVATE / 1e9:,.0f} GB of private data"
             yield f'the export has {total / 1e9:,.0f} GB; {held}, and others more: see the hub\'s "Storage limits"'
 
+    def plan(self, contents: Contents, tell: Callable[[str], object] = log.warning) -> Planned:
+        """What a push would do, found out by reading alone. tell: as of `push`, which raises the same errors.
+
+        Whether the token has the right to write is not known before something is written.
+        """
+        self.check(contents)
+        with _told_retries(tell):
+            try:
+                self._check_public()
+            except NotFound:
+                made = "public" if self._public else "private"
+                tell(f"{self.name} does not exist, or HF_TOKEN may not read it: a push would make it, {made}")
+                return Planned([*contents.every_size], [])
+            there = self.sums()
+        return Planned([], []) if there == contents.text else Planned([*contents.every_size], _stale(contents, there))
+
     def push(
         self,
         contents: Contents,
@@ -156,8 +172,7 @@ class HubDataset:
         if there == contents.text:
             advance(contents.bytes)
             return Pushed(place, len(contents.every_size), 0, 0, 0)
-        before = parse_sums(there).keys() if there else set()
-        stale = sorted(before - contents.sums.keys())
+        stale = _stale(contents, there)
         with self._one_line_errors():
             sent = self._send(contents, advance)
             self._end(contents, sent, stale)
@@ -168,6 +183,11 @@ class HubDataset:
         """Make the data set if there is none. Raises InvalidInput if one is public and shall not be, or is not."""
         with self._one_line_errors():
             self._api.create_repo(self.id, repo_type="dataset", private=not self._public, exist_ok=True)
+        self._check_public()
+
+    def _check_public(self) -> None:
+        """Raise InvalidInput for a data set that is public and shall not be, or is not, and NotFound for none."""
+        with self._one_line_errors():
             info = self._api.dataset_info(self.id)
         if not info.private and not self._public:
             raise InvalidInput(f"{self.name} is public: add --public, or make it private on the hub")
@@ -287,6 +307,11 @@ def _told_retries(tell: Callable[[str], object]) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(retries)
+
+
+def _stale(contents: Contents, there: str | None) -> list[str]:
+    """The files of an earlier export, of which the checksums are there, that this one does not have."""
+    return sorted(parse_sums(there or "").keys() - contents.sums.keys())
 
 
 def _line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ content goes on after them. The notes are removed at the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,6 +43,17 @@ class Pushed:
     removed: int
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What a push would do.
+
+    sent: the files that it would send, with SHA256SUMS; removed: those of an earlier export that this one has not.
+    """
+
+    sent: Sequence[str]
+    removed: Sequence[str]
+
+
 class Storage:
     """A folder or a bucket, with the prefix at which an export lies. Every method raises OSError.
 
@@ -69,6 +80,16 @@ class Storage:
     def check(self, contents: Contents) -> list[str]:
         """What the user should know of an export before it is sent: nothing, since buckets have no limits to tell."""
         return []
+
+    def plan(self, contents: Contents, tell: Callable[[str], object] = lambda line: None) -> Planned:
+        """What a push would do, found out by reading alone. Raises Conflict as `push`. tell: as there."""
+        there = self.sums()
+        if there == contents.text:
+            return Planned([], [])
+        _, before = self._earlier(there)
+        known = self._noted(contents)
+        sent = [name for name in contents.sums if name not in known]
+        return Planned([*sent, SUMS], sorted(before - contents.sums.keys()))
 
     def push(
         self,
@@ -100,11 +121,7 @@ class Storage:
 
     def _begun(self, contents: Contents, there: str | None) -> set[str]:
         """Prepare the place; returns the files of the export that lay there before."""
-        notes = self.files.find(NOTES)
-        if there is None and not notes and set(self.files.names("")) - {"", "tmp"}:
-            raise Conflict(f"{self.name} has other files; name an empty place, or one with an export")
-        # what this push and others that have not ended may have replaced or sent
-        before = {name for note in notes for name in self._listed(note)} | parse_sums(there or "").keys()
+        notes, before = self._earlier(there)
         self._put(f"{self._notes(contents)}/{BEFORE}", json.dumps(sorted(before | contents.sums.keys())))
         for note in notes:
             if note.split("/")[1] != contents.digest:
@@ -112,6 +129,13 @@ class Storage:
         # from here until the end there is no complete export
         self.files.remove(self.files.path(SUMS))
         return before
+
+    def _earlier(self, there: str | None) -> tuple[Collection[str], set[str]]:
+        """The notes at the place, and what pushes of this and of other exports may have sent. Raises Conflict."""
+        notes = self.files.find(NOTES)
+        if there is None and not notes and set(self.files.names("")) - {"", "tmp"}:
+            raise Conflict(f"{self.name} has other files; name an empty place, or one with an export")
+        return notes, {name for note in notes for name in self._listed(note)} | parse_sums(there or "").keys()
 
     def _listed(self, note: str) -> set[str]:
         """The files that a note names; none of one that cannot be used."""

@@ -21,7 +21,7 @@ from strata.snapshots.features import FEATURES, Kind
 
 Ints = np.typing.NDArray[np.int64]
 _LONE_EQUALS = re.compile(r"(?<![<>=!])=(?!=)")
-MAX_LENGTH, SHOWN = 10_000, 80  # characters
+MAX_LENGTH, SHOWN, SHOWN_THERE = 10_000, 80, 20  # characters: of a filter, and of what an error shows
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -80,6 +80,8 @@ class Expression:
         try:
             if len(text) > MAX_LENGTH:
                 raise _Refused(f"it is longer than {MAX_LENGTH} characters")
+            if not text.strip():
+                raise _Refused("it is empty")
             self._expression = self._read(ast.parse(text.strip(), mode="eval").body, kind).expression
         except _Refused as error:
             raise FilterError(text, str(error)) from None
@@ -87,7 +89,8 @@ class Expression:
             raise FilterError(text, "it is nested too deeply") from None
         except (SyntaxError, ValueError, OverflowError) as error:
             hint = "; two values are compared with ==" if _LONE_EQUALS.search(text) else ""
-            raise FilterError(text, f"{getattr(error, 'msg', str(error))}{hint}") from None
+            fault = f"{error.msg}{_place(error, text)}" if isinstance(error, SyntaxError) else str(error)
+            raise FilterError(text, f"{fault}{hint}") from None
 
     def values(self, table: pa.Table) -> np.typing.NDArray[np.float64]:
         """The number of each row of a table of features, NaN where it is not known. Raises FilterError."""
@@ -184,6 +187,19 @@ class Expression:
         if not constants or len(constants) < len(entries) or any(_kind(one) != value.kind for one in constants):
             raise _Refused(f"a list of constants is expected after `in`, not {ast.unparse(right)!r}")
         return value.expression.isin(constants)
+
+
+def _place(error: SyntaxError, text: str) -> str:
+    """Where a filter cannot be read, counted in characters from 1, and what is there."""
+    if error.offset is None:
+        return ""
+    lines = text.strip().splitlines(keepends=True)[: error.lineno or 1]
+    blanks, line = len(text) - len(text.lstrip()), lines[-1] if lines else ""
+    at = blanks + sum(map(len, lines[:-1])) + (error.offset or len(line) + 1) - 1
+    there, before = " ".join(text[at:].split()), " ".join(text[:at].split())
+    if not there:
+        return f" at its end, after {before[-SHOWN_THERE:]!r}"
+    return f" at character {at + 1}, {there[:SHOWN_THERE]!r}"
 
 
 def _kind(constant: object) -> Kind:

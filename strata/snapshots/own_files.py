@@ -44,6 +44,13 @@ class OwnFiles:
         fields = [] if self.scores is None else [field for field in self.scores.schema if field.name != KEY]
         return {field.name: _kind(field.type) for field in fields}
 
+    @property
+    def fractions(self) -> set[str]:
+        """The columns of scores with a number that is not whole."""
+        numbers = [name for name, kind in self.kinds.items() if kind == "number"]
+        columns = {name: self.scores.column(name) for name in numbers} if self.scores is not None else {}
+        return {name for name, one in columns.items() if pc.any(pc.not_equal(one, pc.floor(one))).as_py()}
+
     def join(self, rows: pa.Table) -> pa.Table:
         """A table of rows with the columns of scores, null where a key is not among them."""
         if self.scores is None:

@@ -46,9 +46,10 @@ class SnapshotExists(Conflict):
 class UnknownSnapshot(NotFound):
     """No snapshot of the store has this name or id."""
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
+    def __init__(self, name: str, known: Sequence[str], what: str = "snapshot") -> None:
         others = f", and {len(known) - SHOWN:,} others" if len(known) > SHOWN else ""
-        super().__init__(f"no snapshot {name!r}; there are: {', '.join(known[-SHOWN:]) or 'none'}{others}")
+        there = f"there are{' the snapshots' if what != 'snapshot' else ''}: {', '.join(known[-SHOWN:]) or 'none'}"
+        super().__init__(f"no {what} {name!r}; {there}{others}")
         self.name, self.known = name, list(known)
 
 

@@ -164,6 +164,33 @@ def commands(group: Any, path: str = "strata") -> Iterator[tuple[str, Any]]:
             yield f"{path} {name}", command
 
 
+@pytest.mark.parametrize(
+    ("detail", "line"),
+    [
+        ("body.input.where: it is empty", "--where: it is empty"),
+        ("body.input.sources.0: no job", "--from: no job"),
+        ("body.metadata.a: too long", "--metadata: too long"),
+        ("body.budget.tokens: too few", "--budget-tokens: too few"),
+        ("body.inputs: what", "Invalid request: body.inputs: what"),
+        ("the body: what", "Invalid request: the body: what"),
+    ],
+)
+def test_a_field_of_a_request_is_told_as_its_option(detail: str, line: str) -> None:
+    problem = Problem(type="t", title="Invalid request", status=422, detail=detail)
+    assert describe_error(ApiError(problem))[0] == [line]
+
+
+def test_a_text_is_not_given_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["submit"], ["run"], ["snapshot", "create", "x"]):
+        for options, said in ((["--where", "a", "--where=b"], "is given 2 times"), (["--where= "], "is empty")):
+            assert code_of(*command, "--from", "job", *options) == exits.USAGE
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.startswith(f"strata: --where {said}")
+    # options that take several, and one that may replace an alias's
+    assert code_of("submit", "--from", "a", "--from", "b", "--url", "x", "--url", "y") == exits.USAGE
+    assert "the address must have the form" in capsys.readouterr().err
+
+
 def test_no_option_takes_a_number_that_is_not_finite() -> None:
     found = {
         f"{path} {option.opts[0]}": (command, option)

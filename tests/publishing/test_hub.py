@@ -218,7 +218,25 @@ def test_a_dry_run_lists_what_would_be_sent(hub: HubServer, exported: Path, caps
     said = capsys.readouterr().out
     size = (exported / "data" / "00000.parquet").stat().st_size
     assert f"{size:,}  data/00000.parquet\n" in said and "6 files" in said and "  SHA256SUMS\n" in said
-    assert not hub.asked and not hub.datasets
+    assert not hub.datasets
+
+
+def test_a_dry_run_asks_what_the_hub_has(hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = large_export(tmp_path / "first")
+    assert code_of("push", PLACE, str(first)) == 0
+    before = dict(hub.datasets[NAME].files)
+    capsys.readouterr()
+    assert code_of("push", PLACE, str(first), "--dry-run") == 0
+    total = LARGE_FILES + 2
+    assert capsys.readouterr().out == f"0 files, 0.0 MB would be sent to {PLACE}, {total} are there\n"
+    second = Path(shutil.copytree(first, tmp_path / "second"))
+    (second / "data" / "00004.parquet").unlink()
+    write_sums(second)
+    assert code_of("push", PLACE, str(second), "--dry-run") == 0
+    assert "data/00004.parquet of an earlier export would be removed\n" in capsys.readouterr().out
+    assert code_of("push", PLACE, str(second), "--dry-run", "--public") == exits.USAGE
+    assert "is private: leave out --public" in capsys.readouterr().err
+    assert hub.datasets[NAME].files == before and len(hub.datasets[NAME].messages) == 1
 
 
 def test_only_what_the_checksums_list_is_sent(
@@ -351,10 +369,10 @@ def test_what_the_hub_advises_against_is_told(
     monkeypatch.setattr("strata.publishing.hub.LARGE_FILE", 20_000)
     monkeypatch.setattr("strata.publishing.hub.FREE_PRIVATE", 100_000)
     assert code_of("push", PLACE, str(out), "--dry-run") == 0
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3
     assert code_of("push", PLACE, str(out), "--dry-run", "--public") == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "the hub asks for files of at most" in line
+    line, made = capsys.readouterr().err.splitlines()
+    assert "the hub asks for files of at most" in line and made.endswith("a push would make it, public")
 
 
 def test_an_empty_list_of_checksums_is_no_export(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Iterator
@@ -173,14 +174,43 @@ def test_what_was_sent_is_not_sent_again(exported: Path, tmp_path: Path, monkeyp
     assert {path.name for path in (tmp_path / "place").iterdir()} == {"README.md", "_names.jsonl", "data", SUMS}
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
 def test_other_files_are_not_mixed_with_an_export(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported: Path, tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "thesis.tex").write_text("mine")
-    assert code_of("push", str(tmp_path / "place"), str(exported)) == exits.REQUEST_REFUSED
+    assert code_of("push", str(tmp_path / "place"), str(exported), *more) == exits.REQUEST_REFUSED
     assert "has other files" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "place").iterdir()] == ["thesis.tex"]
+
+
+def test_a_dry_run_tells_what_a_push_would_do(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+
+    def planned(*more: str) -> dict[str, Any]:
+        assert code_of("push", str(place), str(exported), "--dry-run", "--json", *more) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    sent = planned()
+    assert list(sent["files"]) == [*files_of(exported), SUMS] and sent["there"] == 0
+    assert not place.exists()
+    assert code_of("push", str(place), str(exported)) == 0
+    capsys.readouterr()
+    assert planned() == {"place": str(place), "files": {}, "bytes": 0, "there": 9, "removed": []}
+    # an edited card is sent, and a dry run does not note its checksum
+    (exported / "README.md").write_text("# Mine", encoding="utf-8")
+    sums = (exported / SUMS).read_bytes()
+    assert "README.md" in planned()["files"] and (exported / SUMS).read_bytes() == sums
+    (exported / "data" / "00005.parquet").unlink()
+    (exported / SUMS).write_text(sums_text(sums_of(exported, files_of(exported))), encoding="utf-8")
+    assert planned()["removed"] == ["data/00005.parquet"] and (place / "data" / "00005.parquet").exists()
+    (exported / "data" / "00004.parquet").write_bytes(b"changed")
+    assert code_of("push", str(place), str(exported), "--dry-run") == exits.REQUEST_REFUSED
+    assert "is not what it was when it was exported" in capsys.readouterr().err
 
 
 def test_notes_that_lead_elsewhere_remove_nothing(exported: Path, tmp_path: Path) -> None:

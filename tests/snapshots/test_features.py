@@ -150,7 +150,7 @@ def test_texts_of_millions_of_rows_can_be_put_together(store: Store) -> None:
     assert {FEATURES[name].compute(table).type for name in TEXTS} == {pa.large_string()}
     # rows are copied without the texts that only say which pass
     asked = Selection(where="'picture' in caption", leave_out=(("terse", "len(description) < 4"),), cap=99)
-    assert {"caption", "description"} <= asked.features and asked.compared == {"part", "row", "key", "description"}
+    assert {"caption", "description"} <= asked.features and asked.compared == {"part", "row", "key"}
     part = write_part(store, [described(f"{n}", ["car"] * (n % 2), n) for n in range(9)])
     made = Snapshots(store).create("few", [part], asked)
     assert made.rows().column("row").to_pylist() == list(range(1, 9)) and made.manifest.counts.left_out == {"terse": 1}
@@ -220,7 +220,7 @@ def test_filters_mean_what_they_mean_in_python(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "syntax"),
+        ("", "it is empty"),
         ("objects >", "syntax"),
         ("objects = 2", "syntax|equal"),
         ("objekts > 2", "no feature 'objekts'; there are: objects"),
@@ -261,6 +261,23 @@ def test_what_is_no_filter_is_one_line(text: str, reason: str) -> None:
 def test_a_regular_expression_that_cannot_be_read_is_one_line() -> None:
     with pytest.raises(StrataError, match=r"cannot be read: .*missing"):
         Filter("matches(thing, '(')").rows(pa.Table.from_pylist(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("match <", "invalid syntax at its end, after 'match <'"),
+        ("match < and text", "invalid syntax at character 9, 'and text'"),
+        ("  text and\n(", "invalid syntax at character 11, '('"),
+        ("  (\ntext", "'(' was never closed at character 3, '( text'"),
+        ("(text and\n1 +* 2)", "invalid syntax at character 14, '* 2)'"),
+        (" ", "it is empty"),
+    ],
+)
+def test_where_a_filter_cannot_be_read_is_told(text: str, place: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        Filter(text)
+    assert caught.value.reason == place
 
 
 @given(st.text(alphabet="objects txt()<>=!&|'[]0123.,+-*/\n", max_size=30))

@@ -71,6 +71,27 @@ def test_rows_are_balanced_by_own_columns(store: Store, tmp_path: Path) -> None:
         axes_of(["domain"], [])
 
 
+def test_labels_of_own_numbers_and_of_a_text_called_other(store: Store, tmp_path: Path) -> None:
+    parts, snapshots, path = some_parts(store), Snapshots(store), tmp_path / "scores.csv"
+    keys = sorted({key for _, key in keys_of(store, snapshots.create("all", parts, Selection()))})
+    texts = ("a", "other", "")
+    lines = [f"{key},{n % 3},{n % 3 + 0.5},{texts[n % 3]}" for n, key in enumerate(keys)]
+    path.write_text("\n".join(["key,stars,rating,kind", *lines, ""]), encoding="utf-8")
+    own = read_own_files(path, None)
+    assert own.fractions == {"rating"}
+    by, targets = ["kind", "stars:1,2", "rating:1,2"], ["kind=other:0.5", "rating=1-2:0.5"]
+    axes = axes_of(by, targets, own=own.kinds, fractions=own.fractions)
+    selection = Selection(method="balanced", axes=axes, count=4, own=own.kinds)
+    composition = snapshots.create("fair", parts, selection, own=own, accept_shortfall=True).manifest.composition
+    assert list(composition["stars"]) == ["0", "1", "2+", "unknown"]
+    assert list(composition["rating"]) == ["<1", "1-2", "2+", "unknown"]
+    # the text and the rows without one have one label, and every row is counted
+    assert set(composition["kind"]) == {"a", "other"} and composition["kind"]["other"][1] == 2
+    assert sum(before for before, _ in composition["kind"].values()) == sum(
+        before for before, _ in composition["stars"].values()
+    )
+
+
 def test_a_selection_says_which_files_it_used(store: Store, tmp_path: Path) -> None:
     path, keys = tmp_path / "scores.csv", tmp_path / "keys.txt"
     path.write_text(SCORES, encoding="utf-8")

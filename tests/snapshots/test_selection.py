@@ -314,6 +314,9 @@ def test_a_selection_survives_json() -> None:
         ("width:0,10", ("<0", "0-9", "10+")),
         ("text", ("no", "yes")),
         ("thing:dog, cat,dog", ("dog", "cat", "other")),
+        ("thing:dog,other", ("dog", "other")),
+        ("evidence:0,1", ("<0", "0-1", "1+")),
+        ("aesthetic:5,6", ("<5", "5-6", "6+")),
     ],
 )
 def test_labels(text: str, labels: tuple[str, ...]) -> None:
@@ -328,6 +331,25 @@ def test_values_get_their_labels() -> None:
     assert labelled("objects:1,2,4", [0, 1, 2, 3, 4, 99]) == ["0", "1", "2-3", "2-3", "4+", "4+"]
     assert labelled("text", [True, False]) == ["yes", "no"]
     assert labelled("thing:cat", ["cat", "dog", "none"]) == ["cat", "other", "other"]
+    assert labelled("thing:cat,other", ["cat", "other", None]) == ["cat", "other", "other"]
+
+
+def test_a_thing_that_is_called_other_has_no_second_label() -> None:
+    column = pa.chunked_array([["other", "other", "unknown", "cat", None]])
+    axis = Axis.parse("thing:2").with_shares({"other": 0.5}).resolved(column)
+    assert axis.labels == ("cat", "unknown", "other") and axis.codes(column).tolist() == [2, 2, 1, 0, 2]
+    assert axis.weights().tolist() == [0.25, 0.25, 0.5]
+    # an earlier version has written such a name into a snapshot
+    earlier = Axis(feature="thing", names=("cat", "other", "unknown"))
+    assert earlier.labels == axis.labels and earlier.codes(column).tolist() == axis.codes(column).tolist()
+
+
+def test_labels_of_earlier_snapshots_stay() -> None:
+    axis = Axis.model_validate({"feature": "evidence", "edges": [1, 2]})
+    assert axis.labels == ("0", "1", "2+") and "fractions" not in axis.model_dump()
+    assert "fractions" not in Axis.parse("objects:1,2").model_dump()
+    written = Axis.parse("evidence:1,2")
+    assert Axis.model_validate_json(written.model_dump_json()) == written and written.labels[1] == "1-2"
 
 
 @pytest.mark.parametrize(
@@ -335,6 +357,7 @@ def test_values_get_their_labels() -> None:
     [
         ("colour", "", "no feature 'colour'"),
         ("words:40,20", "", "rising edges"),
+        ("thing:other", "", "'other' is the label of all values that are not named"),
         ("words:many", "", "rising edges"),
         ("width", "", "rising edges"),
         ("text:1", "", "no edges"),

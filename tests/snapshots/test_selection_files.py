@@ -56,6 +56,7 @@ def test_a_file_says_what_the_options_say(tmp_path: Path) -> None:
         ("shar = 0.5", "'shar' is no option of a selection; did you mean 'share'?"),
         ("leave_out = {}", "'leave_out' is no option of a selection; did you mean 'leave-out'?"),
         ("share = 'half'", "share: "),
+        ("where = ''", "where: "),
         ("[quota]\na = []", "quota.a"),
         ("by = 'text'", "by: "),
         ("share = ", "it is no TOML file"),

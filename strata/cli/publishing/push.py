@@ -14,6 +14,7 @@ from strata.errors import InvalidInput
 
 if TYPE_CHECKING:
     from strata.publishing.contents import Contents
+    from strata.publishing.storage import Planned
 
 Target = Annotated[str, typer.Argument(metavar="PLACE", help="hub:OWNER/NAME, or a URI such as s3://BUCKET/NAME.")]
 SHOWN = 20  # files that --dry-run lists
@@ -23,7 +24,7 @@ def push(
     place: Target,
     folder: Annotated[Path, typer.Argument(metavar="EXPORT", help="A folder that `strata export` has written.")],
     public: Annotated[bool, typer.Option("--public", help="On the hub: for everybody; else it is private.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the files and their sizes.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check, and list what would be sent.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send an export to the Hugging Face Hub, a bucket or a folder. A push that was ended goes on when it is repeated.
@@ -41,13 +42,16 @@ def push(
         tell(f"{folder / name} is not in SHA256SUMS: it is not sent")
     if more := contents.unlisted[SHOWN:]:
         tell(f"{counted(len(more), 'further file')} not in SHA256SUMS")
-    if dry_run:
-        _list(contents, place, as_json)
-        return
     with progress() as bar:
         task = bar.add_task("check", total=contents.bytes)
         checked = contents.checked(lambda size: bar.advance(task, size))
+        if dry_run:
+            planned = target.plan(checked, tell)
+            bar.stop()
+            _list(checked, planned, place, as_json)
+            return
         if checked is not contents:
+            checked.keep()
             tell("README.md was edited since the export: SHA256SUMS has its new checksum; croissant.json is as it was")
         task = bar.add_task("send", total=contents.bytes)
         pushed = target.push(checked, lambda size: bar.advance(task, size), tell)
@@ -93,12 +97,15 @@ def _target(place: str, public: bool) -> Any:
     return Storage(place)
 
 
-def _list(contents: Contents, place: str, as_json: bool) -> None:
+def _list(contents: Contents, planned: Planned, place: str, as_json: bool) -> None:
+    """Print what a push would send and remove."""
     from strata.addresses import without_secrets
 
-    sizes = contents.every_size
+    sizes = {name: contents.every_size[name] for name in planned.sent}
+    known = len(contents.every_size) - len(sizes)
     if as_json:
-        print(json.dumps({"place": without_secrets(place), "files": dict(sizes), "bytes": sum(sizes.values())}))
+        files = {"files": sizes, "bytes": sum(sizes.values()), "there": known, "removed": list(planned.removed)}
+        print(json.dumps({"place": without_secrets(place), **files}))
         return
     largest = sorted(sizes.items(), key=lambda entry: -entry[1])
     for name, size in largest[:SHOWN]:
@@ -106,4 +113,9 @@ def _list(contents: Contents, place: str, as_json: bool) -> None:
     if largest[SHOWN:]:
         print(f"… and {counted(len(largest) - SHOWN, 'smaller file')}")
     total = f"{counted(len(largest), 'file')}, {sum(sizes.values()) / 1e6:,.1f} MB"
-    print(f"{total} would be sent to {without_secrets(place)}")
+    there = f", {known:,} are there" if known else ""
+    print(f"{total} would be sent to {without_secrets(place)}{there}")
+    for name in planned.removed[:SHOWN]:
+        print(f"{name} of an earlier export would be removed")
+    if more := planned.removed[SHOWN:]:
+        print(f"… and {counted(len(more), 'further file')} of it")

@@ -36,8 +36,10 @@ def texts_side_by_side(names: tuple[str, str], found: Compared) -> Group:
 
 
 def _summary(names: tuple[str, str], found: Compared) -> Iterator[str]:
+    alone = (f"{number:,} in {clean(name)} alone" for name, number in _alone(names, found) if number)
+    told = ", ".join(alone)
     if not found.images:
-        yield "texts: no image is in both"
+        yield f"texts: no image is in both{': ' if told else ''}{told}"
         return
     yield f"texts: {counted(found.images, 'image')} in both, {found.changed:,} with another text"
     yield (
@@ -46,8 +48,7 @@ def _summary(names: tuple[str, str], found: Compared) -> Iterator[str]:
     )
     if found.matchers:
         yield f"note: {different_matchers(found.matchers)}"
-    alone = (f"{number:,} in {clean(name)} alone" for name, number in _alone(names, found) if number)
-    if told := ", ".join(alone):
+    if told:
         yield f"rows without the other one: {told}"
 
 

@@ -214,7 +214,7 @@ def _axes(method: Method, by: Sequence[str], target: Sequence[str], own: OwnFile
     from strata.snapshots import AXES_OF, axes_of
 
     if method in AXES_OF:
-        return {"axes": axes_of(by, target, AXES_OF[method], own.kinds)}
+        return {"axes": axes_of(by, target, AXES_OF[method], own.kinds, own.fractions)}
     if by or target:
         raise InvalidInput("--by and --target are for --select balanced and diverse")
     return {}

@@ -7,8 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from strata.cli.terminal import not_empty
+
 Sources = Annotated[
-    list[str], typer.Option("--from", metavar="JOB|DATASET", help="A job, a profile or a fingerprint; may be repeated.")
+    list[str],
+    typer.Option(
+        "--from",
+        metavar="JOB|DATASET",
+        help="A job, a profile or a fingerprint; may be repeated.",
+        callback=not_empty,
+    ),
 ]
 By = Annotated[
     list[str] | None,
@@ -20,7 +28,7 @@ Target = Annotated[
 ]
 Count = Annotated[int | None, typer.Option(min=1, help="Number of rows; none: all.")]
 Share = Annotated[float | None, typer.Option(help="Share of the rows that pass: 0 to 1.")]
-Where = Annotated[str | None, typer.Option(help='Which rows pass: "objects >= 2 and text".')]
+Where = Annotated[str | None, typer.Option(help='Which rows pass: "objects >= 2 and text".', callback=not_empty)]
 Cap = Annotated[int | None, typer.Option(min=1, help="Rows that each concept keeps, on average.")]
 Concepts = Annotated[
     list[str] | None,

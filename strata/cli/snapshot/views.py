@@ -132,7 +132,7 @@ def _described(snapshots: Snapshots, name: str) -> Snapshot | list[str]:
         try:
             return [part.path for part in PartsOf(snapshots.store).sources([name])]
         except UnknownSource:
-            raise unknown from None
+            raise UnknownSnapshot(name, unknown.known, "snapshot, job or data set") from None
 
 
 def _side(snapshots: Snapshots, described: Snapshot | list[str]) -> Descriptions:

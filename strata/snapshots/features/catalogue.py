@@ -36,7 +36,8 @@ class Feature:
     """A feature: its kind, its meaning for users, the columns of parts that it needs, and how it is computed.
 
     stage: of the group `features`, whose parts have the columns; None: the columns are those of `llm` parts. whole:
-    whether it needs more than the row, and only the selection of a snapshot knows it.
+    whether it needs more than the row, and only the selection of a snapshot knows it. fractions: of a number, whether
+    it may lie between whole ones.
     """
 
     kind: Kind
@@ -45,6 +46,7 @@ class Feature:
     compute: Callable[[pa.Table], Any]
     stage: str | None = None
     whole: bool = False
+    fractions: bool = False
 
 
 def paths_of(layer: LayerSpec, *fields: str) -> tuple[str, ...]:
@@ -91,9 +93,13 @@ FEATURES: dict[str, Feature] = {
     "text": Feature("flag", "whether a line of text is kept", paths_of(LAYERS["text"], "kept"), has_text),
     "words": Feature("number", "words of the description", ("description.text",), words),
     "thing": Feature("name", "the noun of the largest kept region or mask that has a phrase", _BOXES, thing),
-    "evidence": Feature("number", "share of sentences that rest on a layer, 0 to 1", (EVIDENCE_PATH,), evidence),
+    "evidence": Feature(
+        "number", "share of sentences that rest on a layer, 0 to 1", (EVIDENCE_PATH,), evidence, fractions=True
+    ),
     "told": Feature("number", "entries of layers that the description rests on", (EVIDENCE_PATH,), told),
-    "match": Feature("number", "mean of the matcher's probabilities of kept entries, 0 to 1", MATCH_PATHS, match),
+    "match": Feature(
+        "number", "mean of the matcher's probabilities of kept entries, 0 to 1", MATCH_PATHS, match, fractions=True
+    ),
     "width": Feature("number", "pixels", ("width",), column_of("width")),
     "height": Feature("number", "pixels", ("height",), column_of("height")),
     **{name: _text_feature(LAYERS[layer]) for name, layer in TEXTS.items()},
@@ -111,15 +117,23 @@ FEATURES: dict[str, Feature] = {
         personal,
     ),
     "sharpness": Feature(
-        "number", "variance of the Laplacian of the grey image", ("sharpness",), column_of("sharpness"), "sharpness"
+        "number",
+        "variance of the Laplacian of the grey image",
+        ("sharpness",),
+        column_of("sharpness"),
+        "sharpness",
+        fractions=True,
     ),
-    "nsfw": Feature("number", "probability of pornography, 0 to 1", ("nsfw",), column_of("nsfw"), "nsfw"),
+    "nsfw": Feature(
+        "number", "probability of pornography, 0 to 1", ("nsfw",), column_of("nsfw"), "nsfw", fractions=True
+    ),
     "aesthetic": Feature(
         "number",
         "how much people like to look at it, about 1 to 10: LAION's predictor",
         ("aesthetic",),
         column_of("aesthetic"),
         "aesthetic",
+        fractions=True,
     ),
     "faces": Feature("number", "faces that were found", ("faces",), column_of("faces"), "faces"),
     "image": Feature("name", "its SHA-256 where that is known, else its file, offset and size", ("image",), image),

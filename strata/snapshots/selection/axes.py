@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from strata.errors import InvalidInput
 from strata.snapshots.features import CLUSTER, FEATURES, Kind
 
-OTHER = "other"
+OTHER = "other"  # also of a value that is so called: two labels of one name could not be told apart
 UNKNOWN = "unknown"
 COMMONEST = 16  # default number of names with a label of their own
 EDGES = {  # default edges of common features
@@ -58,7 +58,10 @@ def _names_of(text: str, feature: str, values: list[str]) -> dict[str, Any]:
         raise AxisError(f"--by {text!r}: clusters take their number, such as cluster:512, and no names")
     if feature == CLUSTER:
         return {}
-    return {"names": tuple(dict.fromkeys(values))} if values else {"commonest": COMMONEST}
+    names = tuple(dict.fromkeys(value for value in values if value != OTHER))
+    if values and not names:
+        raise AxisError(f"--by {text!r}: {OTHER!r} is the label of all values that are not named: name another one")
+    return {"names": names} if names else {"commonest": COMMONEST}
 
 
 class Axis(Setting):
@@ -69,10 +72,10 @@ class Axis(Setting):
     the labels without one share the rest equally. held: labels whose share stays what it is among the rows that pass:
     while other rows are left they get no more (see `strata.snapshots.selection`); `resolved` writes it into `shares`.
     own: the kind of a column of the user's scores; None: of a feature. A number or a flag that is not known there has a
-    label of its own.
+    label of its own. fractions: whether numbers may lie between whole ones, so that 4 to below 5 is "4-5" and not "4".
     """
 
-    LATER: ClassVar = {"held": ((),), "own": (None,)}
+    LATER: ClassVar = {"held": ((),), "own": (None,), "fractions": (False,)}
 
     feature: str
     edges: tuple[float, ...] = ()
@@ -81,6 +84,7 @@ class Axis(Setting):
     shares: dict[str, float] = {}
     held: tuple[str, ...] = ()
     own: Kind | None = None
+    fractions: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -88,10 +92,10 @@ class Axis(Setting):
         return self.own or FEATURES[self.feature].kind
 
     @classmethod
-    def parse(cls, text: str, own: Mapping[str, Kind] | None = None) -> Self:
+    def parse(cls, text: str, own: Mapping[str, Kind] | None = None, fractions: Collection[str] = ()) -> Self:
         """Parse FEATURE, NUMBER:EDGE,EDGE…, NAME:COUNT or NAME:NAME,NAME… (the option `--by`). Raises AxisError.
 
-        own: the kinds of the columns of the user's scores.
+        own: the kinds of the columns of the user's scores; fractions: those of them with numbers that are not whole.
         """
         feature, _, rest = text.partition(":")
         kinds = {name: one.kind for name, one in FEATURES.items()} | dict(own or {})
@@ -113,7 +117,10 @@ class Axis(Setting):
             edges = ()
         if kind == "flag" or not edges or any(not a < b for a, b in itertools.pairwise((*edges, float("inf")))):
             raise AxisError(f"--by {text!r}: {_wanted(kind, feature)}")
-        return axis.model_copy(update={"edges": edges})
+        between = feature in fractions if axis.own else FEATURES[feature].fractions
+        # edges that are not whole have such labels anyway
+        update = {"edges": edges, "fractions": between and all(map(float.is_integer, edges))}
+        return axis.model_copy(update=update)
 
     def with_shares(self, shares: Mapping[str, float]) -> Self:
         """The axis with target shares. Raises AxisError for shares that are not valid."""
@@ -144,7 +151,7 @@ class Axis(Setting):
         """The axis with what depends on the rows: the commonest names of a column, the shares of held labels."""
         if self.commonest is not None and self.names is None:
             # of equally common names the first in the alphabet
-            known = column.drop_null()
+            known = column.filter(pc.not_equal(column, OTHER))
             counts = sorted((-entry["counts"], entry["values"]) for entry in pc.value_counts(known).to_pylist())
             names = tuple(sorted(name for _, name in counts[: self.commonest]))
             return self.model_copy(update={"names": names}).with_shares(self.shares)
@@ -164,15 +171,15 @@ class Axis(Setting):
     def labels(self) -> tuple[str, ...]:
         """All labels, in order. The names must be set (see `resolved`)."""
         if self.kind == "name":
-            return (*(self.names or ()), OTHER)
-        known = ("no", "yes") if self.kind == "flag" else tuple(_ranges(self.edges))
+            return (*self._named, OTHER)
+        known = ("no", "yes") if self.kind == "flag" else tuple(_ranges(self.edges, self.fractions))
         return known if self.own is None else (*known, UNKNOWN)
 
     def codes(self, column: pa.ChunkedArray) -> np.typing.NDArray[np.int64]:
         """The index of each value's label in `labels`."""
         if self.kind == "name":
-            found = pc.index_in(column, pa.array(self.names, pa.string()))
-            codes: Any = pc.fill_null(found, len(self.names or ())).to_numpy()
+            found = pc.index_in(column, pa.array(self._named, pa.string()))
+            codes: Any = pc.fill_null(found, len(self._named)).to_numpy()
         elif self.kind == "number":
             codes = np.searchsorted(self.edges, column.to_numpy(), side="right")
         else:
@@ -180,6 +187,11 @@ class Axis(Setting):
         if self.own is not None and self.kind != "name":
             codes = np.where(column.is_null().to_numpy(), len(self.labels) - 1, codes)
         return np.asarray(codes, np.int64)
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        """The names with a label of their own; a snapshot of an earlier version may name `other` among them."""
+        return tuple(name for name in self.names or () if name != OTHER)
 
     def weights(self) -> np.typing.NDArray[np.float64]:
         """The target share of each label, in order, which it gets if it has enough rows. Raises AxisError."""
@@ -208,12 +220,13 @@ def axes_of(
     targets: Iterable[str],
     default: tuple[Axis, ...] = DEFAULT_AXES,
     own: Mapping[str, Kind] | None = None,
+    fractions: Collection[str] = (),
 ) -> tuple[Axis, ...]:
     """Parse the axes of `--by`, or take the default ones, and `--target` FEATURE=LABEL:SHARE. Raises AxisError.
 
-    own: as of `Axis.parse`.
+    own, fractions: as of `Axis.parse`.
     """
-    axes = tuple(Axis.parse(text, own) for text in texts) or default
+    axes = tuple(Axis.parse(text, own, fractions) for text in texts) or default
     shares: dict[str, dict[str, float]] = {axis.feature: {} for axis in axes}
     if len(shares) < len(axes):
         raise AxisError("a feature can be given with --by only once")
@@ -235,9 +248,9 @@ def _wanted(kind: Kind, feature: str) -> str:
     return f"a number needs rising edges, such as {feature if feature not in EDGES else 'words'}:20,40,80"
 
 
-def _ranges(edges: tuple[float, ...]) -> Iterable[str]:
-    """ "0", "1", "2-3", "4+" for whole edges that begin at 1; "<0.5", "0.5-0.75", "0.75+" for others."""
-    whole: Any = all(edge == int(edge) for edge in edges)
+def _ranges(edges: tuple[float, ...], fractions: bool) -> Iterable[str]:
+    """ "0", "1", "2-3", "4+" for whole edges that begin at 1; "<0.5", "0.5-0.75", "0.75+" for others, and fractions."""
+    whole: Any = not fractions and all(map(float.is_integer, edges))
     yield f"<{edges[0]:g}" if not whole or edges[0] < 1 else "0" if edges[0] == 1 else f"0-{edges[0] - 1:g}"
     for low, high in itertools.pairwise(edges):
         last = high - 1 if whole else high

@@ -25,7 +25,7 @@ class SelectionFile(BaseModel):
     count: int | None = None
     share: float | None = None
     seed: int | None = None
-    where: str | None = None
+    where: str | None = Field(default=None, min_length=1)
     unique: bool = False
     same: str | None = None
     alike: float | None = None
@@ -39,7 +39,7 @@ class SelectionFile(BaseModel):
     target: dict[str, dict[str, float]] = Field(default_factory=dict)
     cap: int | None = None
     concepts: list[str] = Field(default_factory=list)
-    quality: str | None = None
+    quality: str | None = Field(default=None, min_length=1)
     quota: dict[str, int | float | str] = Field(default_factory=dict)
     scores: Path | None = None
     exclude: Path | None = None
