@@ -12,7 +12,7 @@ from urllib.parse import quote
 import typer
 
 from strata.cli.group import PlainGroup
-from strata.cli.terminal import DEFAULT_URL, AsJson, Moved, StoreUri, open_store, output, progress
+from strata.cli.terminal import DEFAULT_URL, AsJson, Moved, StoreUri, not_empty, open_store, output, progress
 from strata.counts import counted
 from strata.errors import InvalidInput
 from strata.files import writing
@@ -116,7 +116,9 @@ def export_records(
     form: Format,
     sample: Annotated[int, typer.Option(min=1, max=100_000, help="Most records.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-    where: Annotated[str | None, typer.Option(help='Which records: "objects >= 2 and text".')] = None,
+    where: Annotated[
+        str | None, typer.Option(help='Which records: "objects >= 2 and text".', callback=not_empty)
+    ] = None,
     order: Annotated[Literal["random", "doubtful"], typer.Option(help="Which records come first.")] = "random",
     url: Annotated[str, typer.Option(help="Label Studio loads the images from the service here.")] = DEFAULT_URL,
     root: Moved = None,

@@ -204,7 +204,7 @@ def test_submit_sends_rows_of_other_jobs() -> None:
         with pytest.raises(InvalidInput, match="a submission needs shards"):
             service.client.submit(**given)
     for given in ({"from_": ["j1"], "where": ""}, {"from_": [""]}):
-        with pytest.raises(InvalidInput, match="^(where|from_): it is empty$"):
+        with pytest.raises(InvalidInput, match=r"^(where|from_): it is empty$"):
             service.client.submit(**given)
 
 

@@ -38,10 +38,7 @@ def push(
     contents = contents_of(folder)
     for line in target.check(contents):  # before hours of reading and sending
         tell(line)
-    for name in contents.unlisted[:SHOWN]:
-        tell(f"{folder / name} is not in SHA256SUMS: it is not sent")
-    if more := contents.unlisted[SHOWN:]:
-        tell(f"{counted(len(more), 'further file')} not in SHA256SUMS")
+    _tell_unlisted(contents)
     with progress() as bar:
         task = bar.add_task("check", total=contents.bytes)
         checked = contents.checked(lambda size: bar.advance(task, size))
@@ -95,6 +92,13 @@ def _target(place: str, public: bool) -> Any:
     if public:
         raise InvalidInput("--public is for hub:OWNER/NAME; who may read a bucket is set at the bucket")
     return Storage(place)
+
+
+def _tell_unlisted(contents: Contents) -> None:
+    for name in contents.unlisted[:SHOWN]:
+        tell(f"{contents.folder / name} is not in SHA256SUMS: it is not sent")
+    if more := contents.unlisted[SHOWN:]:
+        tell(f"{counted(len(more), 'further file')} not in SHA256SUMS")
 
 
 def _list(contents: Contents, planned: Planned, place: str, as_json: bool) -> None:
