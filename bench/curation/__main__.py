@@ -11,14 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import tempfile
 from pathlib import Path
 
 from bench.curation import duplicates, neighbours, scores, thresholds
 from bench.curation.copies import Photographs, Scenes
 from bench.curation.duplicates import Asked, Figures
+from models.weights.cache import fetched_for
 from samples.copies import KINDS
 from strata.core import load_profile, load_settings
+from strata.errors import StrataError
 
 
 def main() -> None:
@@ -43,8 +46,11 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     for package in ("strata", "bench"):
         logging.getLogger(package).setLevel(logging.INFO)
-    with tempfile.TemporaryDirectory(prefix="curation-") as folder:
-        figures = _measured(options, options.folder or Path(folder))
+    try:
+        with tempfile.TemporaryDirectory(prefix="curation-") as folder:
+            figures = _measured(options, options.folder or Path(folder))
+    except StrataError as error:
+        sys.exit(f"{parser.prog}: {error}")
     for name, found in figures.items():
         print(name)
         for figure, value in found.items():
@@ -58,7 +64,8 @@ def _measured(options: argparse.Namespace, folder: Path) -> dict[str, Figures]:
         return {"neighbours": neighbours.measure(folder, options.vectors, options.width, 0.01, options.cosine)}
     profile = load_profile(options.profile, load_settings().profiles_dir)
     if options.what == "scores":
-        return scores.measure(profile, options.only, options.signs, 0)
+        with fetched_for(profile.name):
+            return scores.measure(profile, options.only, options.signs, 0)
     asked = Asked(Scenes(options.world), options.scenes, options.each)
     if options.what == "thresholds":
         return thresholds.measure(folder, profile, asked)

@@ -130,6 +130,9 @@ def _one_line_errors(settings: StageSettings) -> Iterator[None]:
         raise WeightsMissing(f"{name} has no revision {settings.revision!r}") from error
     except errors.RepositoryNotFoundError as error:
         raise WeightsMissing(f"{name} does not exist, or is private: set HF_TOKEN") from error
+    except httpx2.ConnectError as error:
+        hub = os.environ.get("HF_ENDPOINT") or HUB
+        raise WeightsMissing(f"{name} cannot be downloaded: {hub} cannot be reached ({error})") from error
     except (httpx2.HTTPError, OSError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise WeightsMissing(f"{name} cannot be downloaded: {reason}") from error

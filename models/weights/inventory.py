@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from models.weights.folders import Folder
 from models.weights.hub import Hub
 from strata.consoles import PlainConsole
 from strata.core import StageSettings, load_profile
+from strata.profiles import download_bytes
 
 PROFILES = Path(__file__).parent.parent / "profiles"
 Stages = dict[str, StageSettings]
@@ -57,7 +58,8 @@ def _run(act: Action, profile: str, profiles: Path | None, folder: Path | None, 
 
 
 def _list(stages: Stages, source: Source, console: Console) -> States:
-    """Compare file sizes only. For missing weights the source gives the number of bytes to fetch."""
+    """Compare file sizes only. For missing weights the source gives the number of bytes to fetch, or `known.toml`."""
+    known: list[str] = []  # models that the source tells nothing of
 
     def inspect(settings: StageSettings) -> WeightsState:
         found = check(settings, thorough=False)
@@ -66,14 +68,15 @@ def _list(stages: Stages, source: Source, console: Console) -> States:
         try:
             return replace(found, missing_bytes=plan_download(settings, source).missing_bytes)
         except WeightsMissing as error:
-            return replace(found, detail=f"{found.detail}; {error}")
+            known.append(settings.model)
+            return replace(found, detail=f"{found.detail}; {error}", missing_bytes=download_bytes(settings.model))
 
     found = _each(stages, inspect, console)
-    # stages with the same weights count once; for some weights the source gives no size
-    total = sum({_key(stages[name]): one.missing_bytes or 0 for name, one in found.items()}.values())
+    # for some weights the source gives no size
+    total = _total((stages[name].model, one.missing_bytes or 0) for name, one in found.items())
     unknown = any(one.missing_bytes is None for one in found.values())
     if total or unknown:
-        _print_space(total, console, "at least " if unknown else "")
+        _print_space(total, console, "at least " if unknown else "about " if known else "")
     return found
 
 
@@ -94,7 +97,7 @@ def _fetch(stages: Stages, source: Source, console: Console) -> States:
         return WeightsState(settings.model, "missing", "not fetched", missing_bytes=plan.missing_bytes)
 
     found = _each(stages, inspect, console)
-    total = sum(plan.missing_bytes for plan in missing.values())
+    total = _total((model, plan.missing_bytes) for (model, _, _), plan in missing.items())
     if not missing or not _print_space(total, console):
         return found
     # then download, with one progress bar over all stages
@@ -111,6 +114,14 @@ def _fetch(stages: Stages, source: Source, console: Console) -> States:
 
 def _key(settings: StageSettings) -> Key:
     return settings.model, settings.revision, settings.backend
+
+
+def _total(sizes: Iterable[tuple[str, int]]) -> int:
+    """The bytes of models, each of which counts once: several back ends may need the same files."""
+    most: dict[str, int] = {}
+    for model, size in sizes:
+        most[model] = max(size, most.get(model, 0))
+    return sum(most.values())
 
 
 def _each(stages: Stages, act: PerStage, console: Console | None = None) -> States:

@@ -29,7 +29,8 @@ app = typer.Typer(
 
 Profile = Annotated[str, typer.Argument(metavar="PROFILE", help="The profile's name.")]
 Profiles = Annotated[
-    Path | None, typer.Option("--profiles", metavar="DIR", help="Folder of profiles; none: the built-in ones.")
+    Path | None,
+    typer.Option("--profiles", metavar="DIR", help="Folder of profiles; none: yours and the built-in ones."),
 ]
 From = Annotated[
     Path | None, typer.Option("--from", metavar="DIR", help="Folder with OWNER/NAME folders, or a hub cache.")
@@ -57,19 +58,19 @@ NewFolder = Annotated[
 @app.command()
 def fetch(profile: Profile, profiles: Profiles = None, folder: From = None, as_json: AsJson = False) -> None:
     """Fetch the weights that are missing, and check them."""
-    raise typer.Exit(0 if _inventory().fetch(profile, profiles, folder, as_json) else WEIGHTS_MISSING)
+    raise typer.Exit(0 if _inventory().fetch(profile, _folder(profile, profiles), folder, as_json) else WEIGHTS_MISSING)
 
 
 @app.command("list")
 def list_weights(profile: Profile, profiles: Profiles = None, folder: From = None, as_json: AsJson = False) -> None:
     """List the weights by size: those that are present, and the size of those to fetch."""
-    _inventory().list_weights(profile, profiles, folder, as_json)
+    _inventory().list_weights(profile, _folder(profile, profiles), folder, as_json)
 
 
 @app.command()
 def check(profile: Profile, profiles: Profiles = None, as_json: AsJson = False) -> None:
     """Check the weights that are present against their checksums."""
-    raise typer.Exit(0 if _inventory().check_weights(profile, profiles, as_json) else WEIGHTS_MISSING)
+    raise typer.Exit(0 if _inventory().check_weights(profile, _folder(profile, profiles), as_json) else WEIGHTS_MISSING)
 
 
 @app.command()
@@ -99,7 +100,7 @@ def prove(
     # libraries as quiet, and with as many threads, as in a worker; they read this when they are imported
     load("workers.engines.groups", "workers").quiet_libraries(load_settings().threads)
     report = load("models.prove.report", "workers")
-    proof = report.prove_with_progress(profile, profiles, images, world, seconds)
+    proof = report.prove_with_progress(profile, _folder(profile, profiles), images, world, seconds)
     if as_json:
         print(proof.model_dump_json(indent=2))
     else:
@@ -108,6 +109,14 @@ def prove(
     print(f"strata: the proof is kept in {opened.root}/{keep_proof(opened, proof)}", file=sys.stderr)
     if not proof.passed:
         raise ProofFailed(f"profile {profile} does not give what it must: {', '.join(proof.failed)}")
+
+
+def _folder(profile: str, given: Path | None) -> Path | None:
+    """The folder of a profile: the given one, else that of the settings if it is there; None: the built-in one."""
+    from strata.core import load_settings
+
+    own = load_settings().profiles_dir
+    return given or (own if (own / f"{profile}.toml").is_file() else None)
 
 
 def _inventory() -> Any:

@@ -185,6 +185,12 @@ def _known(model: str, revision: str, names: list[str]) -> WeightsView:
     )
 
 
+def download_bytes(model: str) -> int | None:
+    """The bytes of a model's weights that `known.toml` tells; None for one that is not there."""
+    found: int | None = _table().get(model, {}).get("bytes")
+    return found
+
+
 def _memory(profile: Profile, group: str, models: Iterable[WeightsView]) -> MemoryView:
     # stages of a group that name the same weights share one loaded model
     names = set(_names(profile, group))

@@ -193,7 +193,9 @@ class FeatureReader:
         if len(found) > 1:
             found = [kind for kind in found if self._newest(part, kind) >= part.attempt]
         if not found:
-            raise MissingFeatures(f"the rows with the fingerprint {part.fingerprint} have no {stage!r} yet: {_COMPUTE}")
+            name = provenance_of(self._store, part.fingerprint).profile
+            rows = f"the rows of the profile {name!r}" if name else f"the rows with the fingerprint {part.fingerprint}"
+            raise MissingFeatures(f"{rows} have no {stage!r} yet: {_COMPUTE}")
         # what an earlier version of the code has computed counts where nothing else was
         found = [kind for kind in found if _is_current(kind)] or found
         if len(found) > 1:
@@ -226,4 +228,4 @@ def _is_current(kind: FeatureKind) -> bool:
     return False
 
 
-_COMPUTE = "`strata features` computes it"
+_COMPUTE = "`strata features` computes it, with --profile if their own has no such stage"

@@ -201,7 +201,7 @@ def test_submit_sends_rows_of_other_jobs() -> None:
     assert inputs == [{"sources": ["j1", "snapshot"], "where": "match < 0.5"}, {"sources": ["j1"]}]
     wrong: tuple[dict[str, Any], ...] = ({}, {"shards": ["a.tar"], "from_": ["j1"]}, {"shards": ["a"], "where": "text"})
     for given in wrong:
-        with pytest.raises(InvalidInput, match="submit needs shards"):
+        with pytest.raises(InvalidInput, match="a submission needs shards"):
             service.client.submit(**given)
 
 

@@ -104,6 +104,12 @@ def test_a_new_profile_is_written_and_can_be_used(
     assert run("new", "other", "--from", "demo", "--set", "chunk_size=8", "--json") == 0
     assert run("new", "third", "--from", "mine") == 0
     assert profile_names(tmp_path / "profiles") == ["mine", "other", "third"]
+    # its weights are found without --profiles, and those of Strata's own still are
+    for name in ("other", "demo"):
+        with pytest.raises(SystemExit) as caught:
+            main(["models", "list", name])
+        assert not caught.value.code
+    assert "bundled:captioner" in capsys.readouterr().out
 
 
 def test_a_new_profile_with_faults_is_not_written(

@@ -266,7 +266,11 @@ def test_clean_tells_first(described_store: Store, capsys: pytest.CaptureFixture
         ("create x --from demo --share 0", exits.USAGE, "strata: --share: Input should be greater than 0"),
         ("create x --from demo --select best --quality colour", exits.USAGE, "strata: the filter 'colour' cannot be"),
         ("create x --from demo --select concepts --concepts verbs", exits.USAGE, "strata: --concepts: Input should be"),
-        ("create x --from demo --select diverse", exits.USAGE, "strata: the rows with the fingerprint"),
+        (
+            "create x --from demo --select diverse",
+            exits.USAGE,
+            "strata: the rows of the profile 'demo' have no 'embedding' yet",
+        ),
         ("create x --from demo --quota demo", exits.USAGE, "strata: --quota 'demo' is not SOURCE=ROWS"),
         ("create x --from demo --quota job=3", exits.USAGE, "strata: no row comes from 'job'"),
         (

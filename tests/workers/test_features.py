@@ -325,7 +325,7 @@ def test_the_command(
     assert [line for line in lines if "no image can be read: FileNotFoundError: no such file" in line] and len(
         lines
     ) > 2
-    assert "2 parts could not be computed; repeat the command for them" in lines[-1]
+    assert "2 parts could not be computed: see the reasons above" in lines[-1]
 
 
 def test_the_command_tells_its_progress_where_there_is_no_terminal(

@@ -42,14 +42,14 @@ class LaionAesthetic(Stage[Vector, Columns]):
         self._head = AestheticParameters.model_validate(settings.parameters).head
 
     def load(self) -> None:
-        """Raises WeightsMissing, and ValueError for a checkpoint that the head was not trained on."""
+        """Raises WeightsMissing, also for a checkpoint that the head was not trained on."""
         folder = locate(self.settings)
         require_file(folder, "open_clip_config.json")
         require_file(HEADS.parent, HEADS.name)
         tower = _tower_of(folder)
         tensors = load_file(HEADS)
         if f"{self._head}.{tower}.weight" not in tensors:
-            raise ValueError(f"LAION's head {self._head} is not for {self.settings.model}; v1 is")
+            raise WeightsMissing(f"LAION's head {self._head} is not for {self.settings.model}; v1 is")
         self._weight, self._bias = (tensors[f"{self._head}.{tower}.{part}"] for part in ("weight", "bias"))
         self.rated: Vector = tensors[f"rated.{tower}"]
 
@@ -77,7 +77,7 @@ def _tower_of(folder: Path) -> str:
     """Which of OpenAI's towers a checkpoint of open_clip is.
 
     The same architecture was trained by others, on whose embeddings the heads say nothing. OpenAI's models alone have
-    the approximation of GELU that `quick_gelu` names. Raises ValueError.
+    the approximation of GELU that `quick_gelu` names. Raises WeightsMissing.
     """
     try:
         config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
@@ -86,7 +86,7 @@ def _tower_of(folder: Path) -> str:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsMissing(f"{folder}/open_clip_config.json cannot be used: {type(error).__name__}") from error
     if tower is None or not config.get("quick_gelu"):
-        raise ValueError(
+        raise WeightsMissing(
             f"LAION's heads are for OpenAI's CLIP ViT-L/14 and ViT-B/32 of 224 pixels; {folder} has another model"
         )
     return tower

@@ -37,7 +37,7 @@ class OpenNsfw(Stage[Image.Image, Columns]):
         Parameters.model_validate(settings.parameters)  # it has no parameters: refuses any
 
     def load(self) -> None:
-        """Raises WeightsMissing, and ValueError for a file that is no such network."""
+        """Raises WeightsMissing, also for a file that is no such network."""
         folder = locate(self.settings)
         files = sorted(folder.glob("*.onnx"))
         if len(files) != 1:
@@ -47,10 +47,10 @@ class OpenNsfw(Stage[Image.Image, Columns]):
         try:
             self._session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a class for each of its faults, without a common one
-            raise ValueError(f"{files[0]} cannot be read: {' '.join(str(error).split())[:200]}") from error
+            raise WeightsMissing(f"{files[0]} cannot be read: {' '.join(str(error).split())[:200]}") from error
         (taken,) = self._session.get_inputs()
         if list(taken.shape[1:]) != [SIDE, SIDE, 3]:
-            raise ValueError(f"{files[0]} takes {taken.shape}, not images of {SIDE} × {SIDE} pixels")
+            raise WeightsMissing(f"{files[0]} takes {taken.shape}, not images of {SIDE} × {SIDE} pixels")
         self._input = taken.name
 
     def prepare(self, batch: Sequence[Image.Image]) -> Pixels:

@@ -79,7 +79,7 @@ def _tell(totals: Any, as_json: bool, there: int) -> None:
     for line in totals.unread:
         print(f"strata: {line}", file=sys.stderr)
     if totals.unread:
-        raise StrataError(f"{counted(len(totals.unread), 'part')} could not be computed; repeat the command for them")
+        raise StrataError(f"{counted(len(totals.unread), 'part')} could not be computed: see the reasons above")
 
 
 def _profile(store: Store, parts: list[Part], name: str | None) -> Profile:

@@ -84,12 +84,12 @@ def test_it_is_proved_by_ratings(clip: Path) -> None:
     ],
 )
 def test_embeddings_of_other_models_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="OpenAI's CLIP"):
+    with pytest.raises(WeightsMissing, match="OpenAI's CLIP"):
         loaded("aesthetic", of("aesthetic", openai_clip(tmp_path, **changes)))
 
 
 def test_what_does_not_fit_is_told(clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"v2 is not for .*; v1 is"):
+    with pytest.raises(WeightsMissing, match=r"v2 is not for .*; v1 is"):
         loaded("aesthetic", of("aesthetic", clip))
     with pytest.raises(ValueError, match="head"):
         build_stage("aesthetic", of("aesthetic", clip, head="v3"))

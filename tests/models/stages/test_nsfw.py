@@ -51,7 +51,7 @@ def test_what_is_no_such_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match=r"needs one \.onnx file"):
         build_stage("nsfw", settings).load()
     (tmp_path / "open-nsfw.onnx").write_bytes(b"no network")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(WeightsMissing, match="cannot be read"):
         build_stage("nsfw", settings).load()
     with pytest.raises(ValueError, match="threshold"):
         build_stage("nsfw", settings.model_copy(update={"parameters": {"threshold": 0.5}}))

@@ -24,6 +24,7 @@ import pytest
 from models.weights.cache import MANIFEST, weights_folder
 from models.weights.hashes import NOTE
 from models.weights.hub import needed
+from models.weights.inventory import list_weights
 from strata.core.profiles import StageSettings
 from tests.checkout import CHECKOUT
 from tests.cli.test_cli import code_of
@@ -145,6 +146,20 @@ def test_what_is_here_needs_no_hub(models: Command, hub: HubServer) -> None:
     models.environment |= {"HF_HUB_OFFLINE": "1"}
     code, found, _ = models.run_apart("fetch")
     assert (code, found["detail"]) == (3, f"{NAME} is not on this machine, and HF_HUB_OFFLINE is set")
+
+
+def test_without_a_hub_the_known_sizes_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STRATA_MODELS", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert not list_weights("small", None, None, as_json=True)
+    out, told = capsys.readouterr()
+    found = {one["stage"]: one for one in map(json.loads, out.splitlines())}
+    assert found["matcher"]["missing_bytes"] == 1_501_000_000
+    assert "http://127.0.0.1:9 cannot be reached (" in found["matcher"]["detail"]
+    # the composer is the captioner's Qwen, which counts once
+    assert "to fetch: about 6.4 GB" in told
 
 
 def test_a_killed_fetch_goes_on_where_it_stopped(models: Command, hub: HubServer) -> None:
