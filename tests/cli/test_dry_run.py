@@ -131,7 +131,8 @@ def test_without_a_sample_only_what_is_known_is_told(service: Service, capsys: A
 
 
 def preview(images: int | None, reused: int | None, **more: Any) -> BatchPreview:
-    return BatchPreview(shards=1, looked_at=1, images=images, reused=reused, **{"like": "j0", "seconds": 9} | more)
+    known = {"shards": 1, "looked_at": 1, "images": images, "reused": reused, "like": "j0", "seconds": 9}
+    return BatchPreview.model_validate(known | more)
 
 
 UNREAD = [UnreadShard(shard="a", reason="no 'nsfw' yet")]
