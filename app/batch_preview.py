@@ -30,11 +30,12 @@ class TimeOver(SourceError):
 
 @dataclass
 class _Looked:
-    """What was seen of some shards."""
+    """What was seen of some shards. reused: None if it is not known of one; failed: those of them that failed."""
 
     shards: int = 0
     images: int = 0
-    reused: int = 0
+    reused: int | None = 0
+    failed: int | None = None
 
 
 class Preview:
@@ -59,8 +60,10 @@ class Preview:
             self._look_at(shard)
         seen = self.looked
         scale = len(shards) / seen.shards if seen.shards else 0.0
-        images = round(seen.images * scale) if seen.shards else None
-        reused = round(seen.reused * scale) if seen.shards else None
+        images, reused, failed = (
+            round(number * scale) if seen.shards and number is not None else None
+            for number in (seen.images, seen.reused, seen.failed)
+        )
         earlier = self._earlier_job()
         rate, price = (earlier.run_rate, _price(earlier)) if earlier else (None, None)
         computed = None if images is None or reused is None else images - reused
@@ -69,6 +72,7 @@ class Preview:
             looked_at=seen.shards,
             images=images,
             reused=reused,
+            failed=failed,
             unread=self.unread,
             seconds=computed / rate if computed is not None and rate else None,
             money=computed * price if computed is not None and price is not None else None,
@@ -91,7 +95,12 @@ class Preview:
         # what is computed for a shard are the results of its copies too
         is_copy = identity in self._identities
         self._identities.add(identity)
-        self.looked.reused += images if is_copy else self._reused(shard, identity, images)
+        try:
+            reused = images if is_copy else self._reused(shard, identity, images)
+        except TimeOver:
+            self.looked.reused = None
+        else:
+            self.looked.reused = None if self.looked.reused is None else self.looked.reused + reused
 
     def _count(self, shard: str) -> tuple[str, int]:
         """The identity and the images of a shard. Raises TimeOver, SourceError and OSError."""
@@ -129,7 +138,7 @@ class Preview:
         return index.identity, index.table.num_rows
 
     def _reused(self, shard: str, identity: str, images: int) -> int:
-        """How many of a shard's images have results of this version of the profile."""
+        """How many of a shard's images have results of this version of the profile. Raises TimeOver."""
         size, fingerprint = self.profile.chunk_size, self.profile.fingerprint(FINAL_GROUP)
         first = Chunk(FINAL_GROUP, self.profile.name, fingerprint, shard, identity)
         found = self.given.store.attempts(first).found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from app.batch_preview import Preview, TimeOver
 from app.dependencies import Services
 from app.problems import ProblemError
 from strata.core import (
+    FINAL_GROUP,
     GROUPS,
     BatchInput,
     BatchPreview,
@@ -18,7 +21,7 @@ from strata.core import (
     chosen_shard,
 )
 from strata.errors import BrokenStore, DataError, InvalidInput, NotFound
-from strata.jobs import Chosen
+from strata.jobs import MOST_COMPARED, Chosen, copied_rows, ended_rows
 from strata.keys import Access
 from strata.shards import SourceError
 from strata.snapshots import FilterError
@@ -54,6 +57,8 @@ class ChosenPreview(Preview):
         super().__init__(given, profile, tenant)
         self._where = pin.where
         self._pinned = {chosen_shard(one.uri, "", one.identity): one for one in pin.shards}
+        self._found = np.array([], np.int64), False  # the numbers of the rows of the shard that was counted last
+        self.looked.failed = 0
 
     def of_pinned(self) -> BatchPreview:
         """The preview of a job of the chosen rows."""
@@ -68,9 +73,28 @@ class ChosenPreview(Preview):
         return chosen_identity(pinned.identity, numbers), len(numbers)
 
     def _numbers(self, pinned: PinnedShard) -> list[int]:
-        index = Chunk(GROUPS[0], self.profile.name, self.profile.fingerprint(GROUPS[0]), pinned.uri, pinned.identity)
         try:
-            table, _ = self.given.store.read_index(index)
+            table, _ = self.given.store.read_index(self._chunk(GROUPS[0], pinned.uri, pinned.identity))
         except FileNotFoundError:
             raise TimeOver("a shard that must be indexed anew is not counted") from None
-        return chosen_numbers(self.given.store, self._where, pinned, table.column("key"), self.check_time)
+        numbers = chosen_numbers(self.given.store, self._where, pinned, table.column("key"), self.check_time)
+        self._found = np.array(numbers, np.int64), table.num_rows <= MOST_COMPARED
+        return numbers
+
+    def _chunk(self, group: str, shard: str, identity: str) -> Chunk:
+        return Chunk(group, self.profile.name, self.profile.fingerprint(group), shard, identity)
+
+    def _reused(self, shard: str, identity: str, images: int) -> int:
+        """How many of the chosen rows have results: whole chunks of the same choice, and rows that are copied."""
+        store, size = self.given.store, self.profile.chunk_size
+        index, final = (self._chunk(group, shard, identity) for group in (GROUPS[0], FINAL_GROUP))
+        numbers, compared = self._found
+        found = np.zeros(images, np.bool_)
+        for number, passed in ended_rows(store, final, range(-(-images // size))):
+            found[number * size : (number + 1) * size] = True
+            self.looked.failed = (self.looked.failed or 0) + int((~passed).sum())
+            self.check_time()
+        left = np.flatnonzero(~found)
+        if compared and len(left):
+            found[left] = copied_rows(store, index, final, size, numbers[left], self.check_time)
+        return int(found.sum())

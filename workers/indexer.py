@@ -24,7 +24,7 @@ from strata.core import (
     growing_pause,
 )
 from strata.errors import BrokenStore, DataError, InvalidInput, QueueUnavailable
-from strata.jobs import Jobs
+from strata.jobs import MOST_COMPARED, Jobs
 from strata.logs import log_context
 from strata.queue import Claim
 from strata.shards import SourceError, index_shard, shard_stamps
@@ -39,8 +39,6 @@ from workers.retry import FIRST_PAUSE, LONGEST_PAUSE, WorkInterrupted, retry_unt
 log = logging.getLogger(__name__)
 
 MAX_DELIVERIES = 4  # of a shard; after as many workers have died while they read it, it is reported as poison
-
-MOST_COMPARED = 200_000  # rows of a shard up to which rows of earlier choices are copied: a worker holds them all
 
 TURN_SECONDS = 0.1  # to wait before a shard whose time has not come is passed over
 

@@ -276,13 +276,24 @@ class _Estimating:
 
     # words
 
+    def _why_nothing(self) -> str:
+        """Why no image is to be computed."""
+        if self.population.images:
+            return "nothing is left to compute: all images have results"
+        if self.population.unread == self.population.shards:
+            return "no shard could be read"
+        chosen = self.request.chosen
+        return "no row passes the filter" if chosen and chosen.where else "no image is to be computed"
+
     def notes(self) -> list[str]:
         """What limits the figures, in sentences."""
         missing, told = self.population.missing, list[str]()
-        if not self.whole:
-            return ["no image is to be computed"]
         if self.population.unread:
-            told.append(f"{self.population.unread:,} of {self.population.shards:,} shards cannot be read")
+            # an earlier version has not kept the reason
+            reason = f": {self.population.reason}" if self.population.reason else ""
+            told.append(f"{self.population.unread:,} of {self.population.shards:,} shards cannot be read{reason}")
+        if not self.whole:
+            return [*told, self._why_nothing()]
         for group in _GROUPS:
             timed = self.sampled.timed(group)
             batches, warm = len(timed), any(work.first for work in timed)

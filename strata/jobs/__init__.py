@@ -10,10 +10,11 @@ from strata.jobs.listing import Listing, id_of
 from strata.jobs.new_jobs import Chosen
 from strata.jobs.pairing import OtherStore, pair
 from strata.jobs.results import BadCursor, Found, NotDescribed, Rejected, Results, named
-from strata.jobs.sampling import Population, sample_of
+from strata.jobs.sampling import MOST_COMPARED, Population, copied_rows, ended_rows, sample_of
 from strata.jobs.scheduler import Scheduler
 
 __all__ = [
+    "MOST_COMPARED",
     "BadCursor",
     "Chosen",
     "Found",
@@ -28,6 +29,8 @@ __all__ = [
     "Results",
     "Scheduler",
     "UnknownJob",
+    "copied_rows",
+    "ended_rows",
     "id_of",
     "named",
     "pair",

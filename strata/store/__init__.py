@@ -45,7 +45,7 @@ from strata.store.provenance import (
     provenance_of,
     texts_of,
 )
-from strata.store.shard_files import upload_digest
+from strata.store.shard_files import MAX_FAMILY, upload_digest
 from strata.store.storage_errors import as_os_error, is_transient, reason_of, storage_fault
 from strata.store.storages import file_system
 from strata.store.store import Store, count_of
@@ -62,6 +62,7 @@ from strata.store.upload_lists import (
 
 __all__ = [
     "LOCK",
+    "MAX_FAMILY",
     "READERS",
     "SOURCE_NUMBER",
     "Attempts",

@@ -130,6 +130,47 @@ def test_without_a_sample_only_what_is_known_is_told(service: Service, capsys: A
     assert BatchPreview.model_validate_json(capsys.readouterr().out).like == "j0"
 
 
+def preview(images: int | None, reused: int | None, **more: Any) -> BatchPreview:
+    known = {"shards": 1, "looked_at": 1, "images": images, "reused": reused, "like": "j0", "seconds": 9}
+    return BatchPreview.model_validate(known | more)
+
+
+UNREAD = [UnreadShard(shard="a", reason="no 'nsfw' yet")]
+
+
+@pytest.mark.parametrize(
+    ("found", "where", "told", "untold"),
+    [
+        (preview(0, 0), "words < 1", "no row passes the filter", "time"),
+        (preview(0, 0), None, "there is nothing to compute", "time"),
+        (preview(0, 0, unread=UNREAD), "nsfw > 0.5", "no 'nsfw' yet\nno shard could be read", "time"),
+        (preview(8, 8, failed=0), None, "8 with results\nnothing is left to compute", "failed"),
+        (preview(8, 8, failed=3), None, "8 with results, 3 of which failed\nnothing is left", "-n"),
+        (preview(61, 40), None, "`-n 21` tries all of these images", "nothing"),
+        (preview(61, 40, like=None), None, "`-n 21` tries all images", "nothing"),
+        (preview(300, 40), None, "`-n 200` tries 200 of these images", "all"),
+        (preview(300, 40, like=None), None, "`-n 200` tries 200 images", "all"),
+        (preview(61, None, seconds=None), None, "which are copied, is not known\ntime: not known", "all"),
+        (preview(None, None, seconds=None), None, "images: not known\ntime: not known", "copied"),
+    ],
+)
+def test_what_is_left_is_told(found: BatchPreview, where: str | None, told: str, untold: str) -> None:
+    text = render.preview_lines(found, where).plain
+    assert told in text and untold not in text, text
+
+
+def test_a_submission_of_which_nothing_can_be_read_has_an_exit_code(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(service, "preview", lambda *_, **__: preview(0, 0, unread=UNREAD))
+    nothing = FOUND.model_copy(update={"images": 0, "to_compute": 0, "unread": 332, "notes": ["no 'nsfw' yet"]})
+    monkeypatch.setattr(service, "estimate", lambda _: nothing)
+    for more in ([], ["-n", "4"]):
+        assert run("/a.tar", "--dry-run", *more) == exits.JOB_FAILED
+        out = capsys.readouterr().out
+        assert "no 'nsfw' yet" in out and "time" not in out and "random" not in out
+
+
 def test_a_sample_is_followed_and_its_figures_told(service: Service, capsys: Any) -> None:
     assert run("/a.tar", "--dry-run", "-n", "200", "--seed", "7") == 0
     assert service.asked[0][:3] == (["/a.tar"], 200, 7)

@@ -55,7 +55,7 @@
 /** Which rows of jobs, snapshots and data sets a job describes once more; where: null for all that succeeded
  * @typedef {{sources: string[], where: string|null}} ChosenRows */
 /** What a job would compute; null where it is not known.
- * @typedef {{shards: number, looked_at: number, images: number|null, reused: number|null,
+ * @typedef {{shards: number, looked_at: number, images: number|null, reused: number|null, failed: number|null,
  *   unread: {shard: string, reason: string}[], seconds: number|null, money: number|null, like: string|null,
  *   first: string[]}} BatchPreview */
 /** A figure of all images with its interval of 95 %; null if the sample is too small for one.

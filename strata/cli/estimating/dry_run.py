@@ -40,8 +40,9 @@ def dry_run(
         if as_json:
             print(preview.model_dump_json())
         else:
-            output().print(render.preview_lines(preview))
-        return 0
+            output().print(render.preview_lines(preview, options.get("where")))
+        # as the job would end
+        return exits.JOB_FAILED if preview.images == 0 and preview.unread else 0
     view = client.submit_sample(shards, sample.images, sample.seed, **options)
     print(f"strata: job {view.id} describes {sample_name(view)}", file=sys.stderr, flush=True)
     try:
@@ -49,10 +50,10 @@ def dry_run(
     except KeyboardInterrupt:
         _cancel(client, view)
         raise
-    tell_estimate(client.estimate(view.id), as_json)
+    code = tell_estimate(client.estimate(view.id), as_json)
     if view.error:
         print(f"strata: the sample's job failed: {clean(view.error)}", file=sys.stderr)
-    return exits.JOB_FAILED if view.status in ("failed", "cancelled") else 0
+    return exits.JOB_FAILED if view.status in ("failed", "cancelled") else code
 
 
 def sample_name(job: JobView | JobRequest) -> str:
@@ -60,16 +61,17 @@ def sample_name(job: JobView | JobRequest) -> str:
     return f"a random sample of {'the chosen rows' if job.chosen else 'the images'}"
 
 
-def tell_estimate(estimate: Estimate, as_json: bool) -> None:
-    """Print an estimate."""
+def tell_estimate(estimate: Estimate, as_json: bool) -> int:
+    """Print an estimate; returns the exit code: that of a failed job if no shard could be read, as the whole would."""
     from strata.cli.rendering import estimates as render
 
     if as_json:
         print(estimate.model_dump_json())
-        return
-    console = output()
-    for part in render.estimate_parts(estimate):
-        console.print(part)
+    else:
+        console = output()
+        for part in render.estimate_parts(estimate):
+            console.print(part)
+    return exits.JOB_FAILED if estimate.images == 0 and estimate.unread else 0
 
 
 def _followed(client: Client, view: JobView) -> JobView:

@@ -14,6 +14,8 @@ from strata.counts import counted
 
 Form = Callable[[float], str]
 
+PROPOSED = 200  # images of a sample
+
 
 def number(value: float) -> str:
     """A number with three digits that count: an estimate has no more."""
@@ -44,24 +46,48 @@ def size(value: float) -> str:
     return f"{value:.0f} bytes"
 
 
-def preview_lines(found: BatchPreview) -> Text:
-    """What a submission would compute, by what is known without describing an image."""
+def preview_lines(found: BatchPreview, where: str | None = None) -> Text:
+    """What a submission would compute, by what is known without describing an image. where: a filter of its rows."""
     about = "" if found.looked_at == found.shards else "about "
     looked = "" if not about else f" ({found.looked_at:,} looked at)"
     lines = [f"{counted(found.shards, 'shard')}{looked}"]
-    if found.images is None or found.reused is None:
+    if found.images is None:
         lines.append("images: not known")
+    elif found.reused is None:
+        lines.append(f"{about}{counted(found.images, 'image')}; how many have results, which are copied, is not known")
     else:
-        lines.append(f"{about}{counted(found.images, 'image')}, {about}{found.reused:,} with results")
+        failed = f", {about}{found.failed:,} of which failed" if found.failed else ""
+        lines.append(f"{about}{counted(found.images, 'image')}, {about}{found.reused:,} with results{failed}")
     lines += [f"cannot be read: {clean(one.reason)}" for one in found.unread]
-    if found.like is None:
-        lines.append("time and money: not known before a job of this profile with 32 images or more has ended;")
-        lines.append("`-n 200` tries 200 images")
+    if found.images == 0:
+        lines.append(_why_none(found, where))
+    elif found.images is not None and found.images == found.reused:
+        lines.append("nothing is left to compute")
     else:
-        lines.append(f"time: {'not known' if found.seconds is None else f'about {span(found.seconds)}'}")
-        lines += [] if found.money is None else [f"money: about {number(found.money)}"]
-        lines.append(f"as job {found.like} took for as many; `-n 200` tries 200 of these images")
+        lines += _price_lines(found)
     return Text("\n".join(lines))
+
+
+def _why_none(found: BatchPreview, where: str | None) -> str:
+    """Why a submission has no image."""
+    if found.unread:
+        return "no shard could be read"
+    return "no row passes the filter" if where else "there is nothing to compute"
+
+
+def _price_lines(found: BatchPreview) -> Iterator[str]:
+    """Time and money of what is left to compute, and how they are found out by trying."""
+    left = None if found.images is None or found.reused is None else found.images - found.reused
+    some, most = ("", PROPOSED) if left is None or left > PROPOSED else (" all", left)
+    if found.like is None:
+        yield "time and money: not known before a job of this profile with 32 images or more has ended;"
+        yield f"`-n {most}` tries{some or f' {most}'} images"
+    else:
+        yield f"time: {'not known' if found.seconds is None else f'about {span(found.seconds)}'}"
+        if found.money is not None:
+            yield f"money: about {number(found.money)}"
+        of = "all" if some else str(most)
+        yield f"as job {found.like} took for as many; `-n {most}` tries {of} of these images"
 
 
 def estimate_parts(found: Estimate) -> Iterator[Text | Table]:
@@ -78,6 +104,9 @@ def _head(found: Estimate) -> Iterator[str]:
         return
     unread = f", {found.unread:,} of which cannot be read" if found.unread else ""
     yield f"{counted(found.images, 'image')} in {counted(found.shards or 0, 'shard')}{unread}"
+    if not found.to_compute:
+        yield "to be described: 0"
+        return
     others = f", the others have results of profile {clean(found.profile)}" if found.to_compute < found.images else ""
     yield f"to be described: {found.to_compute:,}{others}"
     described = f"{found.described:,} of {found.sampled:,}" if found.described < found.sampled else f"{found.sampled:,}"

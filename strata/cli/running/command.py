@@ -215,11 +215,12 @@ def _run(
         if isinstance(end, BaseException):
             raise end
         watch(job.store, job.request, end.status)
+    code = 0
     if sampled:
-        _tell_estimate(job, end, options, as_json)
+        code = _tell_estimate(job, end, options, as_json)
     elif as_json:
         print(end.model_dump_json())
-    return exits.JOB_FAILED if end.status in ("failed", "cancelled") else 0
+    return exits.JOB_FAILED if end.status in ("failed", "cancelled") else code
 
 
 def _followed(
@@ -244,12 +245,15 @@ def _followed(
     return ends[0]
 
 
-def _tell_estimate(job: Any, end: JobView, options: Any, as_json: bool) -> None:
-    """Print what all images would take in such a run. How many actors Ray would start depends on its cluster."""
+def _tell_estimate(job: Any, end: JobView, options: Any, as_json: bool) -> int:
+    """Print what all images would take in such a run; returns the exit code.
+
+    How many actors Ray would start depends on its cluster.
+    """
     from strata.estimates import Workers, estimate
 
     ready = {"vision": 1, "llm": 1} if options.engine == "local" else None
-    tell_estimate(estimate(job.store, end, job.request, Workers(ready, options.in_turn)), as_json)
+    return tell_estimate(estimate(job.store, end, job.request, Workers(ready, options.in_turn)), as_json)
 
 
 def _shown(views: queue.SimpleQueue[JobView | None], job: Any, folder: Path | None) -> Iterator[JobView]:

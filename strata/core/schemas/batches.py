@@ -84,15 +84,17 @@ class BatchPreview(BaseModel):
     """`POST /v1/batches/preview`: what the same request to `/v1/batches` would compute. Nothing is created.
 
     shards: how many the patterns name; looked_at: of how many images were counted; images, reused: images, and those
-    whose results exist, scaled to all shards if only some were looked at; null if none was. unread: some that cannot be
-    read. seconds, money: estimated from the job `like`, the newest completed one of the profile; null if there is none,
-    or if the profile has no prices. first: the first shards.
+    whose results exist, scaled to all shards if only some were looked at; null if none was, or if the time was over
+    before it was known. failed: of chosen rows, those of `reused` that failed and are not computed again; null of
+    shards. unread: some that cannot be read. seconds, money: estimated from the job `like`, the newest completed one of
+    the profile; null if there is none, or if the profile has no prices. first: the first shards.
     """
 
     shards: int
     looked_at: int
     images: int | None
     reused: int | None
+    failed: int | None = None
     unread: list[UnreadShard] = Field(default_factory=list)
     seconds: float | None = None
     money: float | None = None

@@ -14,21 +14,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel
 
+from strata.addresses import without_secrets
 from strata.core import (
     FINAL_GROUP,
     GROUPS,
+    Chunk,
     JobRequest,
     JobSample,
     Profile,
     Sample,
     ShardSummaries,
     ShardSummary,
+    chosen_by,
     source_identity,
     source_shard,
 )
-from strata.store import READERS, BrokenPart, IndexRow, Store, is_picked_list, located_rows, write_picked
+from strata.jobs.sampling.copied import Bools, Numbers, copied_rows
+from strata.store import READERS, SOURCE_NUMBER, BrokenPart, IndexRow, Store, is_picked_list, located_rows, write_picked
 
 FILE = "population"  # the name of the job's file
 
@@ -36,31 +41,28 @@ FILE = "population"  # the name of the job's file
 class Population(BaseModel):
     """What a sample was drawn of. It is a file of the job.
 
-    shards, unread: of the whole job; unread: that have no image that could be read. images: of all shards. missing:
-    how many each group has to compute, chunks: in how many chunks; equal shards count once in both.
+    shards, unread: of the whole job; unread: that have no image that could be read; reason: that of the first of them.
+    images: of all shards. missing: how many each group has to compute, chunks: in how many chunks; equal shards count
+    once in both.
     """
 
     shards: int
     unread: int
+    reason: str | None = None
     images: int
     missing: dict[str, int]
     chunks: dict[str, int]
 
 
 class _Shard(NamedTuple):
-    """A shard, and the numbers of its chunks that have no part, by group."""
+    """A shard, and the rows that each group has to compute, ascending."""
 
     summary: ShardSummary
-    missing: Mapping[str, Sequence[int]]
+    missing: Mapping[str, Numbers]
 
-    def images(self, size: int, group: str) -> int:
-        """How many images the missing chunks of a group have. size: of a chunk."""
-        return sum(min(size, self.summary.images - number * size) for number in self.missing[group])
-
-    def row(self, place: int, size: int) -> int:
-        """The row in the shard of an image by its place among those without a final part."""
-        # only the last chunk of a shard may be smaller
-        return self.missing[FINAL_GROUP][place // size] * size + place % size
+    def chunks(self, size: int, group: str) -> int:
+        """In how many chunks the rows are that a group has to compute. size: of a chunk."""
+        return len(np.unique(self.missing[group] // size))
 
 
 def sample_of(wanted: JobSample, profile: Profile) -> Sample:
@@ -90,12 +92,14 @@ def draw(store: Store, request: JobRequest, summaries: Sequence[ShardSummary]) -
     """
     assert request.sample is not None
     shards = _shards(store, request, summaries)
+    unread = [one for one in summaries if one.failure is not None and not one.images]
     population = Population(
         shards=len(summaries),
-        unread=sum(one.failure is not None and not one.images for one in summaries),
+        unread=len(unread),
+        reason=_reason(unread[0]) if unread else None,
         images=sum(one.images for one in summaries),
-        missing={group: sum(one.images(request.chunk_size, group) for one in shards) for group in GROUPS[1:]},
-        chunks={group: sum(len(one.missing[group]) for one in shards) for group in GROUPS[1:]},
+        missing={group: sum(len(one.missing[group]) for one in shards) for group in GROUPS[1:]},
+        chunks={group: sum(one.chunks(request.chunk_size, group) for one in shards) for group in GROUPS[1:]},
     )
     lists = _write_lists(store, request, shards, population.missing[FINAL_GROUP])
     sample = request.sample.model_copy(update={"drawn": True})
@@ -103,8 +107,14 @@ def draw(store: Store, request: JobRequest, summaries: Sequence[ShardSummary]) -
     return Drawn(drawn, population)
 
 
+def _reason(summary: ShardSummary) -> str:
+    """Why a shard cannot be read."""
+    assert summary.failure is not None
+    return without_secrets(f"{source_shard(summary.shard)}: {summary.failure.detail}")
+
+
 def _shards(store: Store, request: JobRequest, summaries: Sequence[ShardSummary]) -> list[_Shard]:
-    """The shards with their missing chunks; of shards with the same content only the first, whose parts they share."""
+    """The shards with their missing rows; of shards with the same content only the first, whose parts they share."""
     distinct = {one.identity: one for one in reversed(summaries) if one.images}
     ordered = list(reversed(distinct.values()))
     with ThreadPoolExecutor(READERS) as pool:
@@ -112,17 +122,30 @@ def _shards(store: Store, request: JobRequest, summaries: Sequence[ShardSummary]
         return [_Shard(summary, missing) for summary, missing in zip(ordered, found, strict=True)]
 
 
-def _missing(store: Store, request: JobRequest, summary: ShardSummary) -> dict[str, Sequence[int]]:
-    """The numbers of a shard's chunks that each group has to compute: what has its last part needs no other."""
+def _missing(store: Store, request: JobRequest, summary: ShardSummary) -> dict[str, Numbers]:
+    """The rows of a shard that each group has to compute: what has its last part needs no other, and no copied row."""
     left: Sequence[int] = range(summary.chunks(request.chunk_size))
-    found: dict[str, Sequence[int]] = {}
+    rows = np.arange(summary.images)
+    kept, found = ~_copied(store, request, summary), dict[str, Numbers]()
     for group in reversed(GROUPS[1:]):
         chunks = list(request.chunks(summary, group, left))
         if chunks:
             attempts = store.attempts(chunks[0])
             left = [chunk.number for chunk in chunks if attempts.newest(chunk) is None]
-        found[group] = left
+        found[group] = rows[kept & np.isin(rows // request.chunk_size, left)]
     return found
+
+
+def _copied(store: Store, request: JobRequest, summary: ShardSummary) -> Bools:
+    """Which rows of a shard the workers will copy; of whole shards it is seen when they are sampled."""
+    if not chosen_by(summary.shard):
+        return np.zeros(summary.images, np.bool_)
+    index = request.index_chunk(summary.shard, summary.identity)
+    table, families = _index(store, index)
+    if not families:
+        return np.zeros(summary.images, np.bool_)
+    final = next(iter(request.chunks(summary, FINAL_GROUP)))
+    return copied_rows(store, index, final, request.chunk_size, table.column(SOURCE_NUMBER).to_numpy())
 
 
 def _write_lists(store: Store, request: JobRequest, shards: Sequence[_Shard], total: int) -> list[ShardSummary]:
@@ -152,30 +175,35 @@ def _picked_rows(
     store: Store, request: JobRequest, shards: Sequence[_Shard], places: np.typing.NDArray[np.int64]
 ) -> list[_Picked]:
     """The rows at places among all images without a final part, in order. Each shard is read once."""
-    size = request.chunk_size
-    ends = np.cumsum([one.images(size, FINAL_GROUP) for one in shards])
+    ends = np.cumsum([len(one.missing[FINAL_GROUP]) for one in shards])
     of = np.searchsorted(ends, places, side="right")
     found: dict[int, _Picked] = {}
     for number in np.unique(of):
         shard, wanted = shards[number], np.flatnonzero(of == number)
         first = int(ends[number - 1]) if number else 0
-        inside = [shard.row(int(places[place]) - first, size) for place in wanted]
+        inside = shard.missing[FINAL_GROUP][places[wanted] - first]
         found |= zip(map(int, wanted), _read(store, request, shard.summary, inside), strict=True)
     return [found[place] for place in range(len(places))]
 
 
-def _read(store: Store, request: JobRequest, summary: ShardSummary, numbers: Sequence[int]) -> Iterator[_Picked]:
+def _read(store: Store, request: JobRequest, summary: ShardSummary, numbers: Numbers) -> Iterator[_Picked]:
     """The rows with some numbers of a shard, or of what is chosen of it."""
-    try:
-        table, footer = store.read_part(request.index_chunk(summary.shard, summary.identity))
-    except (FileNotFoundError, BrokenPart) as error:
-        shard = source_shard(summary.shard)
-        raise OSError(f"the index of {shard} is gone: cancel the job, and submit it again") from error
+    table, families = _index(store, request.index_chunk(summary.shard, summary.identity))
     identity = source_identity(summary.identity)
     # the images of a sample's list lie in several tars
     tars = store.read_sources(identity) if is_picked_list(source_shard(summary.shard)) else {}
-    for row in located_rows(table.take(list(numbers)), summary.shard):
-        yield _Picked(row, tars.get(row.uri, identity) if row.offset else "", footer.families)
+    for row in located_rows(table.take(pa.array(numbers)), summary.shard):
+        yield _Picked(row, tars.get(row.uri, identity) if row.offset else "", families)
+
+
+def _index(store: Store, index: Chunk) -> tuple[pa.Table, Sequence[str]]:
+    """The index part of a shard, and its families."""
+    try:
+        table, footer = store.read_part(index)
+    except (FileNotFoundError, BrokenPart) as error:
+        shard = source_shard(index.shard)
+        raise OSError(f"the index of {shard} is gone: cancel the job, and submit it again") from error
+    return table, footer.families
 
 
 def _by_version(rows: Iterable[_Picked]) -> Iterator[list[_Picked]]:

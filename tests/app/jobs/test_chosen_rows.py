@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app import batch_preview
-from strata.core import BatchInput, Estimate, JobStatus, Record
+from app import batch_preview, chosen_rows
+from strata.core import BatchInput, BatchPreview, Estimate, JobStatus, Record
 from strata.queue import Queue
 from strata.snapshots import Selection, Snapshots
 from strata.store import PartsOf
@@ -55,7 +55,8 @@ def later(queue: Queue, tmp_path: Path) -> Iterator[tuple[Service, str]]:
 
 def test_rows_of_a_job_and_of_a_snapshot(service: Service, described: str) -> None:
     preview = submit(service, "/v1/batches/preview", sources=[described], where=WHERE).json()
-    assert (preview["shards"], preview["looked_at"], preview["images"], preview["reused"]) == (2, 2, 6, 0)
+    assert (preview["shards"], preview["looked_at"], preview["images"], preview["failed"]) == (2, 2, 6, 0)
+    assert preview["reused"] == 6  # the whole shards have results of this profile, which are copied
     assert (
         all("#" not in shard for shard in preview["first"]) and len(service.client.get("/v1/jobs").json()["jobs"]) == 1
     )
@@ -75,9 +76,10 @@ def test_rows_of_a_job_and_of_a_snapshot(service: Service, described: str) -> No
     assert submit(service, "/v1/batches/preview", sources=["some"]).json()["images"] == 5
 
 
-def sampled(service: Service, images: int, **asked: Any) -> Estimate:
+def sampled(service: Service, images: int, variants: list[str] | None = None, **asked: Any) -> Estimate:
     """The estimate by a sample of chosen rows, when it has ended."""
-    answer = service.client.post("/v1/batches/estimate", json={"input": asked, "images": images, "seed": 3})
+    body = {"input": asked, "images": images, "seed": 3, "variants": variants}
+    answer = service.client.post("/v1/batches/estimate", json=body)
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert job["chosen"]["sources"] == asked["sources"] and job["sample"]["images"] == images
@@ -109,7 +111,7 @@ def test_a_sample_is_one_of_the_chosen_rows(later: tuple[Service, str]) -> None:
     second = submit(service, sources=[whole.job], where="key < '000000002'").json()["id"]
     wait_for_end(service.jobs, second)
     assert service.jobs.view(second).request_counts.succeeded == 4
-    third = sampled(service, 3, sources=[whole.job])
+    third = sampled(service, 3, ["tags"], sources=[whole.job])
     assert (third.images, third.described, third.reasons) == (6, 3, [])
     # the whole job describes them, and then nothing is left
     wait_for_end(service.jobs, submit(service, sources=[job], where=WHERE).json()["id"])
@@ -119,11 +121,11 @@ def test_a_sample_is_one_of_the_chosen_rows(later: tuple[Service, str]) -> None:
 
 def test_a_sample_of_rows_that_need_no_work(service: Service, described: str) -> None:
     none = sampled(service, 4, sources=[described], where="words > 999")
-    assert (none.images, none.sampled, none.notes) == (0, 0, ["no image is to be computed"])
+    assert (none.images, none.sampled, none.notes) == (0, 0, ["no row passes the filter"])
     # the whole shards have results of this profile, which are copied
     found = sampled(service, 4, sources=[described], where=WHERE)
-    assert found.to_compute == 6 and [group.images.value for group in found.groups.values()] == [0, 0]
-    assert "4 of 4 sampled images have results of vision, which are copied" in found.notes
+    assert (found.images, found.to_compute, found.sampled) == (6, 0, 0)
+    assert found.notes == ["nothing is left to compute: all images have results"]
 
 
 def test_a_sample_of_a_tar_that_has_changed(later: tuple[Service, str]) -> None:
@@ -132,6 +134,46 @@ def test_a_sample_of_a_tar_that_has_changed(later: tuple[Service, str]) -> None:
         tar.write_bytes(tar.read_bytes() + b"\0" * 512)
     found = sampled(service, 20, sources=[job])
     assert found.failed and found.failed.value == 12 and {one.error_type for one in found.reasons} == {"ShardChanged"}
+    # a whole job fails them too; their rows are not computed again for the same choice, and not copied for another one
+    wait_for_end(service.jobs, submit(service, sources=[job]).json()["id"])
+    assert previewed(service, sources=[job]) == (12, 12, 12)
+    assert previewed(service, sources=[job], where=WHERE) == (6, 0, 0)
+
+
+def previewed(service: Service, **asked: Any) -> tuple[int | None, int | None, int | None]:
+    """The images of a preview, those that have results, and those of them that failed."""
+    found = BatchPreview.model_validate_json(submit(service, "/v1/batches/preview", **asked).content)
+    return found.images, found.reused, found.failed
+
+
+def test_rows_of_other_choices_are_not_to_be_computed(
+    later: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, job = later
+    more = WHERE.replace("2", "4")
+    assert previewed(service, sources=[job], where=WHERE) == (6, 0, 0)
+    wait_for_end(service.jobs, submit(service, sources=[job], where=WHERE).json()["id"])
+    assert previewed(service, sources=[job], where=more) == (10, 6, 0)
+    # only the others are drawn
+    found = sampled(service, 20, sources=[job], where=more)
+    assert (found.images, found.to_compute, found.sampled, found.described) == (10, 4, 4, 4)
+    assert [(group.images.value, group.measured) for group in found.groups.values()] == [(4, 4), (4, 4)]
+    # that is what the job does
+    whole = submit(service, sources=[job], where=more).json()["id"]
+    wait_for_end(service.jobs, whole)
+    view = service.jobs.view(whole)
+    assert (view.computed, view.request_counts.succeeded) == (4, 10)
+    # of a longer shard no row is copied, but chunks of the same choice have their parts
+    monkeypatch.setattr(chosen_rows, "MOST_COMPARED", 5)
+    assert previewed(service, sources=[job], where=more) == (10, 10, 0)
+    assert previewed(service, sources=[job]) == (12, 0, 0)
+    monkeypatch.setattr(chosen_rows, "copied_rows", over)
+    monkeypatch.setattr(chosen_rows, "MOST_COMPARED", 6)
+    assert previewed(service, sources=[job]) == (12, None, 0)
+
+
+def over(*_: object) -> NoReturn:
+    raise batch_preview.TimeOver("the time of the preview is over")
 
 
 def test_what_is_refused(service: Service, described: str) -> None:
@@ -169,6 +211,10 @@ def test_a_filter_that_cannot_be_computed_fails_the_job_with_its_reason(service:
     view = service.client.get(f"/v1/jobs/{job}").json()
     assert view["status"] == "failed" and "no shard could be read" in view["error"] and "sharpness" in view["error"]
     assert "#chosen" not in view["error"]
+    # a sample tells the same
+    found = sampled(service, 4, sources=[described], where="sharpness < 3")
+    assert (found.images, found.unread) == (0, 2) and found.notes[1] == "no shard could be read"
+    assert "sharpness" in found.notes[0] and "#chosen" not in found.notes[0]
 
 
 NAMES = st.none() | st.lists(st.text(max_size=3), max_size=2)

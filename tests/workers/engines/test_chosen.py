@@ -43,12 +43,21 @@ def test_a_dry_run_samples_the_chosen_rows(tmp_path: Path, monkeypatch: pytest.M
     first, _ = run_here(settings_of(tmp_path), shards_of(tmp_path / "shards", 2, 5), options())
     folder = tmp_path / "run"
     folder.mkdir()
-    chosen = ["--from", first.id, "--where", "key in ('000000001', '000000006', '000000007')"]
-    result = CliRunner().invoke(app, ["run", *chosen, "--dry-run", "-n", "2", "--json", "--run-folder", str(folder)])
+    # the three have results of this profile; the two that failed have none
+    where = "status == 'failed' or key in ('000000001', '000000006', '000000007')"
+    dry = ["--dry-run", "-n", "1", "--json", "--run-folder", str(folder)]
+    result = CliRunner().invoke(app, ["run", "--from", first.id, "--where", where, *dry])
     assert result.exit_code == 0, result.output
     assert "describes a random sample of the chosen rows" in result.stderr
     found = Estimate.model_validate_json(result.stdout)
-    assert (found.shards, found.images, found.to_compute, found.described) == (2, 3, 3, 2)
+    assert (found.shards, found.images, found.to_compute, found.described) == (2, 5, 2, 1)
+    other = tmp_path / "other"
+    other.mkdir()
+    dry[-1] = str(other)
+    result = CliRunner().invoke(app, ["run", "--from", first.id, "--where", "sharpness < 3", *dry])
+    assert result.exit_code == exits.JOB_FAILED
+    found = Estimate.model_validate_json(result.stdout)
+    assert found.unread == 2 and "sharpness" in found.notes[0]
 
 
 def test_what_the_command_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ function Preview({ found, children }) {
     <dl class="facts">
       <div><dt>shards</dt><dd>${count(found.shards)}${!isExact && html` <small>${count(found.looked_at)} looked at</small>`}</dd></div>
       <div><dt>images</dt><dd>${found.images === null ? "unknown" : about + count(found.images)}</dd></div>
-      <div><dt>results that exist</dt><dd>${found.reused === null ? "unknown" : about + count(found.reused)}</dd></div>
+      <div><dt>results that exist</dt><dd>${found.reused === null ? "unknown" : about + count(found.reused)}${found.failed ? html` <small>${about}${count(found.failed)} of which failed</small>` : ""}</dd></div>
       <div><dt>time</dt><dd>${found.seconds === null ? "unknown" : `about ${duration(found.seconds)}`}</dd></div>
       <div><dt>money</dt><dd>${found.money === null ? "unknown" : `about ${found.money.toPrecision(3)}`}</dd></div>
     </dl>
