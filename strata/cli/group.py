@@ -39,7 +39,7 @@ class PlainGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A command of the group, whose numbers are finite."""
-        command = super().get_command(ctx, cmd_name)
+        command: Any = super().get_command(ctx, cmd_name)
         if command is None or isinstance(command, TyperGroup):
             return command
         for option in command.params:
