@@ -91,4 +91,4 @@ def test_a_job_is_shown_with_what_it_was_chosen_from(tmp_path: Path, monkeypatch
     assert compared.exit_code == 0, compared.output
     assert "texts: 2 images in both, 0 with another text" in compared.output
     unknown = CliRunner().invoke(app, ["snapshot", "diff", first.id, "nobody", "--store", settings.store_uri])
-    assert unknown.exit_code == exits.REQUEST_REFUSED and "no snapshot 'nobody'" in unknown.output
+    assert unknown.exit_code == exits.REQUEST_REFUSED and "no snapshot, job or data set 'nobody'" in unknown.output
