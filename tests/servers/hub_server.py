@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,11 @@ class HubServer(ThreadingHTTPServer):
         self.stall_after: int | None = None
         self.refused = 0
         self.stalled = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed closes its connection; other errors are printed."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
