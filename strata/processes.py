@@ -57,8 +57,8 @@ def ending_with_parent(command: Sequence[str], number: signal.Signals) -> list[s
 def leaving_on(*numbers: signal.Signals, code: int | None = None) -> Iterator[None]:
     """Make signals raise SystemExit within the block, so that every context manager in it runs its exit.
 
-    code: the exit code; None: 128 and the signal's number, as shells tell it. Without effect outside of the main
-    thread, in which alone Python allows handlers of signals.
+    code: the exit code; None: 128 and the signal's number, as shells tell it. After the first signal the others have no
+    effect any more. Without effect outside of the main thread, in which alone Python allows handlers of signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -74,7 +74,8 @@ def leaving_on(*numbers: signal.Signals, code: int | None = None) -> Iterator[No
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is leave:  # else the process is leaving, up to its end
+                signal.signal(number, handler)
 
 
 @functools.cache

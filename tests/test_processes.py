@@ -67,8 +67,8 @@ def ended_by_sigterm(program: str, folder: Path) -> tuple[int, list[psutil.Proce
         assert process.stdout is not None and process.stdout.readline()
         family = psutil.Process(process.pid).children(recursive=True)
         assert family
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGTERM)  # a second one must not interrupt the end
+        for _ in range(2):  # a second one must not interrupt the end; `send_signal` would ask for an exit code between
+            os.kill(process.pid, signal.SIGTERM)
         code = process.wait(60)
     _, alive = psutil.wait_procs(family, 15)
     return code, alive

@@ -45,7 +45,7 @@ class Outbox:
             found = found.due(run)
             self.store.write_job_file(job_id, FILE, found, private=True)
         if found.state is DeliveryState.PENDING:
-            self._mark(job_id, found.state)
+            self.keep_mark(job_id, found.state)
             self.added.append(job_id)
 
     def send_again(self, job_id: str) -> Delivery | None:
@@ -58,10 +58,12 @@ class Outbox:
         if found is None:
             return None
         changed = act(found)
+        # marked before it is written, so that who sees the new state finds it listed, also after a death in between
+        self._mark(job_id, changed.state)
         self.store.write_job_file(job_id, FILE, changed, private=True)
         if changed.state is DeliveryState.PENDING and found.state is not DeliveryState.PENDING:
             self.added.append(job_id)
-        self._mark(job_id, changed.state)
+        self.keep_mark(job_id, changed.state)
         return changed
 
     def marked(self, state: DeliveryState) -> list[str]:
@@ -74,6 +76,13 @@ class Outbox:
         for state in MARKED:
             self._remove(job_id, state)
 
+    def keep_mark(self, job_id: str, state: DeliveryState) -> None:
+        """Mark a job's delivery as in this state, and in no other one."""
+        self._mark(job_id, state)
+        for other in MARKED:
+            if other is not state:
+                self._remove(job_id, other)
+
     def envelope(self, job_id: str) -> JobView | None:
         """The end of a job; None if it has not ended."""
         return self.store.parse_job_file(job_id, "end", JobEnd)
@@ -81,9 +90,6 @@ class Outbox:
     def _mark(self, job_id: str, state: DeliveryState) -> None:
         if state in MARKED:
             self.store.put(self._path(job_id, state), b"")
-        for other in MARKED:
-            if other is not state:
-                self._remove(job_id, other)
 
     def _remove(self, job_id: str, state: DeliveryState) -> None:
         self.store.remove(self._path(job_id, state))

@@ -101,9 +101,11 @@ class Sender:
 
     def _send(self, job_id: str) -> float | None:
         found = self.outbox.find(job_id)
-        # the job was deleted, or another process has sent it
-        if found is None or found.state is not DeliveryState.PENDING:
+        if found is None:  # the job was deleted
             self.outbox.unmark(job_id)
+            return None
+        if found.state is not DeliveryState.PENDING:  # another process has sent it, or has died before it was marked so
+            self.outbox.keep_mark(job_id, found.state)
             return None
         # not yet: its time may have been written by another process, or its receiver could not be reached a moment ago
         wait = max(_seconds_until(found), self._resting.get(found.receiver, 0.0) - time.monotonic())
