@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -79,10 +80,11 @@ def test_one_image_hangs_for_ever_and_one_process_once(jobs: Jobs, valkey_url: s
     (failure,) = failed.values()
     assert failure is not None
     assert (failure.stage, failure.error_type, failure.transient) == ("captioner", "time_limit", False)
-    assert failure.detail == f"captioner took longer than {FLOOR:.0f} s"
+    assert re.fullmatch(r"captioner took longer than \d+ s", failure.detail)
     assert not (tmp_path / "once").exists() and ONCE_WIDTH - 100 not in failed
     # every death has its line
-    lines = [line for line in log.read_text().splitlines() if "is ended: captioner takes longer than 3 s on" in line]
+    told = re.compile(r"is ended: captioner takes longer than \d+ s on ")  # more than 3 s if batches were slow before
+    lines = [line for line in log.read_text().splitlines() if told.search(line)]
     # four, and one more for each call that a busy machine keeps for 3 s
     assert len(lines) == len(worker.deaths) >= 4, log.read_text()
     assert set(worker.deaths) == {-signal.SIGKILL}
