@@ -81,6 +81,7 @@ class Cleaning:
         self._parts_of, self._snapshots = PartsOf(store), Snapshots(store)
         self.damaged: set[str] = set()
         self.damaged_snapshots = False
+        self._known: set[Part] = set()  # what snapshots had when `unreferenced` looked
         self._strays: set[str] = set()  # uploads of `unreferenced` that no job has used
         self._bundles: dict[str, str] = {}  # those with parts of `unreferenced`, by the paths that these would have
         for job_id in self.forget:
@@ -147,7 +148,8 @@ class Cleaning:
         """Remove files of `unreferenced`, except parts of snapshots created since then. Returns the removed paths."""
         # read the snapshots again: minutes may have passed while the user confirmed
         pinned = self._pinned()
-        rows = Beside(self.store, pinned)
+        # features beside rows that were pinned before are known to be superseded
+        rows = Beside(self.store, pinned - self._known)
         gone = [path for path in paths if not any(part in pinned or rows.has(part) for part in parts_at(path))]
         # a stray upload that was sent once more has a new time
         gone = [path for path in gone if path not in self._strays or self._is_old(path)]
@@ -161,7 +163,8 @@ class Cleaning:
 
     def _referenced(self) -> _References:
         """All references: of snapshots, and of the jobs that are not forgotten."""
-        references = _References(self._pinned())
+        self._known = self._pinned()
+        references = _References(set(self._known))
         jobs = [job_id for job_id in self.store.job_ids() if job_id not in self.forget]
         with ThreadPoolExecutor(READERS) as pool:
             for one in pool.map(self._referenced_by_job, jobs):
