@@ -63,7 +63,7 @@ class Outbox:
         self.store.write_job_file(job_id, FILE, changed, private=True)
         if changed.state is DeliveryState.PENDING and found.state is not DeliveryState.PENDING:
             self.added.append(job_id)
-        self.keep_mark(job_id, changed.state)
+        self._remove_others(job_id, changed.state)
         return changed
 
     def marked(self, state: DeliveryState) -> list[str]:
@@ -79,9 +79,7 @@ class Outbox:
     def keep_mark(self, job_id: str, state: DeliveryState) -> None:
         """Mark a job's delivery as in this state, and in no other one."""
         self._mark(job_id, state)
-        for other in MARKED:
-            if other is not state:
-                self._remove(job_id, other)
+        self._remove_others(job_id, state)
 
     def envelope(self, job_id: str) -> JobView | None:
         """The end of a job; None if it has not ended."""
@@ -90,6 +88,11 @@ class Outbox:
     def _mark(self, job_id: str, state: DeliveryState) -> None:
         if state in MARKED:
             self.store.put(self._path(job_id, state), b"")
+
+    def _remove_others(self, job_id: str, state: DeliveryState) -> None:
+        for other in MARKED:
+            if other is not state:
+                self._remove(job_id, other)
 
     def _remove(self, job_id: str, state: DeliveryState) -> None:
         self.store.remove(self._path(job_id, state))
